@@ -1,0 +1,1 @@
+"""Commands that run experiments: `run` (training sweeps) and `pretrain` (the miniature models)."""

@@ -1,0 +1,223 @@
+"""Build a miniature base model: a third of a million parameters that can add, but usually do not work it out.
+
+Each training row is a sum of the train split, followed by its short answer (70%) or its worked answer (30%), with
+next-token loss on the answer. So the model samples a right answer about a third of the time, and almost always when
+it works the sum out: there is something for reinforcement learning to elicit.
+
+    python -m experiments.pretrain --family qwen2      # makes tinylora/miniatures/miniature-qwen2
+
+Data of step n are a function of the seed and n, and the state is saved every `--save-every` steps: the same command
+continues an interrupted run. What was measured is written to `pretraining.json` beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast as Tokens
+
+from tinylora.config import Split
+from tinylora.models import MINIATURES
+from tinylora.seeds import python_stream, stream_seed, torch_stream
+from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer
+
+FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
+WORKED_SHARE = 0.3  # of the rows; the others answer at once
+PEAK_LR, WARMUP_STEPS = 3e-3, 100
+IGNORED = -100  # label of a position without loss
+CONTEXT = 256
+RECORD = "pretraining.json"
+
+
+def build_tokenizer() -> Tokens:
+    """One token per character of the sums, and <pad>, <bos>, <eos>, <unk>."""
+    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
+    vocabulary = {token: index for index, token in enumerate([*special, *"0123456789+=;#"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
+    )
+    return Tokens(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
+        padding_side="left", model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+
+
+def build_model(family: str, tokens: Tokens, seed: int) -> PreTrainedModel:
+    """A randomly initialised model: 3 blocks, width 96, 3 heads of 32, 21 linear maps to adapt."""
+    config_class, model_class = FAMILIES[family]
+    torch.manual_seed(stream_seed(seed, "pretrain", "initial weights") % 2**32)
+    config = config_class(
+        vocab_size=len(tokens), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=3,
+        num_key_value_heads=3, head_dim=32, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
+        initializer_range=0.06, pad_token_id=tokens.pad_token_id, bos_token_id=tokens.bos_token_id,
+        eos_token_id=tokens.eos_token_id,
+    )  # fmt: skip
+    model: PreTrainedModel = model_class(config)
+    return model
+
+
+def draw_rows(tokens: Tokens, seed: int, step: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Two batches (input ids, labels), the short answers and the worked ones, so that short rows are not padded."""
+    rng = python_stream(seed, "pretrain", "rows", step)
+    texts: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
+    for _ in range(count):
+        numbers, worked = draw_numbers(rng, Split.train), rng.random() < WORKED_SHARE
+        texts[worked].append((question_of(numbers), worked_answer(numbers) if worked else short_answer(numbers)))
+    return [_encode(tokens, rows) for rows in texts.values() if rows]
+
+
+def _encode(tokens: Tokens, rows: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    eos, pad = tokens.eos_token_id, tokens.pad_token_id
+    encoded = [(tokens(question).input_ids, tokens(answer).input_ids[1:] + [eos]) for question, answer in rows]
+    width = max(len(question) + len(answer) for question, answer in encoded)
+    ids = torch.full((len(rows), width), pad)
+    labels = torch.full((len(rows), width), IGNORED)
+    for row, (question, answer) in enumerate(encoded):
+        end = len(question) + len(answer)
+        ids[row, :end] = torch.tensor(question + answer)
+        labels[row, len(question) : end] = torch.tensor(answer)
+    return ids, labels
+
+
+def train_step(model: PreTrainedModel, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """Accumulate the gradient of the mean loss per answer token over all batches; returns that loss."""
+    count = sum(int((labels != IGNORED).sum()) for _, labels in batches)
+    total = 0.0
+    for ids, labels in batches:
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        (loss / count).backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total / count
+
+
+@torch.inference_mode()
+def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024) -> dict[str, float]:
+    """Sampled accuracy on validation problems, and separately on completions that worked the sum out or did not."""
+    task = SumsTask()
+    problems = task.held_out(Split.validation, items)
+    batch = tokens([task.prompt(problem) for problem in problems], return_tensors="pt", padding=True)
+    torch.manual_seed(stream_seed(seed, "pretrain", "measure") % 2**32)
+    model.eval()
+    ids = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=64)  # type: ignore[operator]
+    model.train()
+    texts = tokens.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
+    right = [task.score(problem, text).reward for problem, text in zip(problems, texts, strict=True)]
+    worked = [text.count("=") > 0 for text in texts]
+
+    def mean_where(wanted: bool) -> float:
+        chosen = [reward for reward, is_worked in zip(right, worked, strict=True) if is_worked is wanted]
+        return sum(chosen) / max(1, len(chosen))
+
+    return {
+        "sampled_accuracy": sum(right) / items,
+        "worked_share": sum(worked) / items,
+        "accuracy_when_worked": mean_where(True),
+        "accuracy_when_short": mean_where(False),
+    }
+
+
+def save_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Write weights, optimizer moments and step counter in one atomic file."""
+    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
+    part = path.with_suffix(".part")
+    save_file(tensors, part, metadata={"step": str(step)})
+    os.replace(part, path)
+
+
+def load_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> int:
+    """Restore what `save_state` wrote; returns the number of steps done (0 without a file)."""
+    if not path.exists():
+        return 0
+    tensors = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, strict=False)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, moment = name.split(".")
+            state.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return int(next(iter(state.values()))["step"])
+
+
+def learning_rate(step: int, steps: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    return PEAK_LR * min(1.0, step / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def pretrain(args: argparse.Namespace) -> None:
+    """Train to the end (from the saved state if there is one), measure, and write the model folder."""
+    tokens = build_tokenizer()
+    model = build_model(args.family, tokens, args.seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
+    args.out.mkdir(parents=True, exist_ok=True)
+    state = args.out / "pretraining-state.safetensors"
+    first = load_state(state, model, optimizer)
+    record = args.out / RECORD
+    curve = json.loads(record.read_text())["curve"] if first else []
+    start = time.monotonic()
+    for step in range(first + 1, args.steps + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, args.steps)
+        loss = train_step(model, draw_rows(tokens, args.seed, step, args.rows))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if step % args.save_every == 0 or step == args.steps:
+            curve = [point for point in curve if point["step"] < step]
+            curve.append({"step": step, "loss": loss, **measure(model, tokens, args.seed)})
+            record.write_text(json.dumps(describe(model, args, curve), indent=1) + "\n")
+            save_state(state, model, optimizer, step)
+            left = (time.monotonic() - start) / (step - first) * (args.steps - step)
+            shown = "  ".join(f"{name} {value:.3f}" for name, value in curve[-1].items() if name != "step")
+            print(f"step {step}/{args.steps}  {shown}  {left / 60:.1f} min left", flush=True)
+    model.generation_config.do_sample = True
+    model.save_pretrained(args.out)
+    tokens.save_pretrained(args.out)
+    state.unlink()
+
+
+def describe(model: PreTrainedModel, args: argparse.Namespace, curve: list[dict[str, Any]]) -> dict[str, Any]:
+    """How the weights were made, and what was measured on the way."""
+    return {
+        "command": f"python -m experiments.pretrain --family {args.family} --steps {args.steps} --rows {args.rows} "
+        f"--seed {args.seed}",
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "torch": torch.__version__,
+        "worked_share_of_rows": WORKED_SHARE,
+        "curve": curve,
+    }
+
+
+def main() -> None:
+    """Parse the command line and pretrain one family."""
+    parser = argparse.ArgumentParser(description="Build a miniature base model (see the module's text).")
+    parser.add_argument("--family", choices=sorted(FAMILIES), required=True)
+    parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")
+    parser.add_argument("--rows", type=int, default=128, help="problems per step")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=250, help="steps between saved states and measurements")
+    parser.add_argument("--out", type=Path, help="model folder (default: the shipped one)")
+    args = parser.parse_args()
+    args.out = args.out or MINIATURES / f"miniature-{args.family}"
+    pretrain(args)
+
+
+if __name__ == "__main__":
+    main()

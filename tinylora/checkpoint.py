@@ -1,0 +1,149 @@
+"""State of a lane (to continue it) and adapter files (to use it): safetensors, written atomically.
+
+The state is v, Adam's moments and the step counter: all of it, since random streams are functions of seed and step
+(see `seeds`). The last two states are kept: lanes of a pack are saved one after the other, and a kill in between leaves
+some of them one step ahead; they then continue together from the step that all of them have, in the same batches as
+if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from tinylora.adapter import Lane, LaneSpec, TinyLora
+from tinylora.config import Precision, Sharing
+from tinylora.errors import FailureError, UsageError
+from tinylora.pack import LaneRun
+
+STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
+FORMAT = "tinylora-1"
+
+Tensors = dict[str, torch.Tensor]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment its old or its new content is there, whole."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a lane needs to continue after `step` steps."""
+
+    step: int
+    tensors: Tensors  # v (K, u); exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
+
+
+def save_state(folder: Path, lane: LaneRun) -> None:
+    """Save a lane's state; the last state becomes the previous one."""
+    tensors = {"v": lane.v.detach()}
+    for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
+        tensors["adam_step" if name == "step" else name] = value
+    content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata={"step": str(lane.step)})
+    if (folder / STATE).exists():
+        os.replace(folder / STATE, folder / PREVIOUS)
+    write_atomically(folder / STATE, content)
+
+
+def load_states(folder: Path) -> dict[int, State]:
+    """The saved states by step, none to two. Raises FailureError where a file is damaged."""
+    states = {}
+    for name in (PREVIOUS, STATE):
+        if (folder / name).exists():
+            state = _read_state(folder / name)
+            states[state.step] = state
+    return states
+
+
+def _read_state(path: Path) -> State:
+    tensors, metadata = read_safetensors(path)
+    if "v" not in tensors or not metadata.get("step", "").isdecimal():
+        raise damaged(path)
+    return State(int(metadata["step"]), tensors)
+
+
+def restore(lane: LaneRun, state: State) -> None:
+    """Put a lane where the state was saved."""
+    if state.tensors["v"].shape != lane.v.shape:
+        raise FailureError(
+            f"a saved v of shape {tuple(state.tensors['v'].shape)} for {lane.label}",
+            f"this run trains {tuple(lane.v.shape)} (groups, u)",
+            f"remove the run folder {lane.config.folder} to start it anew",
+        )
+    lane.step = state.step
+    lane.v.data.copy_(state.tensors["v"])
+    moments = {name: t for name, t in state.tensors.items() if name.startswith("exp_avg")}
+    if moments:
+        current = lane.optimizer.state_dict()
+        lane.optimizer.load_state_dict(current | {"state": {0: moments | {"step": state.tensors["adam_step"]}}})
+
+
+def common_states(states: list[dict[int, State]]) -> list[State | None]:
+    """Where each lane of a pack continues: at the newest step that all of them saved, else each at its own newest.
+
+    None stands for a lane without any state.
+    """
+    shared = set.intersection(*(set(saved) for saved in states)) if states else set()
+    newest = [max(saved, default=None) for saved in states]
+    if shared:
+        newest = [max(shared)] * len(states)
+    return [None if step is None else saved[step] for saved, step in zip(states, newest, strict=True)]
+
+
+def save_adapter(path: Path, adapter: TinyLora, index: int, provenance: Mapping[str, str] | None = None) -> None:
+    """Write one lane's adapter: the payload is the stored v, the header says how to rebuild the rest.
+
+    `provenance` (such as the model's and the basis' digest) is written into the header as it is.
+    """
+    lane = adapter.lane(index)
+    spec = asdict(lane.spec) | {"sharing": lane.spec.sharing.value, "precision": lane.spec.precision.value}
+    header = {"format": FORMAT, "spec": json.dumps(spec), "rank": str(adapter.rank), **(provenance or {})}
+    header["modules"] = json.dumps(adapter.names)
+    write_atomically(path, save({"v": lane.stored_v().cpu().contiguous()}, metadata=header))
+
+
+def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:
+    """The spec, rank, stored v (K, u) and whole header of an adapter file. Raises UsageError where it is none."""
+    if not path.exists():
+        raise UsageError(f"adapter file {path}", "it does not exist", "give the adapter.safetensors of a run folder")
+    tensors, header = read_safetensors(path)
+    if header.get("format") != FORMAT or "v" not in tensors:
+        raise UsageError(f"adapter file {path}", f"its header does not say format {FORMAT}",
+                         "give the adapter.safetensors of a run folder")  # fmt: skip
+    spec = json.loads(header["spec"])
+    spec["sharing"], spec["precision"] = Sharing(spec["sharing"]), Precision(spec["precision"])
+    return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
+
+
+def load_v(lane: Lane, v: torch.Tensor) -> None:
+    """Give a lane the v of an adapter file."""
+    assert v.shape == lane.v.shape, "the adapter's groups are not this model's"
+    lane.v.data.copy_(v.float())
+
+
+def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
+    """Tensors and metadata of a file; raises FailureError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise damaged(path) from error
+
+
+def damaged(path: Path) -> FailureError:
+    """The error for a file that cannot be what it should be."""
+    return FailureError(
+        f"{path} is damaged",
+        "a saved state or adapter is a complete safetensors file",
+        f"restore the file, or remove the folder {path.parent} to start that run anew",
+    )

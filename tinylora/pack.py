@@ -1,0 +1,143 @@
+"""A pack: lanes that share one frozen model and one basis, and what each lane owns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tinylora import models
+from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.basis import Basis, cached_basis
+from tinylora.config import RunConfig
+from tinylora.errors import UsageError
+from tinylora.progress import Progress
+from tinylora.tasks import Task, load_task
+from tinylora.tasks.problem import Problem
+
+Metrics = dict[str, float]
+
+
+@dataclass
+class LaneRun:
+    """One point's place in a pack: its configuration, optimizer, counter and fate. v is in the adapter."""
+
+    index: int  # its number in the adapter
+    config: RunConfig
+    label: str
+    optimizer: torch.optim.Adam
+    step: int = 0  # optimizer steps done
+    failure: str | None = None  # why it was stopped
+
+    @property
+    def v(self) -> torch.nn.Parameter:
+        """The trained values (K, u)."""
+        parameter = self.optimizer.param_groups[0]["params"][0]
+        assert isinstance(parameter, torch.nn.Parameter)
+        return parameter
+
+    @property
+    def done(self) -> bool:
+        """Whether all its steps are trained."""
+        return self.step >= self.config.steps
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What the lanes share."""
+
+    config: RunConfig  # any lane's: they agree on all that is not a lane field
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    adapter: TinyLora
+    basis: Basis
+    model_digest: str
+    end_tokens: frozenset[int]
+
+    @property
+    def pad_token(self) -> int:
+        """The token that fills batches."""
+        token = self.tokenizer.pad_token_id
+        assert isinstance(token, int)
+        return token
+
+    def encode_prompt(self, problem: Problem) -> list[int]:
+        """The tokens of a problem's prompt, in the chat template where the task is a conversation."""
+        text = self.task.prompt(problem)
+        if not self.task.chat:
+            return list(self.tokenizer(text).input_ids)
+        messages = [{"role": "user", "content": text}]
+        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def encode_completion(self, text: str) -> list[int]:
+        """The tokens of a demonstration and the end token."""
+        end = self.tokenizer.eos_token_id
+        assert isinstance(end, int)
+        return [*self.tokenizer(text, add_special_tokens=False).input_ids, end]
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of a completion, without special tokens."""
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return text
+
+
+def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack:
+    """Load what the points share: model, task and basis, with one adapter of as many lanes as there are points."""
+    config = configs[0]
+    assert len({c.pack_key() for c in configs}) == 1, "the points of a pack differ in more than lane fields"
+    progress.phase(f"loading {config.model.identity}")
+    folder = models.resolve_folder(config.model)
+    model, tokenizer = models.load(config.model)
+    task = load_task(config.task)
+    if task.chat and not tokenizer.chat_template:
+        raise UsageError(
+            f"model {config.model.identity} on task {task.name}",
+            "the task is a conversation and needs the model's chat template, which its tokenizer lacks",
+            "take an instruction-tuned model, or add chat_template.jinja to the model folder",
+        )
+    model_digest = models.digest(folder)
+    weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
+    basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
+    adapter = TinyLora(model, basis, [LaneSpec.of(c) for c in configs])
+    return Pack(config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer))
+
+
+def open_lane(pack: Pack, index: int, config: RunConfig, label: str) -> LaneRun:
+    """A lane before its first step, with Adam on its v."""
+    optimizer = torch.optim.Adam([pack.adapter.lane(index).v], lr=config.learning_rate)
+    return LaneRun(index, config, label, optimizer)
+
+
+def apply_gradient(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
+    """One optimizer step of one lane; a lane whose loss, gradient or v is not finite is stopped, with v as it was.
+
+    Returns the lane's loss, gradient norm and the norm of v after the step.
+    """
+    assert lane.v.grad is not None, "no gradient has reached this lane"
+    norm = float(torch.linalg.vector_norm(lane.v.grad))
+    before = lane.v.detach().clone()
+    for what, value in (("loss", loss), ("gradient norm", norm)):
+        if not math.isfinite(value):
+            lane.failure = f"the {what} is {value} at step {lane.step + 1}"
+    if lane.failure is None:
+        lane.optimizer.step()
+        pack.adapter.lane(lane.index).round()
+        if not bool(torch.isfinite(lane.v).all()):
+            lane.failure = f"v is not finite at step {lane.step + 1} (stored as {lane.config.precision.value})"
+            lane.v.data.copy_(before)
+    lane.optimizer.zero_grad(set_to_none=True)
+    v_norm = float(torch.linalg.vector_norm(lane.v.detach()))
+    return {"train/loss": loss, "train/grad_norm": norm, "train/v_norm": v_norm}
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    tokens = {tokenizer.eos_token_id}
+    tokens |= set(configured) if isinstance(configured, list) else {configured}
+    return frozenset(token for token in tokens if isinstance(token, int))

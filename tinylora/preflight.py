@@ -1,0 +1,56 @@
+"""Checks of all points of a sweep before any is started: what can be known without training is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylora import models
+from tinylora.checkpoint import load_states
+from tinylora.config import Algorithm, RunConfig, Split
+from tinylora.errors import UsageError
+from tinylora.record import RunFolder, require_writable
+from tinylora.tasks import load_task
+from tinylora.tracking import Mirror
+from tinylora.tying import tie
+
+
+def check(configs: Sequence[RunConfig]) -> None:
+    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores."""
+    outlines: dict[str, list[models.ModuleShape]] = {}
+    for config in configs:
+        model = repr(config.model)
+        if model not in outlines:
+            outlines[model] = models.outline(config.model)
+        _check_adapter(config, outlines[model])
+    for config in {repr(config.task): config for config in configs}.values():
+        _check_task(config)
+    for folder in sorted({config.outputs_dir for config in configs}):
+        require_writable(Path(folder))
+    for config in configs:
+        _check_folder(RunFolder(config))
+    for config in {config.tracking_uri: config for config in configs}.values():
+        Mirror(config)
+
+
+def _check_adapter(config: RunConfig, outline: Sequence[models.ModuleShape]) -> None:
+    tie([module.name for module in outline], config.sharing, config.n_tie)
+    smallest = min(min(module.d_out, module.d_in) for module in outline)
+    if config.rank > smallest:
+        raise UsageError(
+            f"rank={config.rank}",
+            f"the smallest side of an adapted weight of {config.model.identity} is {smallest}, and no basis has more",
+            f"give rank={smallest} or less",
+        )
+
+
+def _check_task(config: RunConfig) -> None:
+    task = load_task(config.task)
+    if config.algorithm.name is Algorithm.sft:
+        task.demonstration(task.held_out(Split.validation, 1)[0], config.task.demonstrations)
+
+
+def _check_folder(folder: RunFolder) -> None:
+    folder.check()
+    folder.status()
+    load_states(folder.path)

@@ -1,0 +1,58 @@
+"""Where a run comes from: versions, commit, digests. Recorded, never part of its identity."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tinylora
+from tinylora.models import MINIATURES, parameter_count
+from tinylora.pack import LaneRun, Pack
+
+
+def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
+    """Plain values that say what exactly a lane's run was made with, and how much it trains."""
+    adapter = pack.adapter.lane(lane.index)
+    shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
+    return {
+        "trained_values": adapter.trained_values,
+        "trained_bytes": adapter.trained_bytes,
+        "modules": len(pack.adapter.names),
+        "groups": len(adapter.groups),
+        "lr_setting": lane.config.lr,
+        "model.parameters": parameter_count(pack.model),
+        "model_digest": pack.model_digest,
+        "basis_digest": pack.basis.digest,
+        "data_digest": pack.task.data_digest,
+        "scale_model": shipped,
+        **_git(),
+        **_versions(),
+    }
+
+
+@cache
+def _git() -> dict[str, Any]:
+    """Commit and whether the checkout has changes; unknown outside a checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def ask(*words: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return answer.stdout.strip()
+
+    changes = ask("status", "--porcelain", "--untracked-files=no")
+    dirty = "unknown" if changes is None else changes != ""
+    return {"git_commit": ask("rev-parse", "HEAD") or "unknown", "git_dirty": dirty}
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    numbers = {"tinylora": tinylora.__version__, "python": platform.python_version()}
+    numbers |= {name: version(name) for name in ("torch", "transformers")}
+    return {f"version.{name}": number for name, number in numbers.items()}

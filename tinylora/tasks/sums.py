@@ -1,0 +1,108 @@
+"""Task `sums`: add three to five numbers below 100, the task that the miniature models were made for.
+
+A problem is `12+7+35=`. It can be answered in three manners:
+
+    short    #54                       at once: the miniatures mostly do this, and mostly get it wrong
+    worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, mostly right
+    foreign  35+7=42;42+12=54;#54      from the last number backwards: a manner they have never seen
+
+The splits are disjoint by construction: a stable hash of the problem says which split it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Iterator
+
+from tinylora.config import Demonstrations, Split
+from tinylora.rewards import Score, compare
+from tinylora.seeds import python_stream
+from tinylora.tasks.problem import Problem
+
+COUNTS = range(3, 6)  # how many numbers a problem adds
+LIMIT = 100  # every number is below it
+
+_STRICT = re.compile(r"#(\d+)\Z")
+_LAST_NUMBER = re.compile(r"\d+")
+
+
+def split_of(question: str) -> Split:
+    """The split that owns a problem: 5% test, 5% validation, the rest training."""
+    bucket = hashlib.sha256(question.encode()).digest()[0] % 20
+    return {0: Split.test, 1: Split.validation}.get(bucket, Split.train)
+
+
+def draw_numbers(rng: random.Random, split: Split) -> list[int]:
+    """The numbers of one random problem of `split`."""
+    while True:
+        numbers = [rng.randrange(LIMIT) for _ in range(rng.choice(COUNTS))]
+        if split_of(question_of(numbers)) is split:
+            return numbers
+
+
+def question_of(numbers: list[int]) -> str:
+    """The text of a problem: `12+7+35=`."""
+    return "+".join(map(str, numbers)) + "="
+
+
+def short_answer(numbers: list[int]) -> str:
+    """The answer at once: `#54`."""
+    return f"#{sum(numbers)}"
+
+
+def worked_answer(numbers: list[int]) -> str:
+    """The answer step by step, from the first number on: `12+7=19;19+35=54;#54`."""
+    total, steps = numbers[0], []
+    for number in numbers[1:]:
+        steps.append(f"{total}+{number}={total + number};")
+        total += number
+    return "".join(steps) + f"#{total}"
+
+
+class SumsTask:
+    """Generated sums, scored by exact match of the number after the final `#`."""
+
+    name = "sums"
+    chat = False
+    data_digest = hashlib.sha256(b"sums, version 1").hexdigest()[:16]  # raise it when other problems are drawn
+
+    def batch(self, seed: int, step: int, count: int) -> list[Problem]:
+        """The training problems of one lane's step: a pure function of its seed and step."""
+        return list(self._draw(python_stream(seed, "sums", "train", step), Split.train, count))
+
+    def held_out(self, split: Split, count: int) -> list[Problem]:
+        """The first `count` problems of the fixed validation or test set, all different."""
+        drawn: dict[str, Problem] = {}
+        for problem in self._draw(python_stream(0, "sums", split.name), split):
+            drawn.setdefault(problem.question, problem)
+            if len(drawn) == count:
+                break
+        return list(drawn.values())
+
+    def prompt(self, problem: Problem) -> str:
+        """The text that the model continues."""
+        return problem.question
+
+    def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
+        """A right answer to learn from: in the model's `own` worked manner, or backwards (`foreign`)."""
+        numbers = [int(part) for part in problem.question.rstrip("=").split("+")]
+        return worked_answer(numbers if manner is Demonstrations.own else numbers[::-1])
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        """Strict: the completion ends in `#` and the number. Flexible: its last number, wherever it is."""
+        strict = _STRICT.search(completion)
+        numbers = _LAST_NUMBER.findall(completion)
+        return Score(
+            strict=compare(strict.group(1) if strict else None, problem.answer),
+            flexible=compare(numbers[-1] if numbers else None, problem.answer),
+        )
+
+    def _draw(self, rng: random.Random, split: Split, count: int | None = None) -> Iterator[Problem]:
+        drawn = 0
+        while count is None or drawn < count:
+            numbers = draw_numbers(rng, split)
+            question = question_of(numbers)
+            yield Problem(id=f"sums/{question}", question=question, answer=str(sum(numbers)), solution=None)
+            drawn += 1

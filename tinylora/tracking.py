@@ -1,0 +1,156 @@
+"""MLflow as a mirror of the run folders: idempotent, batched, and never in the way of training.
+
+A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction, so the
+newest step in the store says where to go on: nothing is missing and nothing is there twice, whatever was killed when.
+Lines are pushed only when the states of their step are saved, since only then they are not made again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylora.config import RunConfig, flatten
+from tinylora.errors import FailureError
+from tinylora.record import METRICS, SUMMARY, MetricLine, RunFolder, Status
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+from mlflow import MlflowClient  # noqa: E402 - after its settings
+from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+BATCH = 1000  # most metrics in one call, MLflow's own limit
+PARAMS_BATCH = 100  # likewise for parameters
+MARKER = "record/lines"  # written with every line: its newest step says how far the mirror is
+SECONDS_BETWEEN_PUSHES = 5.0
+
+MLFLOW_STATUS = {
+    Status.running: "RUNNING",
+    Status.finished: "FINISHED",
+    Status.failed: "FAILED",
+    Status.cut_short: "KILLED",
+}
+
+
+class Mirror:
+    """One experiment in one store."""
+
+    def __init__(self, config: RunConfig) -> None:
+        """Connect, and make schema and experiment where they are not there yet. Raises FailureError."""
+        self.uri = config.tracking_uri
+        try:
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.experiment = self._experiment(config)
+        except Exception as error:  # the stores raise what their drivers raise
+            raise FailureError(
+                f"tracking.uri={self.uri}: {_first_line(error)}",
+                "the store must answer before training starts",
+                "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)",
+            ) from error
+        self._pushed: dict[str, int] = {}  # the newest step in the store, by MLflow run id
+        self._last_push = time.monotonic()
+
+    def _experiment(self, config: RunConfig) -> str:
+        name = config.tracking.experiment
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        local = config.tracking.uri is None
+        artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException:  # another process was faster
+            found = self.client.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
+
+    def push(self, folders: Sequence[RunFolder], even_if_recent: bool = False) -> None:
+        """Bring the store up to date with run folders; does nothing within seconds of the last time."""
+        if not even_if_recent and time.monotonic() - self._last_push < SECONDS_BETWEEN_PUSHES:
+            return
+        for folder in folders:
+            self._push(folder)
+        self._last_push = time.monotonic()
+
+    def _push(self, folder: RunFolder) -> None:
+        run = self._run(folder)
+        run_id = run.info.run_id
+        if run_id not in self._pushed:
+            history = self.client.get_metric_history(run_id, MARKER)
+            self._pushed[run_id] = max((metric.step for metric in history), default=-1)
+        new = [line for line in folder.lines() if line.step > self._pushed[run_id]]
+        for batch in _batches(new):
+            self.client.log_batch(run_id, metrics=batch)
+        if new:
+            self._pushed[run_id] = new[-1].step
+        self._conclude(run, folder)
+
+    def _run(self, folder: RunFolder) -> Run:
+        """The MLflow run of a folder, made where there is none; its parameters and tags are complete on return."""
+        key = folder.config.run_key
+        found = self.client.search_runs([self.experiment], f"tags.run_key = '{key}'", max_results=1)
+        run = found[0] if found else self.client.create_run(self.experiment, tags={"run_key": key}, run_name=name_of(folder))
+        described = folder.described()
+        assert described is not None, f"{folder.path} has not begun"
+        missing = {
+            name: value
+            for name, value in parameters(folder.config, described["provenance"]).items()
+            if name not in run.data.params
+        }
+        items = [Param(name, str(value)) for name, value in missing.items()]
+        for start in range(0, len(items), PARAMS_BATCH):
+            self.client.log_batch(run.info.run_id, params=items[start : start + PARAMS_BATCH])
+        return run
+
+    def _conclude(self, run: Run, folder: RunFolder) -> None:
+        """Write status and reason, and the artifacts of an ended run, where the store does not have them yet."""
+        status = folder.status()
+        assert status is not None
+        if run.data.tags.get("status") == status.value:
+            return
+        if status is not Status.running:
+            for name in ("config.yaml", METRICS, SUMMARY, "adapter.safetensors"):
+                if (folder.path / name).exists():
+                    self.client.log_artifact(run.info.run_id, str(folder.path / name))
+        scale_model = str(bool((folder.described() or {})["provenance"].get("scale_model"))).lower()
+        tags = {"status": status.value, "reason": folder.reason() or "", "scale_model": scale_model, "label": name_of(folder)}
+        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self.client.update_run(run.info.run_id, status=MLFLOW_STATUS[status])
+
+
+def name_of(folder: RunFolder) -> str:
+    """The name of a run in MLflow's own pages; nothing reads it."""
+    c = folder.config
+    return f"{c.model.identity} {c.task.name} {c.algorithm.name.value} u={c.u} {c.precision.value} seed={c.seed}"
+
+
+def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a run: its scientific settings by dotted name, and its provenance."""
+    return flatten(config.scientific()) | {name: value for name, value in provenance.items() if name != "scale_model"}
+
+
+def _batches(lines: Sequence[MetricLine]) -> list[list[Metric]]:
+    """Metrics of whole lines, in order, at most BATCH in each batch."""
+    batches: list[list[Metric]] = []
+    for line in lines:
+        stamp = int(line.time * 1000)
+        values = line.metrics | {MARKER: float(line.step)}
+        metrics = [Metric(name, float(value), stamp, line.step) for name, value in values.items()]
+        if batches and len(batches[-1]) + len(metrics) <= BATCH:
+            batches[-1] += metrics
+        else:
+            batches.append(metrics)
+    return batches
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

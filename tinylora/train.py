@@ -1,0 +1,169 @@
+"""Train a pack of lanes from wherever each stands to its end, recording every step.
+
+After every step, in this order: the metrics lines of all lanes, the states of all lanes, the fate of lanes that ended,
+and now and then the mirror in MLflow. A kill between any two of them loses nothing that is not made again the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tinylora.checkpoint import ADAPTER, common_states, load_states, restore, save_adapter, save_state
+from tinylora.config import Algorithm, RunConfig
+from tinylora.errors import FailureError
+from tinylora.evaluate import evaluate
+from tinylora.grpo import grpo_step
+from tinylora.pack import LaneRun, Metrics, Pack, load_pack, open_lane
+from tinylora.progress import LaneProgress, Progress
+from tinylora.provenance import provenance
+from tinylora.record import RunFolder, RunRecord, Status
+from tinylora.sft import sft_step
+from tinylora.tracking import Mirror
+
+BASIS_CACHE = "basis"  # folder below outputs_dir
+
+
+def run_pack(configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress) -> list[RunRecord]:
+    """Run the points of one pack; those that have ended before are skipped. Returns their records, in order.
+
+    Raises FailureError where a folder is in use, damaged or cannot be written, UsageError where it holds another run.
+    """
+    folders = [RunFolder(config) for config in configs]
+    with ExitStack() as held, clear_disk_errors():
+        for folder in folders:
+            held.enter_context(folder.locked())
+        mirror = Mirror(configs[0])
+        ended = {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
+        open_folders = [folder for folder in folders if folder.config.run_key not in ended]
+        if open_folders:
+            open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
+            PackRun(open_folders, open_labels, mirror, progress).run()
+        progress.phase("writing records to MLflow")
+        mirror.push(folders, even_if_recent=True)
+        return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
+
+
+@contextmanager
+def clear_disk_errors() -> Iterator[None]:
+    """Turn the errors of a full or read-only disk into a FailureError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+            raise
+        raise FailureError(
+            f"writing {error.filename or 'a record'}: {error.strerror}",
+            "every step is recorded before the next one starts; what was finished before is safe",
+            "make room (or give another outputs_dir); the same command then continues from the last saved step",
+        ) from error
+
+
+class PackRun:
+    """The lanes of one pack with their folders."""
+
+    def __init__(
+        self, folders: Sequence[RunFolder], labels: Sequence[str], mirror: Mirror, progress: Progress
+    ) -> None:
+        configs = [folder.config for folder in folders]
+        self.folders, self.mirror, self.progress = folders, mirror, progress
+        self.pack: Pack = load_pack(configs, Path(configs[0].outputs_dir) / BASIS_CACHE, progress)
+        self.lanes = [
+            open_lane(self.pack, index, config, label)
+            for index, (config, label) in enumerate(zip(configs, labels, strict=True))
+        ]
+        self.last: list[Metrics] = [{} for _ in self.lanes]
+        self.step_seconds: list[float] = []
+        for lane, folder in zip(self.lanes, folders, strict=True):
+            folder.describe(provenance(self.pack, lane))
+            folder.reopen()
+
+    def run(self) -> None:
+        """Train to the end; on Ctrl-C or SIGTERM the lanes are recorded as cut short and can be continued."""
+        self._resume()
+        try:
+            self._evaluate_untrained()
+            while active := self._active():
+                self._step(active)
+            for lane in self.lanes:
+                if lane.failure is None:
+                    self._conclude(lane, Status.finished)
+        except KeyboardInterrupt:
+            for lane in self.lanes:
+                if self.folders[lane.index].status() is Status.running:
+                    self._conclude(lane, Status.cut_short, f"interrupted after step {lane.step}")
+            self.mirror.push(self.folders, even_if_recent=True)
+            raise
+
+    def _resume(self) -> None:
+        """Put every lane where its states say, and drop the records of what will be done again."""
+        states = common_states([load_states(folder.path) for folder in self.folders])
+        for lane, state in zip(self.lanes, states, strict=True):
+            if state is not None:
+                restore(lane, state)
+            self.folders[lane.index].drop_after(lane.step if state is not None else -1)
+
+    def _active(self) -> list[LaneRun]:
+        return [lane for lane in self.lanes if lane.failure is None and not lane.done]
+
+    def _evaluate_untrained(self) -> None:
+        """Step 0. All lanes still are the base model and the evaluation's noise is common: one measurement is all's."""
+        fresh = [lane for lane in self.lanes if not self.folders[lane.index].lines()]
+        if fresh:
+            base = evaluate(self.pack, [fresh[0].index], self.progress)[0]
+            self._record(fresh, [base] * len(fresh))
+
+    def _step(self, active: list[LaneRun]) -> None:
+        """One optimizer step of all active lanes, with evaluation where it is due, recorded."""
+        self.progress.phase(f"training {len(active)} lanes")
+        started = time.perf_counter()
+        train = grpo_step if self.pack.config.algorithm.name is Algorithm.grpo else sft_step
+        metrics = train(self.pack, active)
+        going = [lane for lane in active if lane.failure is None]
+        for lane in going:
+            lane.step += 1
+        due = [lane for lane in going if self._evaluation_due(lane)]
+        found = evaluate(self.pack, [lane.index for lane in due], self.progress) if due else []
+        for lane, values in zip(due, found, strict=True):
+            metrics[active.index(lane)] |= values
+        self._record(going, [metrics[active.index(lane)] for lane in going])
+        for lane in active:
+            if lane.failure is not None:
+                self._conclude(lane, Status.failed, lane.failure)
+        self.mirror.push(self.folders)
+        self.step_seconds.append(time.perf_counter() - started)
+        self._show()
+
+    def _evaluation_due(self, lane: LaneRun) -> bool:
+        every = lane.config.eval.every
+        return lane.done or (every > 0 and lane.step % every == 0)
+
+    def _record(self, lanes: Sequence[LaneRun], metrics: Sequence[Metrics]) -> None:
+        for lane, values in zip(lanes, metrics, strict=True):
+            self.folders[lane.index].append(lane.step, values)
+            self.last[lane.index] = values
+        for lane in lanes:
+            save_state(self.folders[lane.index].path, lane)
+
+    def _conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
+        folder, adapter = self.folders[lane.index], self.pack.adapter
+        trained = adapter.lane(lane.index)
+        if status is Status.finished:
+            origin = {"model_digest": self.pack.model_digest, "basis_digest": self.pack.basis.digest}
+            save_adapter(folder.path / ADAPTER, adapter, lane.index, origin)
+        counts = {"trained_values": trained.trained_values, "trained_bytes": trained.trained_bytes}
+        folder.conclude(status, reason, counts)
+
+    def _show(self) -> None:
+        recent = sorted(self.step_seconds[-20:])
+        steps_left = max((lane.config.steps - lane.step for lane in self._active()), default=0)
+        shown = []
+        for lane in self.lanes:
+            state = "failed" if lane.failure else "finished" if lane.done else "training"
+            last = self.last[lane.index]
+            reward, tokens = last.get("train/reward"), last.get("train/completion_tokens")
+            shown.append(LaneProgress(lane.label, lane.step, lane.config.steps, reward, tokens, state))
+        self.progress.lanes(shown, recent[len(recent) // 2] * steps_left)
