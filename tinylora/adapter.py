@@ -102,6 +102,7 @@ class TinyLora(nn.Module):
 
     def __init__(self, model: nn.Module, basis: Basis, specs: Sequence[LaneSpec]) -> None:
         super().__init__()
+        self.basis = basis
         self.rank = basis.rank
         self.names = list(basis.factors)
         self.lanes = nn.ModuleList(Lane(spec, self.names, basis.rank) for spec in specs)
@@ -144,6 +145,11 @@ class TinyLora(nn.Module):
     def use_lane(self, index: int | None) -> None:
         """Compute all rows with one lane from now on (None: with the base model)."""
         self._whole = index
+
+    def round(self) -> None:
+        """Round every lane's v to its storage type: call it after each optimizer step."""
+        for lane in self.lanes:
+            lane.round()  # type: ignore[operator]
 
     def detach(self) -> None:
         """Remove the adapters; the model is as it was before."""

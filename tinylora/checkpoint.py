@@ -9,6 +9,7 @@ if nothing had happened.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ from tinylora.pack import LaneRun
 
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
 FORMAT = "tinylora-1"
+SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
 
 Tensors = dict[str, torch.Tensor]
 
@@ -108,8 +110,22 @@ def save_adapter(path: Path, adapter: TinyLora, index: int, provenance: Mapping[
     lane = adapter.lane(index)
     spec = asdict(lane.spec) | {"sharing": lane.spec.sharing.value, "precision": lane.spec.precision.value}
     header = {"format": FORMAT, "spec": json.dumps(spec), "rank": str(adapter.rank), **(provenance or {})}
-    header["modules"] = json.dumps(adapter.names)
+    header["spectrum"] = json.dumps(spectrum(adapter))
     write_atomically(path, save({"v": lane.stored_v().cpu().contiguous()}, metadata=header))
+
+
+def spectrum(adapter: TinyLora) -> dict[str, float]:
+    """The largest singular value of every adapted weight, by module: it tells one model from another."""
+    return {name: round(float(factors.sigma[0]), 6) for name, factors in adapter.basis.factors.items()}
+
+
+def same_spectrum(header: Mapping[str, str], adapter: TinyLora) -> bool:
+    """Whether an adapter file was made on these weights, up to the rounding of another machine or type."""
+    expected: dict[str, float] = json.loads(header["spectrum"])
+    found = spectrum(adapter)
+    return expected.keys() == found.keys() and all(
+        math.isclose(expected[name], found[name], rel_tol=SPECTRUM_TOLERANCE) for name in found
+    )
 
 
 def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:

