@@ -1,0 +1,16 @@
+# Tab completion in bash:  eval "$(python -m experiments.run -sc install=bash)"  (or source this file)
+_tinylora_completion() {
+    local line=${COMP_LINE:0:$COMP_POINT}
+    if [[ $line != *" -m experiments.run "* ]]; then
+        COMPREPLY=($(compgen -o default -- "$2"))
+        return
+    fi
+    local arguments=${line#* -m experiments.run }
+    local word=${arguments##* }
+    local choices
+    choices=$(COMP_LINE="experiments.run $arguments" "$1" -m experiments.run -sc query=bash 2>/dev/null |
+        sed -E 's/=[A-Z][A-Za-z]+\./=/g') # Precision.fp32: fp32
+    COMPREPLY=($(compgen -W "$choices" -- "$word"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=/}
+complete -o nospace -o default -F _tinylora_completion python python3

@@ -1,0 +1,219 @@
+"""What a person sees of a sweep: progress on stderr (live on a terminal, else as lines), the summary on stdout."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from tinylora.progress import LaneProgress, Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.table import Table
+
+    from tinylora.record import RunRecord
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with the time that the pack has taken
+FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
+MOST_ROWS = 24
+NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
+NO_VALUE = "-"
+SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
+SUMMARY_COLUMNS = {
+    "trained values": "trained_values",
+    "base, sampled": "base/eval/test/sampled_strict",
+    "trained, greedy": "eval/test/greedy_strict",
+}
+
+
+def open_progress(title: str = "") -> Progress:
+    """The progress of one pack: live where stderr is a terminal, else plain lines."""
+    if not sys.stderr.isatty():
+        return PlainProgress(sys.stderr, title)
+    from rich.console import Console
+
+    return LiveProgress(Console(stderr=True), title)
+
+
+class PlainProgress:
+    """Lines for a log: what is new at once, else now and then."""
+
+    def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
+        self.stream, self.title, self.clock = stream, title, clock
+        self.started = self.said_last = clock()
+        self.seen: set[str] = set()
+
+    def __enter__(self) -> Self:
+        if self.title:
+            self._say(self.title)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def phase(self, text: str) -> None:
+        """A line for a new phase; for a phase that returns, or counts on, only when there was none for a while."""
+        if self._is_new(re.sub(r"\d+", "#", text)) or self._paused():
+            self._say(text)
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """A line for each lane that has ended otherwise than finished, and now and then one for all."""
+        for lane in lanes:
+            if lane.state not in ("training", "finished") and self._is_new(f"{lane.label} {lane.state}"):
+                self._say(f"{lane.label}: {lane.state} at step {lane.step}")
+        if self._is_new("lanes") or self._paused():
+            self._say(f"{totals(lanes)}{time_left(seconds_left)}")
+
+    def _is_new(self, what: str) -> bool:
+        new = what not in self.seen
+        self.seen.add(what)
+        return new
+
+    def _paused(self) -> bool:
+        now = self.clock()
+        pause = min(max(SHORTEST_PAUSE, (now - self.started) / 50), LONGEST_PAUSE)
+        return now - self.said_last >= pause
+
+    def _say(self, text: str) -> None:
+        self.said_last = self.clock()
+        print(text, file=self.stream, flush=True)
+
+
+class LiveProgress:
+    """A table of the lanes that redraws itself and is gone at the end."""
+
+    def __init__(self, console: Console, title: str = "") -> None:
+        from rich.live import Live
+
+        self.console, self.title = console, title
+        self.text = ""
+        self.seconds_left: float | None = None
+        self.shown: Sequence[LaneProgress] = ()
+        self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def phase(self, text: str) -> None:
+        """Show what happens now; the time left, which is that of training, is forgotten where this changes."""
+        if text != self.text:
+            self.text, self.seconds_left = text, None
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """Show where the lanes are."""
+        self.shown, self.seconds_left = lanes, seconds_left
+
+    def _render(self) -> Group:
+        from rich.console import Group
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        title = f"{self.title}: " if self.title else ""
+        heading = Spinner("dots", Text(f"{title}{self.text}{time_left(self.seconds_left)}"))
+        if not self.shown:
+            return Group(heading)
+        rows = select_rows(self.shown, min(MOST_ROWS, max(self.console.height - FRAME_ROWS, 1)))
+        return Group(heading, _lane_table(rows, self.console.width), Text(totals(self.shown)))
+
+
+def _lane_table(lanes: Sequence[LaneProgress], width: int) -> Table:
+    """The lanes as rows; a narrow terminal shows fewer columns, so that labels stay readable."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = {
+        "step": [f"{lane.step}/{lane.steps}" for lane in lanes],
+        "reward": [_number(lane.reward, 2) for lane in lanes],
+        "length": [_number(lane.tokens, 0) for lane in lanes],
+        "state": [lane.state for lane in lanes],
+    }
+    columns = {name: cells for name, cells in columns.items() if width >= NARROWEST.get(name, 0)}
+    taken = sum(max(len(text) for text in (name, *cells)) + 2 for name, cells in columns.items())
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", no_wrap=True, overflow="ellipsis", max_width=max(width - taken - 4, 8))
+    for name in columns:
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    for lane, *row in zip(lanes, *columns.values(), strict=True):
+        table.add_row(Text(lane.label), *row, style={"training": "", "finished": "green"}.get(lane.state, "red"))
+    return table
+
+
+def select_rows(lanes: Sequence[LaneProgress], count: int) -> list[LaneProgress]:
+    """The `count` lanes to show, in their order: those in trouble before those that train before the finished."""
+    rank = {"training": 1, "finished": 2}
+    chosen = sorted(range(len(lanes)), key=lambda index: rank.get(lanes[index].state, 0))[:count]
+    return [lanes[index] for index in sorted(chosen)]
+
+
+def totals(lanes: Sequence[LaneProgress]) -> str:
+    """All lanes in one line: "step 12/60, 8 runs: 7 training, 1 failed, reward 0.31, length 24"."""
+    if len(lanes) == 1:
+        who = f"{lanes[0].label}: step {lanes[0].step}/{lanes[0].steps}"
+    else:
+        states = Counter(lane.state for lane in lanes)
+        counts = ", ".join(f"{number} {state}" for state, number in states.items())
+        who = f"step {max(lane.step for lane in lanes)}/{lanes[0].steps}, {len(lanes)} runs: {counts}"
+    rewards = [lane.reward for lane in lanes if lane.reward is not None and lane.state == "training"]
+    lengths = [lane.tokens for lane in lanes if lane.tokens is not None and lane.state == "training"]
+    reward = f", reward {fmean(rewards):.2f}" if rewards else ""
+    length = f", length {fmean(lengths):.0f}" if lengths else ""
+    return who + reward + length
+
+
+def time_left(seconds: float | None) -> str:
+    """Appended to a line: ", about 3 min left"; empty where it is not known, and at the end."""
+    if not seconds:
+        return ""
+    if seconds < 90:
+        return f", about {seconds:.0f} s left"
+    if seconds < 90 * 60:
+        return f", about {seconds / 60:.0f} min left"
+    return f", about {seconds / 3600:.1f} h left"
+
+
+def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
+    """The table of a sweep's runs, each a label and its record, with the reasons of those that did not finish."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    table.add_column("status")
+    for name in SUMMARY_COLUMNS:
+        table.add_column(name, justify="right")
+    table.add_column("folder", no_wrap=len(str(records[0][1].config.folder)) < console.width // 2, overflow="fold")
+    for label, record in records:
+        values, *accuracies = (record.summary.get(name) for name in SUMMARY_COLUMNS.values())
+        status = f"{record.status.value} before" if record.skipped else record.status.value
+        numbers = [_number(values, 0), *(_number(accuracy, 3) for accuracy in accuracies)]
+        table.add_row(Text(label), status, *numbers, Text(str(record.config.folder)))
+    if not console.is_terminal:  # a file or a pipe: as wide as the table, nothing folded
+        console = Console(width=max(table.__rich_measure__(console, console.options.update(width=1000)).maximum, 80))
+    console.print(table)
+    for label, record in records:
+        if record.reason:
+            console.print(Text(f"{label}: {record.status.value}: {record.reason}"))
+    if any(record.config.model.identity.startswith("miniature") for _, record in records):
+        console.print(Text(SCALE_MODELS))
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return NO_VALUE if value is None else f"{value:.{decimals}f}"

@@ -1,0 +1,65 @@
+"""The only way to start a run, or a sweep of them.
+
+    python -m experiments.run u=13
+    python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
+
+Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`.
+Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from experiments import schema
+from experiments.usage import check_flags, translate
+from tinylora.errors import TinyLoraError
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+INTERRUPTED = 130
+
+
+def run_point(composed: DictConfig) -> None:
+    """One point, for launchers that start them one by one (hydra/launcher=basic)."""
+    config = schema.to_run_config(composed)
+
+    from experiments.sweep import incomplete, run_sweep
+
+    error = incomplete(run_sweep([config]))
+    if error is not None:
+        raise error
+
+
+def main() -> int:
+    """Do what the command line asks; returns the exit status."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
+    try:
+        check_flags(sys.argv[1:])
+        if sys.argv[1:] == ["-sc", "install=bash"]:
+            print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
+            return 0
+        schema.register()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_point)()
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        known = translate(error)
+        if known is None:
+            raise
+        return _report(known)
+    return 0
+
+
+def _report(error: TinyLoraError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""A sweep: points into packs, packs one after another, a table at the end.
+
+PyTorch takes seconds to import, so what needs it is imported when something is on the screen.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.display import open_progress, print_summary
+from tinylora.config import RunConfig
+from tinylora.errors import FailureError
+from tinylora.progress import labels
+
+if TYPE_CHECKING:
+    from tinylora.record import RunRecord
+
+
+def run_sweep(configs: Sequence[RunConfig]) -> list[RunRecord]:
+    """Run all points and print their summary; returns the record of each, in their order.
+
+    Raises UsageError or FailureError before anything is started where a point cannot run.
+    """
+    points = distinct(configs)
+    if len(points) < len(configs):
+        repeated = len(configs) - len(points)
+        print(f"{repeated} of {len(configs)} points repeat another one and run once", file=sys.stderr)
+    with open_progress() as progress:
+        progress.phase(f"checking {_count(len(points), 'run')}")
+        from tinylora import preflight
+
+        preflight.check(points)
+    names = dict(zip([point.run_key for point in points], labels(points), strict=True))
+    records = _run_packs(form_packs(points), names)
+    print_summary([(names[point.run_key], records[point.run_key]) for point in points])
+    return [records[config.run_key] for config in configs]
+
+
+def distinct(configs: Sequence[RunConfig]) -> list[RunConfig]:
+    """The points without those that are the same run as an earlier one, in order."""
+    points: dict[str, RunConfig] = {}
+    for config in configs:
+        points.setdefault(config.run_key, config)
+    return list(points.values())
+
+
+def form_packs(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """Points that may train together, in order, at most `pack.max_lanes` in one pack."""
+    together: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        together.setdefault(config.pack_key(), []).append(config)
+    packs = []
+    for group in together.values():
+        size = group[0].pack.max_lanes
+        packs += [group[start : start + size] for start in range(0, len(group), size)]
+    return packs
+
+
+def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
+    """What to say of the runs that did not finish; None where all did."""
+    finished = {record.config.run_key: record.status.value == "finished" for record in records}
+    if all(finished.values()):
+        return None
+    return FailureError(
+        f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
+        "a sweep is complete when every run has finished; the table gives the reasons",
+        "a run that was cut short goes on with the same command; one that failed would fail again: change its "
+        "settings (often a smaller lr), or remove its folder",
+    )
+
+
+def _run_packs(packs: Sequence[list[RunConfig]], names: dict[str, str]) -> dict[str, RunRecord]:
+    """The record of each run key."""
+    from tinylora.train import run_pack
+
+    records: dict[str, RunRecord] = {}
+    for number, pack in enumerate(packs, start=1):
+        title = f"pack {number} of {len(packs)}, {_count(len(pack), 'run')}" if len(packs) > 1 else ""
+        with open_progress(title) as progress:
+            for record in run_pack(pack, [names[point.run_key] for point in pack], progress):
+                records[record.config.run_key] = record
+    return records
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
