@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast as Tokens
 
 from tinylora.config import Split
 from tinylora.models import MINIATURES
-from tinylora.seeds import python_stream, stream_seed, torch_stream
+from tinylora.seeds import python_stream, stream_seed
 from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer
 
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
@@ -101,7 +101,7 @@ def train_step(model: PreTrainedModel, batches: list[tuple[torch.Tensor, torch.T
         loss = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        (loss / count).backward()  # type: ignore[no-untyped-call]
+        (loss / count).backward()
         total += float(loss.detach())
     return total / count
 

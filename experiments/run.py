@@ -10,6 +10,7 @@ Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def run_point(composed: DictConfig) -> None:
 
 def main() -> int:
     """Do what the command line asks; returns the exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
     try:
         check_flags(sys.argv[1:])

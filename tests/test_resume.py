@@ -92,22 +92,22 @@ def test_the_same_command_again_trains_nothing(uninterrupted: Path, monkeypatch:
 
 @pytest.mark.parametrize("stop", [1, 3])
 def test_interrupted_and_continued_is_bitwise_the_uninterrupted_run(
-    stop: int, uninterrupted: Path, tmp_path: Path
+    stop: int, uninterrupted: Path, outputs: Path
 ) -> None:
-    configs = points(tmp_path)
+    configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
         run_pack(configs, ["a", "b"], StopAfter(stop))
     assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
     assert run(configs) == [Status.finished] * 2
-    same_results(tmp_path, uninterrupted)
+    same_results(outputs, uninterrupted)
 
 
 @pytest.mark.parametrize("lost", [[0], [1], [0, 1]])
 def test_a_kill_between_the_saves_of_two_lanes_changes_nothing(
-    lost: list[int], uninterrupted: Path, tmp_path: Path
+    lost: list[int], uninterrupted: Path, outputs: Path
 ) -> None:
     """Lanes are saved one after the other; those of `lost` did not get to save the last step before the kill."""
-    configs = points(tmp_path)
+    configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
         run_pack(configs, ["a", "b"], StopAfter(3))
     for number in lost:
@@ -116,7 +116,7 @@ def test_a_kill_between_the_saves_of_two_lanes_changes_nothing(
         lines = (folder / METRICS).read_text().splitlines(keepends=True)
         (folder / METRICS).write_text("".join(lines) + lines[-1][: len(lines[-1]) // 2])  # a line cut by the kill
     assert run(configs) == [Status.finished] * 2
-    same_results(tmp_path, uninterrupted)
+    same_results(outputs, uninterrupted)
 
 
 def same_results(outputs: Path, wanted: Path) -> None:
@@ -143,18 +143,18 @@ run(points(Path(sys.argv[1])))
 """
 
 
-def test_kill_at_random_moments_loses_nothing(uninterrupted: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+def test_kill_at_random_moments_loses_nothing(uninterrupted: Path, outputs: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(outputs), str(Path(__file__).parent)]
     for wait in (0.05, 0.4, 0.9):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
-        while not list(tmp_path.glob(f"*/{METRICS}")) and time.monotonic() < until and process.poll() is None:
+        while not list(outputs.glob(f"*/{METRICS}")) and time.monotonic() < until and process.poll() is None:
             time.sleep(0.01)
         time.sleep(wait)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert run(points(tmp_path)) == [Status.finished] * 2
-    same_results(tmp_path, uninterrupted)
+    assert run(points(outputs)) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
 
 
 def test_lanes_continue_from_the_newest_step_that_all_saved() -> None:
@@ -169,20 +169,20 @@ def test_lanes_continue_from_the_newest_step_that_all_saved() -> None:
     assert resumed(saved(8, 9), saved(0, 1), {}) == [9, 1, None]
 
 
-def test_more_points_join_finished_and_partial_ones(uninterrupted: Path, tmp_path: Path) -> None:
-    configs = points(tmp_path)
+def test_more_points_join_finished_and_partial_ones(uninterrupted: Path, outputs: Path) -> None:
+    configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
         run_pack(configs[:1], ["a"], StopAfter(2))
-    assert run([*configs, point(tmp_path, u=2, steps=4)]) == [Status.finished] * 3
+    assert run([*configs, point(outputs, u=2, steps=4)]) == [Status.finished] * 3
     for config in configs:
         expected = final_v(uninterrupted)[config.run_key]
-        torch.testing.assert_close(final_v(tmp_path)[config.run_key], expected, rtol=5e-3, atol=1e-5)
+        torch.testing.assert_close(final_v(outputs)[config.run_key], expected, rtol=5e-3, atol=1e-5)
         assert steps_in_mlflow(config) == [0, 1, 2, 3, 4]
 
 
-def test_a_diverged_lane_is_recorded_as_failed_and_left_alone_by_the_next_call(tmp_path: Path) -> None:
-    bad = point(tmp_path, u=3, precision=Precision.fp16, lr=1e6, steps=2)
-    good = point(tmp_path, u=3, precision=Precision.fp32, steps=2)
+def test_a_diverged_lane_is_recorded_as_failed_and_left_alone_by_the_next_call(outputs: Path) -> None:
+    bad = point(outputs, u=3, precision=Precision.fp16, lr=1e6, steps=2)
+    good = point(outputs, u=3, precision=Precision.fp32, steps=2)
     records = run_pack([bad, good], ["bad", "good"], Silent())
     assert [record.status for record in records] == [Status.failed, Status.finished]
     assert "fp16" in (records[0].reason or "")
@@ -196,14 +196,14 @@ def test_a_lost_store_is_made_again_from_the_run_folders(uninterrupted: Path) ->
     assert steps_in_mlflow(points(uninterrupted)[1]) == [0, 1, 2, 3, 4]
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    config = point(tmp_path)
+def test_a_folder_in_use_is_refused(outputs: Path) -> None:
+    config = point(outputs)
     with RunFolder(config).locked(), pytest.raises(FailureError, match="another one holds"):
         run([config])
 
 
-def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Path, tmp_path: Path) -> None:
-    config = point(tmp_path, steps=2)
+def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Path, outputs: Path) -> None:
+    config = point(outputs, steps=2)
     other = points(uninterrupted)[0]
     config.folder.mkdir()
     (config.folder / CONFIG).write_bytes((other.folder / CONFIG).read_bytes())
@@ -222,8 +222,8 @@ def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Pat
         run([config])
 
 
-def test_another_model_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = point(tmp_path)
+def test_another_model_under_the_same_name_is_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = point(outputs)
     with pytest.raises(KeyboardInterrupt):
         run_pack([config], ["a"], StopAfter(1))
     monkeypatch.setattr(train.load_pack.__globals__["models"], "digest", lambda _: "another")
@@ -232,9 +232,9 @@ def test_another_model_under_the_same_name_is_refused(tmp_path: Path, monkeypatc
 
 
 def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
-    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    configs = points(tmp_path)
+    configs = points(outputs)
     original, calls = train.save_state, []
 
     def full(folder: Path, lane: object) -> None:
@@ -248,18 +248,18 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
         with pytest.raises(FailureError, match="No space left"):
             run(configs)
     assert run(configs) == [Status.finished] * 2
-    same_results(tmp_path, uninterrupted)
+    same_results(outputs, uninterrupted)
 
 
-def test_evaluation_every_n_steps(tmp_path: Path) -> None:
+def test_evaluation_every_n_steps(outputs: Path) -> None:
     settings = EvalConfig(every=2, test_items=3, validation_items=2)
-    config = point(tmp_path, steps=3, eval=settings, algorithm=GrpoConfig(prompts=1, samples=2))
+    config = point(outputs, steps=3, eval=settings, algorithm=GrpoConfig(prompts=1, samples=2))
     run([config])
     evaluated = [line.step for line in RunFolder(config).lines() if "eval/test/greedy_strict" in line.metrics]
     assert evaluated == [0, 2, 3]
 
 
-def test_rollout_settings_change_the_identity_and_places_do_not(tmp_path: Path) -> None:
-    config = point(tmp_path)
-    assert point(tmp_path / "elsewhere").run_key == config.run_key
-    assert point(tmp_path, rollout=RolloutConfig(max_new_tokens=5)).run_key != config.run_key
+def test_rollout_settings_change_the_identity_and_places_do_not(outputs: Path) -> None:
+    config = point(outputs)
+    assert point(outputs / "elsewhere").run_key == config.run_key
+    assert point(outputs, rollout=RolloutConfig(max_new_tokens=5)).run_key != config.run_key

@@ -1,7 +1,5 @@
 """The rollout engine against transformers' own generation, the trainer's log-probabilities, and probability itself."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from packs import give_v, open_pack, point
@@ -29,10 +27,23 @@ def prompts_of(pack: Pack, count: int) -> list[list[int]]:
 
 
 def run(
-    pack: Pack, prompts: list[list[int]], lanes: list[int], noise: torch.Tensor | None, sampling: Sampling, samples: int = 1
+    pack: Pack,
+    prompts: list[list[int]],
+    lanes: list[int],
+    noise: torch.Tensor | None,
+    sampling: Sampling,
+    samples: int = 1,
 ) -> Rollout:
     return roll_out(
-        pack.model, pack.adapter, prompts, torch.tensor(lanes), noise, sampling, samples, pack.end_tokens, pack.pad_token
+        pack.model,
+        pack.adapter,
+        prompts,
+        torch.tensor(lanes),
+        noise,
+        sampling,
+        samples,
+        pack.end_tokens,
+        pack.pad_token,
     )
 
 

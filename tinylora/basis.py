@@ -124,7 +124,7 @@ def cached_basis(
     basis = compute_basis(weights, rank, solver, progress)
     cache.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, factors in basis.factors.items():
         tensors |= {f"{name}.u": factors.u, f"{name}.sigma": factors.sigma, f"{name}.v": factors.v}
     save_file(tensors, part)

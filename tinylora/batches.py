@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -62,11 +63,8 @@ def completion_logps(
     ids = torch.tensor([sequence + [pad_token] * (width - len(sequence)) for sequence in sequences], device=device)
     prompt_lengths = torch.tensor([len(rows.prompts[row]) for row in batch], device=device)
     first = int(prompt_lengths.min())
-    if adapter is None:
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=width - first + 1).logits
-    else:
-        with adapter.rows(rows.lane_of_row[list(batch)]):
-            logits = model(input_ids=ids, use_cache=False, logits_to_keep=width - first + 1).logits
+    with adapter.rows(rows.lane_of_row[list(batch)]) if adapter else nullcontext():
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False, logits_to_keep=width - first + 1).logits
     logits = logits[:, :-1].float() / temperature  # (b, width - first, V): predictions of tokens `first` and on
     logps = logits.gather(-1, ids[:, first:, None])[..., 0] - logits.logsumexp(-1)
     longest = max(len(rows.completions[row]) for row in batch)

@@ -37,7 +37,8 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
 
     completions = [rollout.completion(row) for row in range(len(rollout.lengths))]
     scores = [
-        pack.task.score(problems[row // settings.samples], pack.decode(tokens)) for row, tokens in enumerate(completions)
+        pack.task.score(problems[row // settings.samples], pack.decode(tokens))
+        for row, tokens in enumerate(completions)
     ]
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
     advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
@@ -82,7 +83,7 @@ def accumulate(pack: Pack, rows: Rows, logp_sampler: torch.Tensor, advantages: t
             penalty = kl_row_penalty(logp, torch.where(mask > 0, base, 0.0), mask)
             loss = loss + settings.kl_coefficient * penalty
             values["train/kl"] = penalty.detach()
-        (loss * weights).sum().backward()  # type: ignore[no-untyped-call]
+        (loss * weights).sum().backward()
         values["train/loss"] = loss.detach()
         values |= _mismatch(logp.detach(), sampler, mask, settings.importance_cap)
         for name, value in values.items():
@@ -97,9 +98,7 @@ def _settings(pack: Pack) -> GrpoConfig:
     return pack.config.algorithm
 
 
-def _sample(
-    pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane_of_prompt: torch.Tensor
-) -> Rollout:
+def _sample(pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane_of_prompt: torch.Tensor) -> Rollout:
     settings, chosen = _settings(pack), pack.config.rollout
     shape = (settings.prompts * settings.samples, chosen.max_new_tokens)
     streams = [torch_stream(lane.config.seed, "sampling", lane.step + 1) for lane in lanes]

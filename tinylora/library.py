@@ -1,12 +1,12 @@
 """TinyLoRA for any training loop, without Hydra or MLflow: attach, train, save, load, merge, detach.
 
-    adapter = attach(model, u=13)                                 # the model now computes with the adapter, v = 0
-    optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
-    ...                                                           # any loss of the model's outputs
-    optimizer.step(); adapter.round()                             # round: only needed for 16-bit v
-    save(adapter, "adapter.safetensors")                          # 13 values
-    save_merged(model, adapter, "merged/")                        # a standard model folder
-    adapter.detach()                                              # the base model again, bit for bit
+adapter = attach(model, u=13)                                 # the model now computes with the adapter, v = 0
+optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
+...                                                           # any loss of the model's outputs
+optimizer.step(); adapter.round()                             # round: only needed for 16-bit v
+save(adapter, "adapter.safetensors")                          # 13 values
+save_merged(model, adapter, "merged/")                        # a standard model folder
+adapter.detach()                                              # the base model again, bit for bit
 """
 
 from __future__ import annotations

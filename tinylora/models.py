@@ -77,7 +77,7 @@ def outline(config: ModelConfig) -> list[ModuleShape]:
     settings = _read_config(folder)
     try:
         with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)  # type: ignore[no-untyped-call]
+            model: nn.Module = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
     except Exception as error:  # as in `_read_config`
         raise _unreadable(folder, error) from error
     return [
@@ -124,7 +124,7 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
             f"the model could not be moved there: {_first_line(error)}",
             "free memory on the device, or give model.device=cpu",
         ) from error
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model.requires_grad_(False), tokens
 
 
@@ -236,7 +236,7 @@ def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, fold
 
 
 def _load_weights(folder: Path, settings: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=settings, dtype=dtype, use_safetensors=True, local_files_only=True,
@@ -261,7 +261,7 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, dtype: torch.dtype) 
 
 def _blocks(model: nn.Module) -> str:
     """Name of the list of transformer blocks: the longest ModuleList of the decoder that is not inside another."""
-    decoder: nn.Module = model.get_decoder() if isinstance(model, PreTrainedModel) else model  # type: ignore[no-untyped-call]
+    decoder: nn.Module = model.get_decoder() if isinstance(model, PreTrainedModel) else model
     prefix = next((name for name, module in model.named_modules() if module is decoder), "")
     lists: dict[str, int] = {}
     for name, module in decoder.named_modules(prefix=prefix):

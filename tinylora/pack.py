@@ -71,8 +71,9 @@ class Pack:
         if not self.task.chat:
             return list(self.tokenizer(text).input_ids)
         messages = [{"role": "user", "content": text}]
-        text = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+        templated = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        assert isinstance(templated, str)
+        return list(self.tokenizer(templated, add_special_tokens=False).input_ids)
 
     def encode_completion(self, text: str) -> list[int]:
         """The tokens of a demonstration and the end token."""

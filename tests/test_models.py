@@ -1,0 +1,299 @@
+"""Base models: what is adapted in each family, loading, and an error that helps for each way a folder can be wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+
+from tinylora.config import ModelConfig, Precision
+from tinylora.errors import FailureError, UsageError
+from tinylora.models import (
+    CACHE_VARIABLE,
+    MINIATURES,
+    ModuleShape,
+    adapted_modules,
+    digest,
+    load,
+    outline,
+    parameter_count,
+    resolve_device,
+    resolve_folder,
+)
+
+TOKENS = 16
+SIZES = {
+    "vocab_size": TOKENS, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32, "pad_token_id": 0, "eos_token_id": 1,
+    "bos_token_id": 1,
+}  # fmt: skip
+BLOCK = [
+    ModuleShape("self_attn.q_proj", 8, 8),
+    ModuleShape("self_attn.k_proj", 4, 8),
+    ModuleShape("self_attn.v_proj", 4, 8),
+    ModuleShape("self_attn.o_proj", 8, 8),
+    ModuleShape("mlp.gate_proj", 12, 8),
+    ModuleShape("mlp.up_proj", 12, 8),
+    ModuleShape("mlp.down_proj", 8, 12),
+]
+SEVEN_MAPS = [ModuleShape(f"model.layers.{i}.{m.name}", m.d_out, m.d_in) for i in range(2) for m in BLOCK]
+FAMILIES = ["Qwen2", "Qwen3", "Llama", "Mistral", "Gemma2", "Gemma3Text"]
+
+
+def save_tokenizer(folder: Path, tokens: int = TOKENS, **special: str) -> None:
+    """A word-level tokenizer, with an eos token unless told otherwise."""
+    vocabulary = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, tokens)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = special or {"eos_token": "<eos>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **special).save_pretrained(
+        folder
+    )
+
+
+def save_model(folder: Path, family: str = "Llama") -> Path:
+    """A random model of two blocks with its tokenizer."""
+    settings = getattr(transformers, f"{family}Config")(**SIZES)
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
+    save_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return save_model(tmp_path / "tiny")
+
+
+def at(folder: Path, **settings: object) -> ModelConfig:
+    return ModelConfig(path=str(folder), device="cpu", **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_seven_maps_of_each_block_are_adapted_in_depth_order(tmp_path: Path, family: str) -> None:
+    config = at(save_model(tmp_path, family))
+    assert outline(config) == SEVEN_MAPS
+    model, _ = load(config)
+    assert [ModuleShape(n, m.out_features, m.in_features) for n, m in adapted_modules(model).items()] == SEVEN_MAPS
+
+
+def test_the_language_blocks_of_a_vision_model_are_adapted_and_not_its_longer_vision_tower() -> None:
+    settings = transformers.Gemma3Config(
+        text_config=SIZES, vision_config={**SIZES, "num_hidden_layers": 3, "image_size": 4, "patch_size": 2}
+    )
+    with torch.device("meta"):
+        model = transformers.Gemma3ForConditionalGeneration(settings)
+    assert len(adapted_modules(model)) == len(SEVEN_MAPS)
+    assert not any("vision" in name for name in adapted_modules(model))
+
+
+def test_lists_inside_a_block_do_not_pass_for_the_blocks() -> None:
+    block = nn.ModuleDict({"experts": nn.ModuleList(nn.Linear(2, 2) for _ in range(5))})
+    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "head": nn.Linear(2, 2)})
+    assert list(adapted_modules(model)) == [f"layers.0.experts.{i}" for i in range(5)]
+
+
+def test_a_model_without_linear_modules_in_its_blocks_is_refused(tmp_path: Path) -> None:
+    settings = transformers.GPT2Config(vocab_size=TOKENS, n_embd=8, n_layer=1, n_head=2, n_positions=16)
+    transformers.GPT2LMHeadModel(settings).save_pretrained(tmp_path)
+    with pytest.raises(UsageError, match="GPT2LMHeadModel"):
+        outline(at(tmp_path))
+    with pytest.raises(UsageError, match=r"nn\.Linear"):
+        adapted_modules(nn.Linear(2, 2))
+
+
+def test_a_loaded_model_is_frozen_in_evaluation_mode_and_pads_on_the_left(folder: Path) -> None:
+    model, tokens = load(at(folder))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert (tokens.padding_side, tokens.pad_token) == ("left", "<eos>")
+    batch = tokens(["w2 w3 w4", "w5"], padding=True, return_tensors="pt")
+    assert batch["input_ids"].tolist() == [[2, 3, 4], [1, 1, 5]]
+    logits = model(**batch).logits  # (2, 3, V)
+    torch.testing.assert_close(logits[1, -1], model(input_ids=torch.tensor([[5]])).logits[0, -1])
+
+
+def test_a_pad_token_that_transformers_adds_beyond_the_embeddings_is_not_used(tmp_path: Path) -> None:
+    assert load(at(save_model(tmp_path, "Qwen2")))[1].pad_token_id < TOKENS
+
+
+def test_the_tokenizers_own_pad_token_is_kept(folder: Path) -> None:
+    save_tokenizer(folder, eos_token="<eos>", pad_token="w2")
+    assert load(at(folder))[1].pad_token == "w2"
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [(Precision.fp32, torch.float32), (Precision.bf16, torch.bfloat16), (Precision.fp16, torch.float16)],
+)
+def test_the_type_of_the_weights_is_the_one_asked_for(folder: Path, precision: Precision, dtype: torch.dtype) -> None:
+    model, _ = load(at(folder, dtype=precision))
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+
+
+def test_tied_parameters_count_once(folder: Path) -> None:
+    model, _ = load(at(folder))
+    names = {name: parameter.numel() for name, parameter in model.named_parameters(remove_duplicate=False)}
+    assert parameter_count(model) == sum(names.values())
+    model.lm_head.weight = model.get_input_embeddings().weight
+    assert parameter_count(model) == sum(names.values()) - names["lm_head.weight"]
+
+
+def test_the_digest_follows_config_and_weights_and_nothing_else(folder: Path) -> None:
+    before = digest(folder)
+    assert len(before) == 16
+    assert int(before, 16) >= 0
+    (folder / "README.md").write_text("a note")
+    (folder / "pretraining-state.safetensors").write_bytes(b"not weights of the model")
+    assert digest(folder) == before
+    weights = folder / "model.safetensors"
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(bytes(changed))
+    assert digest(folder) != before
+    changed[-1] ^= 1
+    weights.write_bytes(bytes(changed))
+    assert digest(folder) == before
+    (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    assert digest(folder) != before
+
+
+def test_shipped_models_go_by_name_and_wrong_names_are_told_the_right_ones() -> None:
+    for path in MINIATURES.iterdir():
+        if (path / "config.json").exists():
+            assert resolve_folder(ModelConfig(name=path.name)) == path
+    with pytest.raises(UsageError, match="smollm2-135m"):
+        resolve_folder(ModelConfig(name="miniature-gpt9"))
+    with pytest.raises(UsageError, match="no shipped model"):
+        resolve_folder(ModelConfig(name="../tasks"))
+
+
+def test_smollm2_comes_from_the_cache_and_without_it_the_error_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(name="smollm2-135m")
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", "a_package_that_is_not_installed")
+    with pytest.raises(UsageError, match="make smollm2"):
+        resolve_folder(config)
+    folder = save_model(tmp_path / "smollm2-135m")
+    assert resolve_folder(config) == folder
+
+
+def test_a_damaged_package_file_fails_cleanly_and_leaves_nothing_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, cache = tmp_path / "damaged_smollm2", tmp_path / "cache"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('the package must not be imported')")
+    (package / "model.gguf").write_bytes(b"GGUF and then nothing")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
+    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", package.name)
+    with pytest.raises(FailureError, match=r"model\.gguf"):
+        resolve_folder(ModelConfig(name="smollm2-135m"))
+    assert list(cache.iterdir()) == []
+    assert package.name not in sys.modules
+    cache.rmdir()
+    cache.write_text("a file where the cache folder should be")
+    with pytest.raises(FailureError, match=CACHE_VARIABLE):
+        resolve_folder(ModelConfig(name="smollm2-135m"))
+
+
+def test_what_lacks_config_or_safetensors_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        load(at(tmp_path / "absent"))
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="pickled"):
+        outline(at(folder))
+    (folder / "config.json").unlink()
+    with pytest.raises(UsageError, match=r"config\.json"):
+        outline(at(folder))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"model_type": "no-such-model"}',
+        '{"model_type": "t5"}',
+        '{"model_type": "llama", "hidden_size": "x"}',
+        '{"model_type": "llama", "hidden_size": 7, "num_attention_heads": 2}',
+    ],
+)
+def test_a_config_that_describes_no_causal_model_is_refused(folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UsageError, match=r"config\.json"):
+        outline(at(folder))
+
+
+def test_code_in_a_model_folder_is_not_run(folder: Path) -> None:
+    (folder / "custom.py").write_text("raise SystemExit('this code must not run')")
+    settings = {"model_type": "own", "auto_map": {"AutoConfig": "custom.C", "AutoModelForCausalLM": "custom.M"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError):
+        load(at(folder))
+
+
+def test_quantised_weights_are_refused(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    settings["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match="quantised"):
+        load(at(folder))
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_weights_that_are_cut_short_are_refused(folder: Path, keep: int) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(UsageError, match="cannot be read"):
+        load(at(folder))
+
+
+def test_missing_weights_are_not_replaced_by_random_numbers(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"num_hidden_layers": 3, "layer_types": None}))
+    with pytest.raises(UsageError, match=r"model\.layers\.2"):
+        load(at(folder))
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"intermediate_size": 20}))
+    with pytest.raises(UsageError, match="weights"):
+        load(at(folder))
+
+
+def test_a_tokenizer_that_is_missing_damaged_or_too_large_is_refused(folder: Path) -> None:
+    save_tokenizer(folder, tokens=TOKENS + 1)
+    with pytest.raises(UsageError, match="the model embeds 16"):
+        load(at(folder))
+    save_tokenizer(folder, pad_token="w2")
+    with pytest.raises(UsageError, match="eos"):
+        load(at(folder))
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(UsageError, match="tokenizer"):
+        load(at(folder))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UsageError, match="tokenizer"):
+        load(at(folder))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x", "meta", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=f"device={name}"):
+        resolve_device(name)
+
+
+def test_auto_is_the_accelerator_where_there_is_one() -> None:
+    assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert resolve_device("cpu").type == "cpu"
