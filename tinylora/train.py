@@ -75,9 +75,14 @@ class PackRun:
         ]
         self.last: list[Metrics] = [{} for _ in self.lanes]
         self.step_seconds: list[float] = []
+        progress.phase("trained values: " + ", ".join(map(self._describe_count, self.lanes)))
         for lane, folder in zip(self.lanes, folders, strict=True):
             folder.describe(provenance(self.pack, lane))
             folder.reopen()
+
+    def _describe_count(self, lane: LaneRun) -> str:
+        trained = self.pack.adapter.lane(lane.index)
+        return f"{trained.trained_values} ({trained.trained_bytes} bytes) in {lane.label}"
 
     def run(self) -> None:
         """Train to the end; on Ctrl-C or SIGTERM the lanes are recorded as cut short and can be continued."""
