@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -139,9 +139,8 @@ class RunFolder:
 
     def append(self, step: int, metrics: Metrics) -> None:
         """Add the line of one step."""
-        line = json.dumps({"step": step, "time": round(time.time(), 3), "metrics": metrics})
         with (self.path / METRICS).open("a") as file:
-            file.write(line + "\n")
+            file.write(_dump(MetricLine(step, round(time.time(), 3), metrics)))
 
     def lines(self) -> list[MetricLine]:
         """All whole lines; a last line that a kill has cut is left out."""
@@ -150,17 +149,14 @@ class RunFolder:
             return []
         text = path.read_text()
         whole = text[: text.rfind("\n") + 1].splitlines()
-        return [MetricLine(line["step"], line["time"], line["metrics"]) for line in map(json.loads, whole)]
+        return [MetricLine(**json.loads(line)) for line in whole]
 
     def drop_after(self, step: int) -> None:
         """Keep the lines up to `step`: what comes after has no saved state and is done again."""
-        lines = self.lines()
-        kept = [line for line in lines if line.step <= step]
         path = self.path / METRICS
-        size = sum(len(json.dumps({"step": k.step, "time": k.time, "metrics": k.metrics})) + 1 for k in kept)
-        if path.exists() and path.stat().st_size != size:
-            content = "".join(json.dumps({"step": k.step, "time": k.time, "metrics": k.metrics}) + "\n" for k in kept)
-            write_atomically(path, content.encode())
+        kept = "".join(_dump(line) for line in self.lines() if line.step <= step)
+        if path.exists() and path.read_text() != kept:
+            write_atomically(path, kept.encode())
 
     def conclude(self, status: Status, reason: str | None, extra: dict[str, Any]) -> None:
         """Write summary.json."""
@@ -215,6 +211,10 @@ class RunFolder:
     def _scientific(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(json.dumps(self.config.scientific()))
         return content
+
+
+def _dump(line: MetricLine) -> str:
+    return json.dumps(asdict(line)) + "\n"
 
 
 def require_writable(folder: Path) -> None:

@@ -30,7 +30,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Completions of B rows; row b belongs to prompt b // samples."""
+    """Completions of B rows, on the CPU; row b belongs to prompt b // samples."""
 
     tokens: torch.Tensor  # (B, T) completion tokens, the end token included, then padding
     lengths: torch.Tensor  # (B,) tokens per completion
@@ -96,7 +96,7 @@ def roll_out(
             position = position + 1
             logits = _forward(model, chosen[:, None], mask, position, cache)
     longest = int(lengths.max())
-    return Rollout(tokens[:, :longest], lengths, logp[:, :longest], ~ended)
+    return Rollout(tokens[:, :longest].cpu(), lengths.cpu(), logp[:, :longest].cpu(), ~ended.cpu())
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor | None, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
