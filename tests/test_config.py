@@ -56,7 +56,9 @@ def test_every_option_of_every_group_composes(hydra_conf: None, group: str, opti
 
 
 def test_defaults_of_the_root_are_those_of_the_dataclasses(hydra_conf: None) -> None:
-    assert composed() == point()
+    config = composed()
+    assert config.model.lr_constants, "the default model has no learning rate for lr=auto"
+    assert config == point(model=ModelConfig(lr_constants=config.model.lr_constants))
 
 
 def test_algorithms_come_with_their_own_settings(hydra_conf: None) -> None:
@@ -75,7 +77,8 @@ def test_values_of_two_types_keep_the_given_one(hydra_conf: None) -> None:
     assert composed("n_tie=16").n_tie == 16
     assert composed("n_tie=all").n_tie == "all"
     assert composed("lr=1").learning_rate == 1.0
-    assert composed("lr=auto", "u=3").learning_rate == pytest.approx(0.05)
+    config = composed("lr=auto", "u=3")
+    assert config.learning_rate == config.model.lr_constants["sums/grpo"] / 3
 
 
 def test_an_algorithm_under_another_name_is_refused() -> None:
