@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tinylora.config import RunConfig, as_plain, flatten
-
-NOT_NAMED = ("outputs_dir", "tracking.", "pack.", "model.path", "model.device", "model.lr_constants.", "task.folder")
-"""Settings that no label names: they say where and how, not what."""
+from tinylora.config import AUTO, RunConfig, flatten
 
 SINGLE = ("u", "precision", "seed")
 """What the label of a run without company names."""
@@ -74,8 +71,8 @@ def labels(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def _named_settings(config: RunConfig) -> dict[str, Any]:
-    settings = flatten(as_plain(config)) | {"model.name": config.model.identity}
-    return {name: value for name, value in settings.items() if not name.startswith(NOT_NAMED)}
+    lr = f"{config.model.lr_constants[config.lr_key]:g}/u" if config.lr == AUTO else config.lr
+    return flatten(config.scientific()) | {"lr": lr}
 
 
 def _varying(points: Sequence[dict[str, Any]]) -> list[str]:
