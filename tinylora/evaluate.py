@@ -112,9 +112,9 @@ def merge_kl(pack: Pack, lane: int) -> float:
             "use_cache": False,
             "logits_to_keep": len(completion) + 1,
         }
-        of_merged = functional_call(pack.model, merged, (), arguments).logits[0, :-1].float().log_softmax(-1)
+        of_merged = functional_call(pack.model, merged, (), arguments).logits[0, :-1].double().log_softmax(-1)
         with pack.adapter.rows(torch.tensor([lane])):
-            of_adapter = pack.model(**arguments).logits[0, :-1].float().log_softmax(-1)
+            of_adapter = pack.model(**arguments).logits[0, :-1].double().log_softmax(-1)
         total += float((of_merged.exp() * (of_merged - of_adapter)).sum())
         tokens += len(completion)
     return max(0.0, total / tokens)
