@@ -251,6 +251,24 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
     same_results(outputs, uninterrupted)
 
 
+def test_an_error_is_recorded_and_raised_and_the_run_goes_on_later(
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = points(outputs)
+
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "grpo_step", out_of_memory)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(configs)
+    assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
+    assert RunFolder(configs[0]).reason() == "RuntimeError: out of memory"
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
 def test_evaluation_every_n_steps(outputs: Path) -> None:
     settings = EvalConfig(every=2, test_items=3, validation_items=2)
     config = point(outputs, steps=3, eval=settings, algorithm=GrpoConfig(prompts=1, samples=2))

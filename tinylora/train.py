@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from tinylora.checkpoint import ADAPTER, common_states, load_states, restore, save_adapter, save_state
@@ -85,7 +85,7 @@ class PackRun:
         return f"{trained.trained_values} ({trained.trained_bytes} bytes) in {lane.label}"
 
     def run(self) -> None:
-        """Train to the end; on Ctrl-C or SIGTERM the lanes are recorded as cut short and can be continued."""
+        """Train to the end; on Ctrl-C, SIGTERM or an error the lanes are recorded as cut short and can be continued."""
         self._resume()
         try:
             self._evaluate_untrained()
@@ -95,11 +95,19 @@ class PackRun:
                 if lane.failure is None:
                     self._conclude(lane, Status.finished)
         except KeyboardInterrupt:
-            for lane in self.lanes:
-                if self.folders[lane.index].status() is Status.running:
-                    self._conclude(lane, Status.cut_short, f"interrupted after step {lane.step}")
-            self.mirror.push(self.folders, final=True)
+            self._cut_short("interrupted")
             raise
+        except Exception as error:
+            with suppress(OSError, FailureError):  # on a full disk, say: the error itself matters more
+                self._cut_short(f"{type(error).__name__}: {error}")
+            raise
+
+    def _cut_short(self, reason: str) -> None:
+        """Record that the lanes which had not ended stop here."""
+        for lane in self.lanes:
+            if self.folders[lane.index].status() is Status.running:
+                self._conclude(lane, Status.cut_short, reason)
+        self.mirror.push(self.folders, final=True)
 
     def _resume(self) -> None:
         """Put every lane where its states say, and drop the records of what will be done again."""
