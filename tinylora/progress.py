@@ -71,8 +71,10 @@ def labels(configs: Sequence[RunConfig]) -> list[str]:
 
 
 def _named_settings(config: RunConfig) -> dict[str, Any]:
-    lr = f"{config.model.lr_constants[config.lr_key]:g}/u" if config.lr == AUTO else config.lr
-    return flatten(config.scientific()) | {"lr": lr}
+    settings = flatten(config.scientific()) | {"lr": config.lr}
+    if config.lr == AUTO:
+        settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
+    return settings
 
 
 def _varying(points: Sequence[dict[str, Any]]) -> list[str]:
@@ -81,7 +83,7 @@ def _varying(points: Sequence[dict[str, Any]]) -> list[str]:
     for name in dict.fromkeys(name for point in points for name in point):
         group, _, leaf = name.rpartition(".")
         values = defaultdict(set)
-        for point in points:
+        for point in (point for point in points if name in point):
             owner = point.get(f"{group}.name") if leaf != "name" else None
             values[owner].add(point.get(name))
         if any(len(of_owner) > 1 for of_owner in values.values()):
