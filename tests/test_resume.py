@@ -251,6 +251,27 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
     same_results(outputs, uninterrupted)
 
 
+def test_an_interrupt_between_line_and_state_mirrors_no_step_that_is_made_again(
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = points(outputs)
+    original, calls = train.save_state, []
+
+    def interrupted(folder: Path, lane: object) -> None:
+        calls.append(folder)
+        if len(calls) == 6:  # the second lane at step 2: its line is written, its state is not
+            raise KeyboardInterrupt
+        original(folder, lane)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "save_state", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(configs)
+    assert [steps_in_mlflow(config) for config in configs] == [[0, 1, 2], [0, 1]]
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
 def test_an_error_is_recorded_and_raised_and_the_run_goes_on_later(
     uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

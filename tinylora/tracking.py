@@ -2,7 +2,7 @@
 
 A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction, so the
 newest step in the store says where to go on: nothing is missing and nothing is there twice, whatever was killed when.
-Lines are pushed only when the states of their step are saved, since only then they are not made again.
+A lane's lines are pushed only up to its last saved state: what comes after is dropped when the lane continues.
 """
 
 from __future__ import annotations

@@ -103,9 +103,11 @@ class PackRun:
             raise
 
     def _cut_short(self, reason: str) -> None:
-        """Record that the lanes which had not ended stop here."""
+        """Record that the lanes which had not ended stop here, at the last step whose state is saved."""
         for lane in self.lanes:
-            if self.folders[lane.index].status() is Status.running:
+            folder = self.folders[lane.index]
+            if folder.status() is Status.running:
+                folder.drop_after(max(load_states(folder.path), default=-1))
                 self._conclude(lane, Status.cut_short, reason)
         self.mirror.push(self.folders, final=True)
 
