@@ -1,15 +1,19 @@
 """Lanes never mix: each lane of a mixed pack is what it would be alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import reference
 import torch
 from packs import give_v, open_pack, point
 
 from tinylora import grpo, sft
-from tinylora.batches import Rows, micro_batches
-from tinylora.config import Demonstrations, GrpoConfig, PackConfig, Precision, RunConfig, SftConfig, Sharing, TaskConfig
+from tinylora.batches import Completions, lay_out, micro_batches, numbers
+from tinylora.config import Demonstrations, GrpoConfig, Precision, RunConfig, SftConfig, Sharing, Split, TaskConfig
+from tinylora.errors import FailureError
 from tinylora.pack import LaneRun, Pack, apply_gradient
+from tinylora.rollout import Request, Sampling, roll_out
 
 
 def mixed(outputs: Path, **changes: object) -> list[RunConfig]:
@@ -69,25 +73,82 @@ def test_gradients_of_a_mixed_pack_are_those_of_each_lane_alone(case: str, tmp_p
 
 
 @pytest.mark.parametrize("case", ["grpo with kl", "sft"])
-@pytest.mark.parametrize("budget", [1, 400])
-def test_every_micro_batch_split_gives_the_same_gradient(case: str, budget: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [1, 150])
+def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int, tmp_path: Path) -> None:
     step, changes = CASES[case]
     results = []
-    for tokens in (16384, budget):
-        pack, lanes = open_pack(mixed(tmp_path, pack=PackConfig(micro_batch_tokens=tokens), **changes), tmp_path)
+    for limit in (100_000, tokens):
+        pack, lanes = open_pack(mixed(tmp_path, **changes), tmp_path)
         give_v(pack)
-        results.append(gradients(pack, lanes, step))
+        results.append(gradients(replace(pack, limits=replace(pack.limits, pass_tokens=limit)), lanes, step))
     for whole, split in zip(*results, strict=True):
         assert relative_difference(split, whole) < 1e-5
 
 
-def test_micro_batches_hold_every_row_once_within_the_budget() -> None:
+@pytest.mark.parametrize("width", [0, 60, 10_000])
+def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(width: int, tmp_path: Path) -> None:
+    """The slow reference, for rows of one completion, of some, and of all completions of a prompt."""
+    pack, lanes = open_pack(mixed(tmp_path), tmp_path)
+    give_v(pack)
+    pack = replace(pack, row_width=width)
+    prompts = pack.encode_prompts(pack.task.held_out(Split.train, 8))
+    request = Request(prompts, torch.arange(8) % 4, torch.rand(32, 24), Sampling(24), samples=4)
+    rollout = roll_out(pack, request)
+    completions = rollout.completions(prompts, request.lane_of_prompt)
+    advantages = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    advantages[4:8] = 0  # a group of equal rewards
+    grpo.accumulate(pack, completions, rollout.logp, advantages)
+    for lane in lanes:
+        assert lane.v.grad is not None
+        wanted = reference.grpo_gradient(pack, lane.index, completions, rollout.logp, advantages)
+        assert relative_difference(lane.v.grad, wanted) < 1e-4
+
+
+def test_groups_of_equal_rewards_are_not_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, (lane,) = open_pack([point(tmp_path, u=2)], tmp_path)
+    completions = Completions([[5, 6, 7]] * 3, torch.zeros(3, dtype=torch.long), [[8, 2], [9, 2]] * 3)
+    seen: list[int] = []
+    logps = grpo.completion_logps
+    monkeypatch.setattr(grpo, "completion_logps", lambda m, a, c, batch, *rest: (
+        seen.extend(row.prompt for row in batch), logps(m, a, c, batch, *rest))[1])  # fmt: skip
+    grpo.accumulate(pack, completions, torch.zeros(6, 2), torch.tensor([0, 0, 1, -1, 0, 0.0]))
+    assert seen == [1] * len(seen) != []
+    found = grpo.accumulate(pack, completions, torch.zeros(6, 2), torch.zeros(6))
+    assert found["train/loss"].tolist() == [0] and lane.v.grad is not None
+
+
+def test_a_micro_batch_that_runs_out_of_memory_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, logps, most = [], sft.completion_logps, [1000]
+
+    def logps_if_small(model, adapter, completions, batch, **keywords):  # type: ignore[no-untyped-def]
+        if len(batch) > most[0]:
+            raise torch.OutOfMemoryError("too many rows")
+        return logps(model, adapter, completions, batch, **keywords)
+
+    monkeypatch.setattr(sft, "completion_logps", logps_if_small)
+    for most[0] in (1000, 3):
+        pack, lanes = open_pack(mixed(tmp_path, algorithm=SftConfig(prompts=5)), tmp_path)
+        results.append(gradients(pack, lanes, sft.sft_step))
+    for whole, split in zip(*results, strict=True):
+        assert relative_difference(split, whole) < 1e-5
+    most[0] = 0
+    with pytest.raises(FailureError, match="out of memory"):
+        sft.sft_step(pack, lanes)
+
+
+def test_rows_hold_every_completion_once_and_batches_every_row_within_the_budget() -> None:
     lengths = [3, 50, 7, 7, 20, 31, 3, 90]
-    rows = Rows([[1] * 2] * 8, [[1] * (n - 2) for n in lengths], torch.zeros(8, dtype=torch.long))
+    completions = Completions([[1] * 4, [1] * 6], torch.zeros(2, dtype=torch.long), [[1] * n for n in lengths])
+    rows = lay_out(completions, [0, 1], 60)
+    assert sorted(numbers(rows)) == list(range(8))
+    assert all(row.length <= 60 or len(row.completions) == 1 for row in rows)
+    assert [row.length for row in rows if row.prompt == 0] == [4 + 49 + 6, 4 + 6 + 2]
+    assert numbers(lay_out(completions, [1], 60)) == [7, 5, 4, 6]
+    assert all(len(row.completions) == 1 for row in lay_out(completions, [0, 1], 0))
     batches = micro_batches(rows, 64)
-    assert sorted(row for batch in batches for row in batch) == list(range(8))
-    assert batches[0] == [7], "a row longer than the budget goes alone"
-    assert all(len(batch) * max(lengths[row] for row in batch) <= 64 for batch in batches[1:])
+    assert sorted(numbers(row for batch in batches for row in batch)) == list(range(8))
+    assert [row.length for row in batches[0]] == [6 + 89], "a row longer than the budget goes alone"
+    assert all(len(batch) * max(row.length for row in batch) <= 64 for batch in batches[1:])
 
 
 def test_a_lane_trains_the_same_in_any_pack(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 """The rollout engine against transformers' own generation, the trainer's log-probabilities, and probability itself."""
 
+from dataclasses import replace
+
 import pytest
+import reference
 import torch
 from packs import give_v, open_pack, point
 
-from tinylora.batches import Rows, completion_logps, completion_mask
+from tinylora.batches import completion_logps, completion_mask, lay_out, micro_batches, numbers
 from tinylora.config import Precision, Split
+from tinylora.errors import FailureError
 from tinylora.pack import Pack
-from tinylora.rollout import Rollout, Sampling, choose, left_pad, roll_out
+from tinylora.rollout import Decoder, Request, Rollout, Sampling, choose, left_pad, roll_out
 
 GREEDY = Sampling(24, temperature=None)
 SAMPLED = Sampling(24, temperature=0.8)
@@ -23,7 +27,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 
 def prompts_of(pack: Pack, count: int) -> list[list[int]]:
-    return [pack.encode_prompt(problem) for problem in pack.task.held_out(Split.test, count)]
+    return pack.encode_prompts(pack.task.held_out(Split.test, count))
 
 
 def run(
@@ -34,20 +38,10 @@ def run(
     sampling: Sampling,
     samples: int = 1,
 ) -> Rollout:
-    return roll_out(
-        pack.model,
-        pack.adapter,
-        prompts,
-        torch.tensor(lanes),
-        noise,
-        sampling,
-        samples,
-        pack.end_tokens,
-        pack.pad_token,
-    )
+    return roll_out(pack, Request(prompts, torch.tensor(lanes), noise, sampling, samples))
 
 
-def test_greedy_is_what_transformers_generates_from_merged_weights(pack: Pack) -> None:
+def test_greedy_is_what_transformers_generates(pack: Pack) -> None:
     prompts = prompts_of(pack, 12)
     rollout = run(pack, prompts, [row % 3 for row in range(12)], None, GREEDY)
     ids, mask = left_pad(prompts, pack.pad_token, pack.model.device)
@@ -63,32 +57,64 @@ def test_greedy_is_what_transformers_generates_from_merged_weights(pack: Pack) -
             assert bool(rollout.truncated[row]) == (completion[-1] not in pack.end_tokens)
 
 
+def mixed_request(pack: Pack, samples: int, sampling: Sampling = SAMPLED) -> Request:
+    """Nine prompts of different lengths for three lanes."""
+    noise = torch.rand((9 * samples, 24), generator=torch.Generator().manual_seed(0))
+    return Request(prompts_of(pack, 9), torch.arange(9) % 3, noise, sampling, samples)
+
+
+@pytest.fixture(scope="module")
+def said_alone(pack: Pack) -> list[list[int]]:
+    """The completions of `mixed_request`, by the slow reference."""
+    return [reference.decode(pack, mixed_request(pack, samples=2), row) for row in range(18)]
+
+
+@pytest.mark.parametrize("most_rows", [1, 3, 5, 100])
+def test_rows_that_join_and_leave_say_what_each_says_alone(
+    pack: Pack, said_alone: list[list[int]], most_rows: int
+) -> None:
+    """With few rows at once, prompts are read while other rows are in mid-sentence, and one is split from its twin."""
+    request = mixed_request(pack, samples=2)
+    assert len({len(completion) for completion in said_alone}) > 2, "they should end at different times"
+    cached = most_rows * (max(map(len, request.prompts)) + 24)
+    rollout = roll_out(replace(pack, limits=replace(pack.limits, cached_tokens=cached)), request)
+    assert [rollout.completion(row) for row in range(18)] == said_alone
+
+
+def test_prompts_that_do_not_fit_into_one_pass_are_read_in_several(pack: Pack) -> None:
+    request = mixed_request(pack, samples=2)
+    whole = roll_out(pack, request)
+    cut = roll_out(replace(pack, limits=replace(pack.limits, pass_tokens=20)), request)
+    assert torch.equal(cut.tokens, whole.tokens)
+
+
+def test_a_rollout_that_runs_out_of_memory_is_done_with_fewer_rows(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, tried, join = mixed_request(pack, samples=4), [], Decoder._join
+    expected = roll_out(pack, request)
+
+    def join_if_small(decoder: Decoder, rows: list[int]) -> None:
+        tried.append(len(rows))
+        if len(decoder.row) + len(rows) > 10:
+            raise torch.OutOfMemoryError("too many rows")
+        join(decoder, rows)
+
+    monkeypatch.setattr(Decoder, "_join", join_if_small)
+    assert torch.equal(roll_out(pack, request).tokens, expected.tokens)
+    assert tried[:3] == [36, 18, 9]
+    monkeypatch.setattr(Decoder, "_join", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(FailureError, match="out of memory"):
+        roll_out(pack, request)
+
+
 def test_sampler_and_trainer_agree_on_log_probabilities(pack: Pack) -> None:
-    prompts, lanes = prompts_of(pack, 9), [row // 3 for row in range(9)]
-    noise = torch.rand((36, 24), generator=torch.Generator().manual_seed(0))
-    rollout = run(pack, prompts, lanes, noise, SAMPLED, samples=4)
-    rows = Rows(
-        [prompts[row // 4] for row in range(36)],
-        [rollout.completion(row) for row in range(36)],
-        torch.tensor(lanes).repeat_interleave(4),
-    )
-    batch = list(range(36))
-    mask = completion_mask(rows, batch, pack.model.device)
-    logp = completion_logps(pack.model, pack.adapter, rows, batch, pack.pad_token, SAMPLED.temperature or 1.0)
+    request = mixed_request(pack, samples=4)
+    rollout = roll_out(pack, request)
+    completions = rollout.completions(request.prompts, request.lane_of_prompt)
+    (batch,) = micro_batches(lay_out(completions, range(9), pack.row_width), 10_000)
+    mask = completion_mask(completions, batch, pack.model.device)
+    logp = completion_logps(pack.model, pack.adapter, completions, batch, SAMPLED.temperature or 1.0)
     assert mask.sum() > 200
-    torch.testing.assert_close(logp * mask, rollout.logp * mask, atol=1e-4, rtol=0)
-
-
-def test_a_completion_depends_on_its_own_noise_and_lane_alone(pack: Pack) -> None:
-    """Not on its neighbours, its place, the padding they cause, or when finished rows are dropped."""
-    prompts, lanes = prompts_of(pack, 12), [row % 3 for row in range(12)]
-    noise = torch.rand((12, 24), generator=torch.Generator().manual_seed(1))
-    together = run(pack, prompts, lanes, noise, SAMPLED)
-    for row in (0, 5, 11):
-        alone = run(pack, [prompts[row]], [lanes[row]], noise[row : row + 1], SAMPLED)
-        assert alone.completion(0) == together.completion(row)
-        length = len(alone.completion(0))
-        torch.testing.assert_close(alone.logp[0, :length], together.logp[row, :length], atol=1e-4, rtol=0)
+    torch.testing.assert_close(logp, rollout.logp[numbers(batch)], atol=1e-4, rtol=0)
 
 
 def test_repeated_samples_are_the_rows_of_repeated_prompts(pack: Pack) -> None:

@@ -5,7 +5,7 @@ standard deviation 1/sqrt(r) (the paper does not say; PEFT does the same), drawn
 v starts at zero, so the adapted model is exactly the base model. Sigma stands on the left, as in the paper (PEFT
 splits its square root over both sides: not the same).
 
-The base weights are never touched: forward hooks add the update to the output of each adapted linear map,
+The base weights are never touched: each adapted linear map gets a forward of its own, which adds the update,
 
     y = x W^T + ((x V) R[lane]^T) (U Sigma)^T          R[lane, m] = sum_i v[lane, group(m), i] P[m, i]
 
@@ -15,18 +15,23 @@ so rows of different lanes share one batch and differ in r x r matrices alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from tinylora.basis import Basis
 from tinylora.config import ALL, Precision, RunConfig, Sharing
 from tinylora.precision import round_to_stored, stored
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
+
+AssignRows = Callable[[torch.Tensor], None]
+"""Gives the rows of the next batches their lanes (B,)."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,53 @@ class Lane(nn.Module):
         round_to_stored(self.v.data, self.spec.precision)
 
 
+class AdaptedLinear(torch.autograd.Function):
+    """y = x W^T + b + ((x V) R^T) (U Sigma)^T with a gradient for x and R alone: W, U Sigma and V are frozen.
+
+    As one function rather than four, it keeps nothing of x but x V (B, T, r), adds the update in place, and gives one
+    gradient for x where autograd would sum two.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, x, weight, bias, left, right, matrix
+    ) -> torch.Tensor:
+        """x (B, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in), matrix: R of each row (B, r, r), fp32."""
+        output, reduced = _adapted(x, weight, bias, left, right, matrix)
+        ctx.save_for_backward(weight, left, right, matrix, reduced)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        """The gradients of x and of R."""
+        weight, left, right, matrix, reduced = ctx.saved_tensors
+        of_mixed = functional.linear(gradient, left).float()  # (B, T, r)
+        of_matrix = torch.bmm(of_mixed.transpose(1, 2), reduced)  # (B, r, r)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient @ weight
+            of_reduced = torch.bmm(of_mixed, matrix).to(right.dtype)
+            of_x.view(-1, of_x.shape[-1]).addmm_(of_reduced.view(-1, len(right)), right)
+        return of_x, None, None, None, None, of_matrix
+
+
+def _adapted(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    left: torch.Tensor,
+    right: torch.Tensor,
+    matrix: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of an adapted linear map (B, T, d_out), and x V (B, T, r) in fp32."""
+    output = functional.linear(x, weight, bias)
+    reduced = functional.linear(x, right).float()
+    mixed = torch.bmm(reduced, matrix.transpose(1, 2)).to(left.dtype)
+    output.view(-1, output.shape[-1]).addmm_(mixed.view(-1, len(left)), left)
+    return output, reduced
+
+
 class TinyLora(nn.Module):
     """The adapters of L lanes on one frozen model.
 
@@ -111,15 +163,15 @@ class TinyLora(nn.Module):
             weight = self._linears[name].weight
             assert isinstance(weight, torch.Tensor)
             assert weight.shape == (len(factors.u), len(factors.v)), f"the basis does not fit {name}"
-            left = (factors.u * factors.sigma).T.to(weight.dtype)  # (r, d_out)
-            self.register_buffer(f"left_{index}", left.contiguous(), persistent=False)
-            self.register_buffer(f"right_{index}", factors.v.to(weight.dtype), persistent=False)  # (d_in, r)
+            # Rows of length d: the products with r columns run several times faster than with columns of length d.
+            left, right = (factors.u * factors.sigma).T, factors.v.T  # (r, d_out), (r, d_in)
+            self.register_buffer(f"left_{index}", left.to(weight.dtype).contiguous(), persistent=False)
+            self.register_buffer(f"right_{index}", right.to(weight.dtype).contiguous(), persistent=False)
         self.to(next(iter(self._linears.values())).weight.device)  # type: ignore[arg-type]
-        self._row_matrices: torch.Tensor | None = None  # (B, M, r, r) inside `rows`
+        self._row_matrices: Sequence[torch.Tensor] | None = None  # inside `rows`: (B, r, r) for each module
         self._whole: int | None = None  # the lane of `use_lane`
-        self._handles = [
-            linear.register_forward_hook(self._hook(index)) for index, linear in enumerate(self._linears.values())
-        ]
+        for index, linear in enumerate(self._linears.values()):
+            linear.forward = self._forward_of(index, linear)
 
     def lane(self, index: int) -> Lane:
         """Lane number `index`."""
@@ -127,20 +179,27 @@ class TinyLora(nn.Module):
         assert isinstance(lane, Lane)
         return lane
 
+    def matrices(self) -> torch.Tensor:
+        """R (L, M, r, r) of all lanes and modules, fp32, differentiable in every v."""
+        return torch.stack([lane.matrices() for lane in self.lanes])  # type: ignore[operator]
+
     @contextmanager
-    def rows(self, lane_of_row: torch.Tensor) -> Iterator[None]:
-        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,); R is formed once, on entry."""
-        matrices = torch.stack([lane.matrices() for lane in self.lanes])  # type: ignore[operator]  # (L, M, r, r)
-        self._row_matrices = matrices.index_select(0, lane_of_row.to(matrices.device))
+    def rows(self, lane_of_row: torch.Tensor, matrices: torch.Tensor | None = None) -> Iterator[AssignRows]:
+        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,).
+
+        R is formed once, on entry, unless it is given as `matrices` (L, M, r, r). The function that the context gives
+        assigns other lanes, for batches of other rows.
+        """
+        formed = self.matrices() if matrices is None else matrices
+
+        def assign(lane_of_row: torch.Tensor) -> None:
+            self._row_matrices = formed.index_select(0, lane_of_row.to(formed.device)).unbind(1)
+
+        assign(lane_of_row)
         try:
-            yield
+            yield assign
         finally:
             self._row_matrices = None
-
-    def select_rows(self, kept: torch.Tensor) -> None:
-        """Inside `rows`: the batch has shrunk to the rows `kept`, in this order."""
-        assert self._row_matrices is not None, "select_rows has a meaning inside `rows` only"
-        self._row_matrices = self._row_matrices.index_select(0, kept)
 
     def use_lane(self, index: int | None) -> None:
         """Compute all rows with one lane from now on (None: with the base model)."""
@@ -153,8 +212,8 @@ class TinyLora(nn.Module):
 
     def detach(self) -> None:
         """Remove the adapters; the model is as it was before."""
-        for handle in self._handles:
-            handle.remove()
+        for linear in self._linears.values():
+            del linear.forward
 
     @torch.no_grad()
     def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
@@ -167,28 +226,35 @@ class TinyLora(nn.Module):
             left, right = self._factors(module)
             weight = self._linears[name].weight
             assert isinstance(weight, torch.Tensor)
-            update = left.float().T @ matrix @ right.float().T  # (d_out, d_in)
+            update = left.float().T @ matrix @ right.float()  # (d_out, d_in)
             merged[f"{name}.weight"] = (weight.float() + update).to(weight.dtype)
         return merged
 
     def _factors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
 
-    def _hook(self, index: int):  # type: ignore[no-untyped-def]  # the hook type of torch is private
-        def add_update(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-            if self._row_matrices is None and self._whole is None:
-                return output
-            left, right = self._factors(index)
-            reduced = (inputs[0] @ right).float()  # (B, T, r)
-            if self._row_matrices is not None:
-                mixed = torch.bmm(reduced, self._row_matrices[:, index].transpose(1, 2))
-            else:
-                assert self._whole is not None
-                lane = self.lane(self._whole)
-                matrix = torch.einsum("u,urs->rs", lane.v[lane.group_of[index]], lane.projections[index])
-                mixed = reduced @ matrix.T
-            shape = output.shape
-            flat = torch.addmm(output.reshape(-1, shape[-1]), mixed.to(left.dtype).reshape(-1, self.rank), left)
-            return flat.view(shape)
+    def _matrix(self, index: int, rows: int) -> torch.Tensor | None:
+        """R of one module for each row of a batch (B, r, r); None where the base model is asked for."""
+        if self._row_matrices is not None:
+            return self._row_matrices[index]
+        if self._whole is None:
+            return None
+        lane = self.lane(self._whole)
+        matrix = torch.einsum("u,urs->rs", lane.v[lane.group_of[index]], lane.projections[index])
+        return matrix.expand(rows, -1, -1)
 
-        return add_update
+    def _forward_of(self, index: int, linear: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The forward of one linear map with its adapter."""
+        assert isinstance(linear, nn.Linear) and type(linear).forward is nn.Linear.forward
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            matrix = self._matrix(index, len(x))
+            if matrix is None:
+                return functional.linear(x, linear.weight, linear.bias)
+            arguments = (x, linear.weight, linear.bias, *self._factors(index), matrix)
+            if torch.is_grad_enabled():
+                output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
+                return output
+            return _adapted(*arguments)[0]
+
+        return forward

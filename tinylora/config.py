@@ -191,10 +191,8 @@ class PackConfig:
 
     max_lanes: int = 32
     """Most lanes in one pack."""
-    micro_batch_tokens: int = 16384
-    """Most tokens (padding included) in one training pass; a bound on memory, without effect on results."""
-    rollout_rows: int = 2048
-    """Most rows decoded at once in evaluation; a bound on memory, without effect on results."""
+    memory_gib: Union[float, int, str] = AUTO  # noqa: UP007 - as for lr
+    """Memory (GiB) for rows that are decoded or trained at once, beside the model; `auto`: half of the device's."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +233,10 @@ class RunConfig:
         _require_sampling(self)
         if self.seed < 0:
             raise UsageError(f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
+        memory = self.pack.memory_gib
+        if memory != AUTO and (isinstance(memory, str) or not (math.isfinite(memory) and memory > 0)):
+            raise UsageError(f"pack.memory_gib={memory}", f"a finite number of GiB above 0, or `{AUTO}`",
+                             f"give pack.memory_gib={AUTO}")  # fmt: skip
         if self.eval.every < 0:
             raise UsageError(f"eval.every={self.eval.every}", "it counts steps; 0 means only before and after",
                              "give eval.every=0 or more")  # fmt: skip
@@ -326,8 +328,6 @@ def _require_at_least_one(config: RunConfig) -> None:
         "eval.test_items": config.eval.test_items,
         "eval.validation_items": config.eval.validation_items,
         "pack.max_lanes": config.pack.max_lanes,
-        "pack.micro_batch_tokens": config.pack.micro_batch_tokens,
-        "pack.rollout_rows": config.pack.rollout_rows,
     }
     for name, value in counts.items():
         if value < 1:

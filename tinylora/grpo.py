@@ -10,6 +10,7 @@ with N the lane's completion tokens of the whole step. Lanes share nothing but t
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +18,13 @@ from collections.abc import Sequence
 import torch
 
 from tinylora.advantages import group_advantages, zero_variance_share
-from tinylora.batches import Rows, completion_logps, completion_mask, micro_batches
+from tinylora.batches import Completions, Row, completion_logps, completion_mask, numbers
 from tinylora.config import GrpoConfig
+from tinylora.gradients import backward
 from tinylora.losses import grpo_row_loss, importance_weight, kl_row_penalty
 from tinylora.pack import LaneRun, Metrics, Pack, apply_gradient
 from tinylora.rewards import Outcome
-from tinylora.rollout import Rollout, Sampling, roll_out
+from tinylora.rollout import Request, Rollout, Sampling, roll_out
 from tinylora.seeds import torch_stream
 
 
@@ -30,27 +32,25 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     """Train every lane by one step; returns the metrics of each."""
     settings, started = _settings(pack), time.perf_counter()
     problems = [p for lane in lanes for p in pack.task.batch(lane.config.seed, lane.step + 1, settings.prompts)]
-    prompts = [pack.encode_prompt(problem) for problem in problems]
+    prompts = pack.encode_prompts(problems)
     lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(settings.prompts)
     rollout = _sample(pack, lanes, prompts, lane_of_prompt)
     sampled = time.perf_counter()
 
-    completions = [rollout.completion(row) for row in range(len(rollout.lengths))]
-    scores = [
-        pack.task.score(problems[row // settings.samples], pack.decode(tokens))
-        for row, tokens in enumerate(completions)
-    ]
+    texts = pack.decode([rollout.completion(row) for row in range(len(rollout.lengths))])
+    scores = [pack.task.score(problems[row // settings.samples], text) for row, text in enumerate(texts)]
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
     advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
 
-    repeated = [prompts[row // settings.samples] for row in range(len(completions))]
-    rows = Rows(repeated, completions, lane_of_prompt.repeat_interleave(settings.samples))
-    sums = accumulate(pack, rows, rollout.logp, advantages)
+    found = accumulate(pack, rollout.completions(prompts, lane_of_prompt), rollout.logp, advantages)
     metrics = []
     for place, lane in enumerate(lanes):
-        lane_metrics = apply_gradient(pack, lane, sums["train/loss"][lane.index].item())
-        lane_metrics |= {name: values[lane.index].item() for name, values in sums.items() if name != "train/loss"}
         own = slice(place * rewards[0].numel(), (place + 1) * rewards[0].numel())
+        lane_metrics = {name: values[lane.index].item() for name, values in found.items()}
+        healthy = bool(rollout.logp[own].isfinite().all())  # else its rewards are all 0, and nothing else would tell
+        loss = lane_metrics.pop("train/loss") if healthy else math.nan
+        lane_metrics = {name: value for name, value in lane_metrics.items() if not math.isnan(value)}
+        lane_metrics |= apply_gradient(pack, lane, loss)
         lane_metrics |= _describe(rewards[place], [score.strict for score in scores[own]], rollout, own)
         metrics.append(lane_metrics)
     ended = time.perf_counter()
@@ -58,39 +58,39 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     return [lane_metrics | times for lane_metrics in metrics]
 
 
-def accumulate(pack: Pack, rows: Rows, logp_sampler: torch.Tensor, advantages: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Add the gradient of every lane's loss to its v, in micro-batches; returns per-lane sums (L,) by metric.
+def accumulate(
+    pack: Pack, completions: Completions, logp_sampler: torch.Tensor, advantages: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Give every lane's v the gradient of its loss; returns metrics of the lanes, (L,) by name.
 
-    `logp_sampler` is (B, T), `advantages` (B,). The split into micro-batches changes nothing but rounding.
+    `logp_sampler` is (B, T), `advantages` (B,). A group of equal rewards has no part in the gradient, and is left out
+    (unless there is a KL term): so means over tokens are over those that are trained on, and NaN where there are none.
     """
-    settings, device = _settings(pack), pack.model.device
-    temperature = pack.config.rollout.temperature
-    lane_count = len(pack.adapter.lanes)
-    share = 1.0 / rows.tokens_per_lane(lane_count).clamp(min=1).float()  # (L,): of one token in its lane's loss
-    names = ("train/loss", "train/prob_diff", "train/sampler_kl", "train/importance_capped", "train/kl")
-    sums = {name: torch.zeros(lane_count) for name in names}
-    for batch in micro_batches(rows, pack.config.pack.micro_batch_tokens):
-        mask = completion_mask(rows, batch, device)
-        sampler = logp_sampler[batch, : mask.shape[1]].to(device)
-        weights = share[rows.lane_of_row[batch]].to(device)  # (b,)
-        logp = completion_logps(pack.model, pack.adapter, rows, batch, pack.pad_token, temperature)
-        logp = torch.where(mask > 0, logp, 0.0)
-        loss = grpo_row_loss(logp, sampler, advantages[batch].to(device), mask, settings.importance_cap)
-        values = {}
+    settings, lanes = _settings(pack), len(pack.adapter.lanes)
+    share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
+    lane_of_completion = completions.lane_of_prompt.repeat_interleave(completions.samples)
+
+    def row_loss(batch: Sequence[Row], matrices: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        which, device = numbers(batch), pack.model.device
+        mask = completion_mask(completions, batch, device)
+        sampler = logp_sampler[which, : mask.shape[1]].to(device)
+        temperature = pack.config.rollout.temperature
+        logp = completion_logps(pack.model, pack.adapter, completions, batch, temperature, matrices)
+        loss = grpo_row_loss(logp, sampler, advantages[which].to(device), mask, settings.importance_cap)
+        values = _mismatch(logp.detach(), sampler, mask, settings.importance_cap) | {"tokens": mask.sum(1)}
         if settings.kl_coefficient > 0:
             with torch.no_grad():
-                base = completion_logps(pack.model, None, rows, batch, pack.pad_token, temperature)
-            penalty = kl_row_penalty(logp, torch.where(mask > 0, base, 0.0), mask)
+                base = completion_logps(pack.model, None, completions, batch, temperature)
+            penalty = kl_row_penalty(logp, base, mask)
             loss = loss + settings.kl_coefficient * penalty
             values["train/kl"] = penalty.detach()
-        (loss * weights).sum().backward()
-        values["train/loss"] = loss.detach()
-        values |= _mismatch(logp.detach(), sampler, mask, settings.importance_cap)
-        for name, value in values.items():
-            sums[name].index_add_(0, rows.lane_of_row[batch], (value * weights).float().cpu())
-    if settings.kl_coefficient == 0:
-        del sums["train/kl"]
-    return sums
+        return loss * share[lane_of_completion[which]].to(device), values
+
+    taught = advantages.view(-1, completions.samples).ne(0).any(1) | (settings.kl_coefficient > 0)  # (N,)
+    found = backward(pack, completions, taught.nonzero()[:, 0].tolist(), row_loss)
+    sums = {name: torch.zeros(lanes).index_add(0, lane_of_completion, values) for name, values in found.items()}
+    losses, tokens = (sums.pop(name, torch.zeros(lanes)) for name in ("loss", "tokens"))
+    return {"train/loss": losses} | {name: values / tokens for name, values in sums.items()}
 
 
 def _settings(pack: Pack) -> GrpoConfig:
@@ -104,10 +104,7 @@ def _sample(pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane
     streams = [torch_stream(lane.config.seed, "sampling", lane.step + 1) for lane in lanes]
     noise = torch.cat([torch.rand(shape, generator=stream) for stream in streams])
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
-    return roll_out(
-        pack.model, pack.adapter, prompts, lane_of_prompt, noise, sampling, settings.samples, pack.end_tokens,
-        pack.pad_token,
-    )  # fmt: skip
+    return roll_out(pack, Request(prompts, lane_of_prompt, noise, sampling, settings.samples))
 
 
 def _mismatch(logp: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap: float) -> dict[str, torch.Tensor]:

@@ -1,4 +1,7 @@
-"""A key-value cache with room for the whole completion, so that a decoded token is written, not concatenated."""
+"""A key-value cache whose rows come and go, and in which a decoded token is written, not concatenated.
+
+Rows of different lengths end in the same column: what is to the left of a row's first token is masked out.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +11,92 @@ import torch
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+LEAST_ROOM = 16  # free columns of a new buffer: few, since attention is slow over buffers with wide gaps
+
 
 class RoomyLayer(DynamicLayer):
-    """`DynamicLayer` over a buffer of fixed length: `keys` and `values` are views of the filled part."""
+    """`DynamicLayer` over buffers with room for more columns: `keys` and `values` are views of the filled ones."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.capacity, self.filled = capacity, 0
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Allocate the buffers at the first update; states are (B, heads, T, width)."""
+        """Make the first buffers, for states (B, heads, T, width)."""
         self.dtype, self.device = key_states.dtype, key_states.device
-        self._buffers = [
-            states.new_empty((*states.shape[:2], self.capacity, states.shape[3]))
-            for states in (key_states, value_states)
-        ]
-        self._show(0)
+        self._show([_buffer(states, len(states), states.shape[2]) for states in (key_states, value_states)], 0)
         self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append states and return all that is held."""
+        """Append columns and return all that is held."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.filled
         end = start + key_states.shape[2]
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+        buffers = self._buffers
+        if end > buffers[0].shape[2]:
+            buffers = [_buffer(old, len(old), end) for old in buffers]
+            for new, old in zip(buffers, self._held, strict=True):
+                new[:, :, :start] = old
+        for buffer, states in zip(buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = states
-        return self._show(end)
+        self._show(buffers, end)
+        return self._held
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep (or repeat) the rows `indices` of the batch."""
-        filled = self.filled
-        for place, buffer in enumerate(self._buffers):
-            kept = buffer.new_empty((len(indices), *buffer.shape[1:]))
-            torch.index_select(buffer[:, :, :filled], 0, indices, out=kept[:, :, :filled])
-            self._buffers[place] = kept
-        self._show(filled)
+    def select(self, rows: torch.Tensor, first: int) -> None:
+        """Keep (or repeat) some rows, and the columns from `first` on."""
+        columns = self.filled - first
+        buffers = [_buffer(old, len(rows), columns) for old in self._buffers]
+        for new, old in zip(buffers, self._held, strict=True):
+            torch.index_select(old[:, :, first:], 0, rows, out=new[:, :, :columns])
+        self._show(buffers, columns)
 
-    def _show(self, filled: int) -> tuple[torch.Tensor, torch.Tensor]:
-        self.filled = filled
-        self.keys, self.values = (buffer[:, :, :filled] for buffer in self._buffers)
-        return self.keys, self.values
+    def append(self, other: RoomyLayer, rows: torch.Tensor) -> None:
+        """Add some rows of another cache behind those that are held; all end in the same column."""
+        held, columns = len(self._buffers[0]), max(self.filled, other.filled)
+        buffers = [_buffer(old, held + len(rows), columns) for old in self._buffers]
+        for new, ours, theirs in zip(buffers, self._held, other._held, strict=True):
+            new[:, :, :columns] = 0  # masked out, but 0 times what an unset number is need not be 0
+            new[:held, :, columns - self.filled : columns] = ours
+            new[held:, :, columns - other.filled : columns] = theirs[rows]
+        self._show(buffers, columns)
+
+    def _show(self, buffers: list[torch.Tensor], filled: int) -> None:
+        self._buffers, self.filled = buffers, filled
+        keys, values = (buffer[:, :, :filled] for buffer in buffers)
+        self.keys, self.values = self._held = (keys, values)
 
 
-def new_cache(config: PretrainedConfig, capacity: int) -> DynamicCache:
-    """An empty cache for sequences of up to `capacity` tokens; layers of another kind than plain attention stay."""
+def _buffer(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """An unset buffer (rows, heads, columns and some more, width)."""
+    room = max(LEAST_ROOM, columns // 8)
+    return like.new_empty((rows, like.shape[1], columns + room, like.shape[3]))
+
+
+def new_cache(config: PretrainedConfig) -> DynamicCache:
+    """An empty cache; layers of another kind than plain attention stay as transformers makes them."""
     cache = DynamicCache(config=config)
-    cache.layers = [RoomyLayer(capacity) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def can_append(cache: DynamicCache | None) -> bool:
+    """Whether rows can join this cache: those of sliding windows, say, only lose rows."""
+    return cache is not None and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+
+
+def select_rows(cache: DynamicCache, rows: torch.Tensor, first: int = 0) -> None:
+    """Keep (or repeat) some rows of a cache, and the columns from `first` on (0, where not all layers can append)."""
+    for layer in cache.layers:
+        if isinstance(layer, RoomyLayer):
+            layer.select(rows, first)
+        else:
+            layer.batch_select_indices(rows)  # type: ignore[union-attr]
+
+
+def append_rows(cache: DynamicCache, other: DynamicCache, rows: torch.Tensor) -> None:
+    """Add some rows of another cache behind those of this one."""
+    for layer, joining in zip(cache.layers, other.layers, strict=True):
+        assert isinstance(layer, RoomyLayer) and isinstance(joining, RoomyLayer)
+        layer.append(joining, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tinylora import models
 from tinylora.adapter import LaneSpec, TinyLora
 from tinylora.basis import Basis, cached_basis
+from tinylora.batches import row_width
 from tinylora.config import RunConfig
 from tinylora.errors import UsageError
+from tinylora.memory import Limits, limits_of
 from tinylora.progress import Progress
 from tinylora.tasks import Task, load_task
 from tinylora.tasks.problem import Problem
@@ -57,6 +60,8 @@ class Pack:
     basis: Basis
     model_digest: str
     end_tokens: frozenset[int]
+    limits: Limits
+    row_width: int  # of rows of completions in training
 
     @property
     def pad_token(self) -> int:
@@ -65,27 +70,31 @@ class Pack:
         assert isinstance(token, int)
         return token
 
-    def encode_prompt(self, problem: Problem) -> list[int]:
-        """The tokens of a problem's prompt, in the chat template where the task is a conversation."""
-        text = self.task.prompt(problem)
+    def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
+        """The tokens of problems' prompts, in the chat template where the task is a conversation."""
+        texts = [self.task.prompt(problem) for problem in problems]
         if not self.task.chat:
-            return list(self.tokenizer(text).input_ids)
-        messages = [{"role": "user", "content": text}]
-        templated = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        assert isinstance(templated, str)
-        return list(self.tokenizer(templated, add_special_tokens=False).input_ids)
+            return self._encode(texts, add_special_tokens=True)
+        templated = [
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+            )
+            for text in texts
+        ]
+        return self._encode([str(text) for text in templated], add_special_tokens=False)
 
-    def encode_completion(self, text: str) -> list[int]:
-        """The tokens of a demonstration and the end token."""
+    def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of demonstrations, each with the end token."""
         end = self.tokenizer.eos_token_id
         assert isinstance(end, int)
-        return [*self.tokenizer(text, add_special_tokens=False).input_ids, end]
+        return [[*tokens, end] for tokens in self._encode(texts, add_special_tokens=False)]
 
-    def decode(self, tokens: list[int]) -> str:
-        """The text of a completion, without special tokens."""
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-        assert isinstance(text, str)
-        return text
+    def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of completions, without special tokens."""
+        return list(self.tokenizer.batch_decode([list(tokens) for tokens in completions], skip_special_tokens=True))
+
+    def _encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids)
 
 
 def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack:
@@ -106,7 +115,10 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
     weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
     basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
     adapter = TinyLora(model, basis, [LaneSpec.of(c) for c in configs])
-    return Pack(config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer))
+    return Pack(
+        config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer),
+        limits_of(model, adapter, config), row_width(model.config),
+    )  # fmt: skip
 
 
 def open_lane(pack: Pack, index: int, config: RunConfig, label: str) -> LaneRun:

@@ -2,21 +2,30 @@
 
 Every row is a completion to sample; rows carry their lane. The noise of a row is a given row of uniform numbers, one
 per token, turned into a token by the inverse of the distribution function. So a completion depends on its own noise
-alone: not on its neighbours, the order of rows, or how a batch is split.
+alone: not on its neighbours, the order of rows, or when a row joins the batch.
+
+As many rows are decoded at once as the limits allow, longest prompts first. Rows that have ended leave the batch, and
+waiting ones take their place: their prompts are read (once each, not once a sample) and their keys and values are put
+in front of the column that is written next, like those of all other rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from torch.nn import functional
+from transformers import DynamicCache
 
-from tinylora.adapter import TinyLora
-from tinylora.kv_cache import new_cache
+from tinylora.adapter import AssignRows
+from tinylora.batches import Completions
+from tinylora.kv_cache import append_rows, can_append, new_cache, select_rows
+from tinylora.memory import out_of_memory
+from tinylora.pack import Pack
 
-DROP_SHARE = 0.125  # finished rows leave the batch once they are this share of it
+DROP_SHARE = 0.125  # rows that have ended leave the batch once they are this share of it
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,21 @@ class Sampling:
     max_new_tokens: int
     temperature: float | None = 1.0
     top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be sampled: `samples` completions of each of N prompts.
+
+    `lane_of_prompt` is (N,); `noise` holds uniform numbers in [0, 1), (N * samples, max_new_tokens), or is None for
+    greedy decoding.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    lane_of_prompt: torch.Tensor
+    noise: torch.Tensor | None
+    sampling: Sampling
+    samples: int = 1
 
 
 @dataclass(frozen=True)
@@ -41,62 +65,153 @@ class Rollout:
         """The tokens of one row."""
         return self.tokens[row, : int(self.lengths[row])].tolist()
 
+    def completions(self, prompts: Sequence[Sequence[int]], lane_of_prompt: torch.Tensor) -> Completions:
+        """All rows, with the prompts that they complete."""
+        return Completions(prompts, lane_of_prompt, [self.completion(row) for row in range(len(self.lengths))])
+
+
+def roll_out(pack: Pack, request: Request) -> Rollout:
+    """Sample what is asked for. Raises FailureError where a single row does not fit into memory."""
+    longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
+    most_rows = max(1, pack.limits.cached_tokens // longest)
+    while True:
+        try:
+            return _decode(pack, request, most_rows)
+        except torch.OutOfMemoryError as error:
+            if most_rows == 1:
+                raise out_of_memory("decoding one row", pack.config) from error
+            most_rows = min(most_rows, len(request.prompts) * request.samples) // 2 or 1
+
 
 @torch.inference_mode()
-def roll_out(
-    model: PreTrainedModel,
-    adapter: TinyLora,
-    prompts: Sequence[Sequence[int]],
-    lane_of_prompt: torch.Tensor,
-    noise: torch.Tensor | None,
-    sampling: Sampling,
-    samples: int,
-    end_tokens: Collection[int],
-    pad_token: int,
-) -> Rollout:
-    """Sample `samples` completions of each prompt.
+def _decode(pack: Pack, request: Request, most_rows: int) -> Rollout:
+    with pack.adapter.rows(request.lane_of_prompt) as assign:
+        decoder = Decoder(pack, assign, request, most_rows)
+        while decoder.fill():
+            decoder.step()
+        return decoder.result()
 
-    `lane_of_prompt` is (N,); `noise` holds uniform numbers in [0, 1), (N * samples, max_new_tokens), or is None for
-    greedy decoding. Each prompt is read once and its cache repeated for its samples.
+
+class Decoder:
+    """The rows that are decoded now: A of B, with what the model needs to go on with each.
+
+    All tensors of the first group are (B, ...) over all rows, those of the second (A, ...) over the rows in the batch.
     """
-    rows, device = len(prompts) * samples, model.device
-    tokens = torch.full((rows, sampling.max_new_tokens), pad_token, device=device)
-    logp = torch.zeros((rows, sampling.max_new_tokens), device=device)
-    lengths = torch.full((rows,), sampling.max_new_tokens, device=device)
-    ended = torch.zeros(rows, dtype=torch.bool, device=device)
-    ends = torch.tensor(sorted(end_tokens), device=device)
-    noise = noise.to(device) if noise is not None else None
-    ids, mask = left_pad(prompts, pad_token, device)
-    with adapter.rows(lane_of_prompt):
-        cache = new_cache(model.config, ids.shape[1] + sampling.max_new_tokens)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        logits = _forward(model, ids, mask, positions, cache)
-        here = torch.arange(len(prompts), device=device).repeat_interleave(samples)
-        cache.batch_select_indices(here)
-        adapter.select_rows(here)
-        logits, mask, position = logits[here], mask[here], positions[here, -1:]
-        row = torch.arange(rows, device=device)  # which row of the result each row of the batch is
-        for step in range(sampling.max_new_tokens):
-            chosen, chosen_logp = choose(logits, None if noise is None else noise[row, step], sampling)
-            live = ~ended[row]
-            tokens[row[live], step] = chosen[live]
-            logp[row[live], step] = chosen_logp[live]
-            stopped = row[live & torch.isin(chosen, ends)]
-            lengths[stopped] = step + 1
-            ended[stopped] = True
-            gone = int(ended[row].sum())
-            if gone == len(row) or step + 1 == sampling.max_new_tokens:
+
+    def __init__(self, pack: Pack, assign: AssignRows, request: Request, most_rows: int) -> None:
+        self.pack, self.assign, self.request, self.most_rows = pack, assign, request, most_rows
+        self.device, length = pack.model.device, request.sampling.max_new_tokens
+        rows = len(request.prompts) * request.samples
+        self.lane_of_row = request.lane_of_prompt.to(self.device).repeat_interleave(request.samples)
+        self.noise = request.noise.to(self.device) if request.noise is not None else None
+        self.ends = torch.tensor(sorted(pack.end_tokens), device=self.device)
+        # One column more than there are tokens: rows that have ended and not yet left write behind their end.
+        self.tokens = torch.full((rows, length + 1), pack.pad_token, device=self.device)
+        self.logp = torch.zeros((rows, length + 1), device=self.device)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=self.device)
+        by_length = sorted(range(len(request.prompts)), key=lambda number: -len(request.prompts[number]))
+        self.waiting = deque(n * request.samples + sample for n in by_length for sample in range(request.samples))
+
+        self.cache: DynamicCache | None = None
+        self.row = torch.empty(0, dtype=torch.long, device=self.device)  # (A,) which of the B
+        self.mask = torch.empty((0, 0), dtype=torch.long, device=self.device)  # (A, S) 1: a token, 0: padding before it
+        self.position = self.row  # (A,) of the last token that was read
+        self.logits = torch.empty((0, 0), device=self.device)  # (A, V) for the next token
+        self.live = torch.empty(0, dtype=torch.bool, device=self.device)  # (A,) False where a row has ended
+
+    def fill(self) -> bool:
+        """Let waiting rows join while there is room; False when all rows are done."""
+        while self.waiting and len(self.row) < self.most_rows and (len(self.row) == 0 or can_append(self.cache)):
+            self._join(self._next_rows())
+        return len(self.row) > 0
+
+    def step(self) -> None:
+        """One more token of every row; those that have ended leave now and then."""
+        count = self.lengths[self.row]  # (A,) tokens so far; those of rows that have ended stay
+        last = self.request.sampling.max_new_tokens - 1
+        noise = None if self.noise is None else self.noise[self.row, count.clamp(max=last)]
+        chosen, self.logp[self.row, count] = choose(self.logits, noise, self.request.sampling)
+        self.tokens[self.row, count] = chosen
+        self.lengths[self.row] = count + self.live
+        self.live = self.live & ~torch.isin(chosen, self.ends) & (count < last)
+        going = int(self.live.sum())
+        if going == 0:
+            self.row = self.row[:0]
+            return
+        if going <= (1 - DROP_SHARE) * len(self.row):
+            chosen = self._keep(self.live.nonzero()[:, 0], chosen)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.row), 1)], dim=1)
+        self.position = self.position + 1
+        self.logits = self._forward(chosen[:, None], self.mask, self.position[:, None], self.cache)
+
+    def result(self) -> Rollout:
+        """The completions of all rows, when all are done."""
+        width = int(self.lengths.max())
+        padding = torch.arange(width, device=self.device) >= self.lengths[:, None]  # (B, T)
+        tokens = self.tokens[:, :width].masked_fill(padding, self.pack.pad_token)
+        last = tokens.gather(1, self.lengths[:, None] - 1)[:, 0]
+        logp = self.logp[:, :width].masked_fill(padding, 0.0)
+        return Rollout(tokens.cpu(), self.lengths.cpu(), logp.cpu(), ~torch.isin(last, self.ends).cpu())
+
+    def _next_rows(self) -> list[int]:
+        """The rows to join: as many as there is room for, with prompts that one pass can read."""
+        free, samples = self.most_rows - len(self.row), self.request.samples
+        longest = len(self.request.prompts[self.waiting[0] // samples])
+        rows: list[int] = []
+        prompts: set[int] = set()
+        while self.waiting and len(rows) < free:
+            prompts.add(self.waiting[0] // samples)
+            if rows and len(prompts) * longest > self.pack.limits.pass_tokens:
                 break
-            if gone >= DROP_SHARE * len(row):
-                kept = (~ended[row]).nonzero()[:, 0]
-                cache.batch_select_indices(kept)
-                adapter.select_rows(kept)
-                row, chosen, mask, position = row[kept], chosen[kept], mask[kept], position[kept]
-            mask = torch.cat([mask, mask.new_ones(len(row), 1)], dim=1)
-            position = position + 1
-            logits = _forward(model, chosen[:, None], mask, position, cache)
-    longest = int(lengths.max())
-    return Rollout(tokens[:, :longest].cpu(), lengths.cpu(), logp[:, :longest].cpu(), ~ended.cpu())
+            rows.append(self.waiting.popleft())
+        return rows
+
+    def _join(self, rows: list[int]) -> None:
+        """Read the prompts of some rows and put the rows behind those in the batch."""
+        samples = self.request.samples
+        places = {number: place for place, number in enumerate(dict.fromkeys(row // samples for row in rows))}
+        here = torch.tensor([places[row // samples] for row in rows], device=self.device)
+        ids, mask = left_pad([self.request.prompts[number] for number in places], self.pack.pad_token, self.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        cache = new_cache(self.pack.model.config)
+        self.assign(self.lane_of_row[[number * samples for number in places]])
+        logits = self._forward(ids, mask, positions, cache)[here]
+        joining, mask, position = torch.tensor(rows, device=self.device), mask[here], positions[here, -1]
+        if len(self.row) == 0:
+            select_rows(cache, here)
+            self.cache, self.row, self.mask, self.position, self.logits = cache, joining, mask, position, logits
+            self.live = torch.ones_like(joining, dtype=torch.bool)
+        else:
+            assert self.cache is not None
+            append_rows(self.cache, cache, here)
+            width = max(self.mask.shape[1], mask.shape[1])
+            self.mask = torch.cat([functional.pad(m, (width - m.shape[1], 0)) for m in (self.mask, mask)])
+            self.row, self.position = torch.cat([self.row, joining]), torch.cat([self.position, position])
+            self.logits = torch.cat([self.logits, logits])
+            self.live = functional.pad(self.live, (0, len(rows)), value=True)
+        self.assign(self.lane_of_row[self.row])
+
+    def _keep(self, kept: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+        """Shrink the batch to some of its rows, and to the columns that these have; returns their chosen tokens."""
+        mask = self.mask[kept]
+        first = int(mask.any(0).int().argmax()) if can_append(self.cache) else 0
+        assert self.cache is not None
+        select_rows(self.cache, kept, first)
+        self.mask, self.row, self.position = mask[:, first:], self.row[kept], self.position[kept]
+        self.live = self.live[kept]
+        self.assign(self.lane_of_row[self.row])
+        return chosen[kept]
+
+    def _forward(
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache | None
+    ) -> torch.Tensor:
+        """Logits (A, V) for the token after the last column."""
+        output = self.pack.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor | None, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,12 +251,3 @@ def left_pad(
     ids = torch.tensor([[pad_token] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     return ids, mask
-
-
-def _forward(model, ids, mask, positions, cache) -> torch.Tensor:  # type: ignore[no-untyped-def]
-    output = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-        logits_to_keep=1,
-    )  # fmt: skip
-    last: torch.Tensor = output.logits[:, -1]
-    return last

@@ -1,0 +1,92 @@
+"""How much of a pack is computed at once: limits on tokens from a budget of memory.
+
+    cached tokens   keys and values of all rows that are decoded together
+    pass tokens     of one forward (and backward) pass, padding included
+
+They change how the work is cut, and results by no more than rounding. The bytes of a cached token follow from the
+config; those of a token in training are measured on a short row: what autograd keeps, and as much again for what comes
+and goes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from tinylora.adapter import TinyLora
+from tinylora.config import AUTO, RunConfig
+from tinylora.errors import FailureError
+
+GIB = 2**30
+AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
+CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them
+PROBE_TOKENS = 32
+FASTEST_PASS = {"cpu": 4096, "cuda": 65536}  # more tokens at once are slower (cpu: they leave the processor's caches)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Tokens at once."""
+
+    cached_tokens: int
+    pass_tokens: int
+
+
+def limits_of(model: PreTrainedModel, adapter: TinyLora, config: RunConfig) -> Limits:
+    """The limits that keep a pack within `pack.memory_gib`."""
+    budget = memory_budget(config, model.device)
+    cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
+    trained = int(budget / (2 * trained_token_bytes(model, adapter)))
+    return Limits(max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
+
+
+def memory_budget(config: RunConfig, device: torch.device) -> float:
+    """Bytes that the pack may use beside the model. Fixed for a machine, so that a resumed run cuts its work alike."""
+    given = config.pack.memory_gib
+    if given != AUTO:
+        return float(given) * GIB
+    if device.type == "cuda":
+        return AUTO_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cached_token_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the keys and values of one token in all layers."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
+
+
+def trained_token_bytes(model: PreTrainedModel, adapter: TinyLora) -> int:
+    """Bytes that autograd keeps for one token of a training pass, its logits included: measured."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=model.device)
+    matrices = adapter.matrices().detach().requires_grad_()
+    frozen = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *adapter.buffers())}
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        adapter.rows(torch.zeros(1, dtype=torch.long), matrices),
+    ):
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+        kept_logits = logits.log_softmax(-1)
+    del kept_logits
+    return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS + 1
+
+
+def out_of_memory(what: str, config: RunConfig) -> FailureError:
+    """The error for a piece of work that cannot be cut any smaller."""
+    return FailureError(
+        f"out of memory at {what} of {config.model.identity}",
+        "work is cut until it fits, down to one row",
+        "free memory on the device, take a smaller model or rollout.max_new_tokens, or another model.device",
+    )
