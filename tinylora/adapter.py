@@ -30,8 +30,8 @@ from tinylora.precision import round_to_stored, stored
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
 
-AssignRows = Callable[[torch.Tensor], None]
-"""Gives the rows of the next batches their lanes (B,)."""
+AssignRows = Callable[[torch.Tensor], torch.Tensor]
+"""Gives the rows of the next batches their lanes (B,); returns their R (B, M, r, r)."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,10 @@ class TinyLora(nn.Module):
         """
         formed = self.matrices() if matrices is None else matrices
 
-        def assign(lane_of_row: torch.Tensor) -> None:
-            self._row_matrices = formed.index_select(0, lane_of_row.to(formed.device)).unbind(1)
+        def assign(lane_of_row: torch.Tensor) -> torch.Tensor:
+            chosen = formed.index_select(0, lane_of_row.to(formed.device))
+            self._row_matrices = chosen.unbind(1)
+            return chosen
 
         assign(lane_of_row)
         try:
@@ -223,14 +225,15 @@ class TinyLora(nn.Module):
         """
         merged = {}
         for module, (name, matrix) in enumerate(zip(self.names, self.lane(index).matrices(), strict=True)):
-            left, right = self._factors(module)
+            left, right = self.factors(module)
             weight = self._linears[name].weight
             assert isinstance(weight, torch.Tensor)
             update = left.float().T @ matrix @ right.float()  # (d_out, d_in)
             merged[f"{name}.weight"] = (weight.float() + update).to(weight.dtype)
         return merged
 
-    def _factors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def factors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U Sigma)^T (r, d_out) and V^T (r, d_in) of module number `index`, in the weights' type."""
         return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
 
     def _matrix(self, index: int, rows: int) -> torch.Tensor | None:
@@ -251,7 +254,7 @@ class TinyLora(nn.Module):
             matrix = self._matrix(index, len(x))
             if matrix is None:
                 return functional.linear(x, linear.weight, linear.bias)
-            arguments = (x, linear.weight, linear.bias, *self._factors(index), matrix)
+            arguments = (x, linear.weight, linear.bias, *self.factors(index), matrix)
             if torch.is_grad_enabled():
                 output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
                 return output

@@ -123,10 +123,11 @@ def completion_logps(
     lanes = completions.lane_of_prompt[[row.prompt for row in batch]]
     with adapter.rows(lanes, matrices) if adapter else nullcontext():
         logits = completion_logits(model, completions, batch).float() / temperature
-    tokens = [completions.tokens[number] for number in numbers(batch)]
-    targets = torch.tensor(list(chain.from_iterable(tokens)), device=logits.device)
+    tokens = list(chain.from_iterable(completions.tokens[number] for number in numbers(batch)))
+    targets = torch.tensor(tokens, device=logits.device)
     logps = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)  # (n,)
-    return pad_sequence(logps.split([len(completion) for completion in tokens]), batch_first=True)
+    mask = completion_mask(completions, batch, logits.device)
+    return torch.zeros_like(mask).masked_scatter(mask > 0, logps)
 
 
 def completion_logits(

@@ -37,12 +37,13 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     rollout = _sample(pack, lanes, prompts, lane_of_prompt)
     sampled = time.perf_counter()
 
-    texts = pack.decode([rollout.completion(row) for row in range(len(rollout.lengths))])
+    completions = rollout.completions(prompts, lane_of_prompt)
+    texts = pack.decode(completions.tokens)
     scores = [pack.task.score(problems[row // settings.samples], text) for row, text in enumerate(texts)]
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
     advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
 
-    found = accumulate(pack, rollout.completions(prompts, lane_of_prompt), rollout.logp, advantages)
+    found = accumulate(pack, completions, rollout.logp, advantages)
     metrics = []
     for place, lane in enumerate(lanes):
         own = slice(place * rewards[0].numel(), (place + 1) * rewards[0].numel())

@@ -15,6 +15,7 @@ from tinylora.adapter import LaneSpec, TinyLora
 from tinylora.basis import Basis, cached_basis
 from tinylora.batches import row_width
 from tinylora.config import RunConfig
+from tinylora.decode_step import DecodeStep, can_step
 from tinylora.errors import UsageError
 from tinylora.memory import Limits, limits_of
 from tinylora.progress import Progress
@@ -62,6 +63,7 @@ class Pack:
     end_tokens: frozenset[int]
     limits: Limits
     row_width: int  # of rows of completions in training
+    decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
 
     @property
     def pad_token(self) -> int:
@@ -118,6 +120,7 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
     return Pack(
         config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer),
         limits_of(model, adapter, config), row_width(model.config),
+        DecodeStep(model, adapter) if can_step(model) else None,
     )  # fmt: skip
 
 

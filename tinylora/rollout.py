@@ -67,7 +67,8 @@ class Rollout:
 
     def completions(self, prompts: Sequence[Sequence[int]], lane_of_prompt: torch.Tensor) -> Completions:
         """All rows, with the prompts that they complete."""
-        return Completions(prompts, lane_of_prompt, [self.completion(row) for row in range(len(self.lengths))])
+        tokens = [row[:length] for row, length in zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)]
+        return Completions(prompts, lane_of_prompt, tokens)
 
 
 def roll_out(pack: Pack, request: Request) -> Rollout:
@@ -142,7 +143,11 @@ class Decoder:
             chosen = self._keep(self.live.nonzero()[:, 0], chosen)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.row), 1)], dim=1)
         self.position = self.position + 1
-        self.logits = self._forward(chosen[:, None], self.mask, self.position[:, None], self.cache)
+        assert self.cache is not None
+        if self.pack.decode_step is not None:
+            self.logits = self.pack.decode_step(chosen, self.position, self.mask, self.cache)
+        else:
+            self.logits = self._forward(chosen[:, None], self.mask, self.position[:, None], self.cache)
 
     def result(self) -> Rollout:
         """The completions of all rows, when all are done."""
@@ -189,7 +194,7 @@ class Decoder:
             self.row, self.position = torch.cat([self.row, joining]), torch.cat([self.position, position])
             self.logits = torch.cat([self.logits, logits])
             self.live = functional.pad(self.live, (0, len(rows)), value=True)
-        self.assign(self.lane_of_row[self.row])
+        self._assign()
 
     def _keep(self, kept: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
         """Shrink the batch to some of its rows, and to the columns that these have; returns their chosen tokens."""
@@ -199,11 +204,17 @@ class Decoder:
         select_rows(self.cache, kept, first)
         self.mask, self.row, self.position = mask[:, first:], self.row[kept], self.position[kept]
         self.live = self.live[kept]
-        self.assign(self.lane_of_row[self.row])
+        self._assign()
         return chosen[kept]
 
+    def _assign(self) -> None:
+        """Compute the rows that are in the batch now with their lanes."""
+        matrices = self.assign(self.lane_of_row[self.row])
+        if self.pack.decode_step is not None:
+            self.pack.decode_step.assign(matrices)
+
     def _forward(
-        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache | None
+        self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
     ) -> torch.Tensor:
         """Logits (A, V) for the token after the last column."""
         output = self.pack.model(

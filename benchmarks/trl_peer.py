@@ -1,0 +1,82 @@
+"""The standard stack on the same work: TRL's GRPOTrainer with PEFT's TinyLoRA, thirteen values tied over all maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TINY_RATE, TOKENS, DrawnRewards
+from tinylora.errors import UsageError
+from tinylora.models import MINIATURES
+from tinylora.tasks.sums import SumsTask
+
+
+def require_peers() -> None:
+    """Raise UsageError where TRL or PEFT is not installed."""
+    try:
+        import peft  # noqa: F401
+        import trl  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"a benchmark beside peers without {error.name}",
+            "the peers that are measured are installed with the extra `bench`",
+            "run `make bench`, or pip install -e .[bench]",
+        ) from error
+
+
+def train(
+    task: SumsTask, full: bool, steps: int, after_step: Callable[[float, dict[str, Any]], None], folder: Path
+) -> int:
+    """Train for some steps; `after_step` is told the seconds of each and the batch that it trained on.
+
+    The batch is the trainer's own, with its loss as "loss". `full`: no completion ends before its 64th token. Returns
+    the number of trained values.
+    """
+    require_peers()
+    from datasets import Dataset
+    from peft import TinyLoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    last: dict[str, Any] = {}
+
+    class Trainer(GRPOTrainer):  # type: ignore[misc]
+        def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
+            loss = super()._compute_loss(model, inputs)
+            last.update(inputs, loss=float(loss))
+            return loss
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *arguments: Any, **keywords: Any) -> None:
+            self.started = time.perf_counter()
+
+        def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
+            after_step(time.perf_counter() - self.started, last)
+
+    problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, PROMPTS)}
+
+    def reward(prompts: Sequence[str], completions: Sequence[str], **keywords: Any) -> list[float]:
+        return [
+            task.score(problems[question], text).reward for question, text in zip(prompts, completions, strict=True)
+        ]
+
+    arguments = GRPOConfig(
+        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=PROMPTS * SAMPLES,
+        num_generations=SAMPLES, max_completion_length=TOKENS, temperature=1.0, beta=0.0, learning_rate=TINY_RATE,
+        generation_kwargs={"min_new_tokens": TOKENS} if full else None,
+        bf16=False, gradient_checkpointing=False, use_cpu=True, shuffle_dataset=False, dataloader_pin_memory=False,
+        report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = Trainer(
+        model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
+        reward_funcs=reward,
+        args=arguments,
+        train_dataset=Dataset.from_list([{"prompt": question} for question in problems]),
+        processing_class=AutoTokenizer.from_pretrained(MINIATURES / MODEL, padding_side="left"),
+        peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
+        callbacks=[Watch()],
+    )
+    trainer.train()
+    return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)

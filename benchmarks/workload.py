@@ -1,0 +1,61 @@
+"""The work that is measured: 16 prompts x 8 samples of the task `sums`, at most 64 new tokens, fp32.
+
+`natural`: completions end where the model ends them, and are rewarded as in training.
+`full`: all completions have 64 tokens, and rewards are drawn, so that every group teaches and no row can be left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tinylora.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
+from tinylora.pack import LaneRun, Pack, load_pack, open_lane
+from tinylora.progress import Silent
+from tinylora.rewards import Outcome, Score
+from tinylora.tasks.problem import Problem
+from tinylora.tasks.sums import SumsTask
+
+MODEL = "miniature-qwen2"
+PROMPTS, SAMPLES, TOKENS = 16, 8, 64
+LENGTHS = ("natural", "full")
+SIZES = (13, 1, 120, 1000)  # u of the first, second, ... lane: the first is what the peers train
+TINY_RATE = 1e-9  # so that all steps are steps of the untrained model, and cost the same
+
+
+class DrawnRewards(SumsTask):
+    """`sums` with rewards that a hash draws, half of them 1."""
+
+    def score(self, problem: Problem, completion: str) -> Score:
+        """Right or wrong by the hash of problem and completion."""
+        heads = hashlib.sha256(f"{problem.question}{completion}".encode()).digest()[0] < 128
+        outcome = Outcome.correct if heads else Outcome.wrong
+        return Score(outcome, outcome)
+
+
+def points(lanes: int, outputs: Path) -> list[RunConfig]:
+    """As many points of a sweep, of different sizes, precisions and seeds."""
+    return [
+        RunConfig(
+            u=SIZES[lane % len(SIZES)],
+            precision=Precision.bf16 if lane % 2 else Precision.fp32,
+            seed=lane,
+            lr=TINY_RATE,
+            algorithm=GrpoConfig(prompts=PROMPTS, samples=SAMPLES),
+            rollout=RolloutConfig(max_new_tokens=TOKENS),
+            model=ModelConfig(MODEL, device="cpu"),
+            outputs_dir=str(outputs),
+        )
+        for lane in range(lanes)
+    ]
+
+
+def open_lanes(lanes: int, lengths: str, outputs: Path) -> tuple[Pack, Sequence[LaneRun]]:
+    """A pack of that many lanes, for completions of these lengths."""
+    configs = points(lanes, outputs)
+    pack = load_pack(configs, outputs / "basis", Silent())
+    if lengths == "full":
+        pack = replace(pack, task=DrawnRewards(), end_tokens=frozenset())
+    return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
