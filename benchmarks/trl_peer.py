@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TINY_RATE, TOKENS, DrawnRewards
+from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TINY_RATE, TOKENS
 from tinylora.errors import UsageError
 from tinylora.models import MINIATURES
 from tinylora.tasks.sums import SumsTask

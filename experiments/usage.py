@@ -23,7 +23,7 @@ from tinylora.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.errors import TinyLoraError, UsageError
 
 SHOW = "`python -m experiments.run --cfg job` shows all settings, `--help` the groups"
-SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO}
+SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO}
 PLURALS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 COMPLETION_COMMAND = "(install|uninstall|query)=(bash|fish|zsh)"
 
