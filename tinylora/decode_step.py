@@ -108,8 +108,11 @@ class DecodeStep:
         """Logits (A, V) from tokens and their positions (A,), and the mask (A, S) over the cache with these tokens."""
         x = self.model.model.embed_tokens(tokens)
         cos, sin = self._rotation(positions, mask.shape[1], x)
-        unseen = torch.where(mask > 0, 0.0, torch.finfo(x.dtype).min).to(x.dtype)[:, None, None]  # (A, 1, 1, S)
-        for block, matrices, cached in zip(self.blocks, self.matrices, cache.layers, strict=True):
+        layers: list[Any] = cache.layers
+        capacity = layers[0].reserve(mask.shape[1])
+        seen = functional.pad(mask, (0, capacity - mask.shape[1])) > 0
+        unseen = torch.where(seen, 0.0, torch.finfo(x.dtype).min).to(x.dtype)[:, None, None]  # (A, 1, 1, capacity)
+        for block, matrices, cached in zip(self.blocks, self.matrices, layers, strict=True):
             of_qkv, of_output, of_gate_up, of_down = matrices
             qkv = block.qkv(_norm(x, block.before_attention), of_qkv)
             attended = _attend(block, qkv, cos, sin, unseen, cached)
@@ -145,7 +148,12 @@ def _attend(
         rotated = torch.cat([_norm(part, norm) for part, norm in zip(parts, block.head_norms, strict=True)], dim=1)
     rotated = torch.addcmul(rotated * cos, rotated.roll(block.width // 2, dims=-1), sin)
     queries, keys = rotated.split([block.heads, block.kv_heads], dim=1)
-    keys, values = cached.update(keys[:, :, None], values[:, :, None])  # (A, kv heads, S, width)
+    # Over the whole buffers, though their end is masked out: products of parts of them take three times as long.
+    keys, values = cached.put(keys[:, :, None], values[:, :, None])  # (A, kv heads, capacity, width)
     grouped = queries.view(rows, block.kv_heads, -1, block.width)  # the heads that share a key stand in one group
-    attended = functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=unseen, scale=block.scaling)
+    if qkv.dtype is torch.float32:  # two products are faster than the fused kernel for one query a row
+        weights = torch.matmul(grouped * block.scaling, keys.transpose(2, 3)).add_(unseen).softmax(-1)
+        attended = torch.matmul(weights, values)
+    else:  # which keeps the weights in fp32
+        attended = functional.scaled_dot_product_attention(grouped, keys, values, unseen, scale=block.scaling)
     return attended.reshape(rows, -1)

@@ -11,7 +11,7 @@ import torch
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-LEAST_ROOM = 16  # free columns of a new buffer: few, since attention is slow over buffers with wide gaps
+LEAST_ROOM = 16  # free columns of a new buffer
 
 
 class RoomyLayer(DynamicLayer):
@@ -32,17 +32,26 @@ class RoomyLayer(DynamicLayer):
         """Append columns and return all that is held."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        start = self.filled
-        end = start + key_states.shape[2]
-        buffers = self._buffers
-        if end > buffers[0].shape[2]:
-            buffers = [_buffer(old, len(old), end) for old in buffers]
-            for new, old in zip(buffers, self._held, strict=True):
-                new[:, :, :start] = old
-        for buffer, states in zip(buffers, (key_states, value_states), strict=True):
-            buffer[:, :, start:end] = states
-        self._show(buffers, end)
+        self.put(key_states, value_states)
         return self._held
+
+    def put(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append columns; returns the whole buffers (B, heads, capacity, width), 0 where nothing is held."""
+        start, end = self.filled, self.filled + key_states.shape[2]
+        self.reserve(end)
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, start:end] = states
+        self._show(self._buffers, end)
+        return self._buffers[0], self._buffers[1]
+
+    def reserve(self, columns: int) -> int:
+        """Have room for that many columns in all; returns how many there is room for."""
+        if columns > self._buffers[0].shape[2]:
+            buffers = [_buffer(old, len(old), columns) for old in self._buffers]
+            for new, held in zip(buffers, self._held, strict=True):
+                new[:, :, : self.filled] = held
+            self._show(buffers, self.filled)
+        return self._buffers[0].shape[2]
 
     def select(self, rows: torch.Tensor, first: int) -> None:
         """Keep (or repeat) some rows, and the columns from `first` on."""
@@ -57,7 +66,7 @@ class RoomyLayer(DynamicLayer):
         held, columns = len(self._buffers[0]), max(self.filled, other.filled)
         buffers = [_buffer(old, held + len(rows), columns) for old in self._buffers]
         for new, ours, theirs in zip(buffers, self._held, other._held, strict=True):
-            new[:, :, :columns] = 0  # masked out, but 0 times what an unset number is need not be 0
+            new[:, :, :columns] = 0
             new[:held, :, columns - self.filled : columns] = ours
             new[held:, :, columns - other.filled : columns] = theirs[rows]
         self._show(buffers, columns)
@@ -69,9 +78,10 @@ class RoomyLayer(DynamicLayer):
 
 
 def _buffer(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
-    """An unset buffer (rows, heads, columns and some more, width)."""
-    room = max(LEAST_ROOM, columns // 8)
-    return like.new_empty((rows, like.shape[1], columns + room, like.shape[3]))
+    """A buffer (rows, heads, columns and some more, width): the columns are unset, what is behind them is 0."""
+    buffer = like.new_empty((rows, like.shape[1], columns + max(LEAST_ROOM, columns // 8), like.shape[3]))
+    buffer[:, :, columns:] = 0
+    return buffer
 
 
 def new_cache(config: PretrainedConfig) -> DynamicCache:
