@@ -86,7 +86,7 @@ def _plain_pass(pack: Pack, completions: Completions) -> Callable[[], None]:
     def run() -> None:
         handle = embeddings.register_forward_hook(let_gradients_through)
         for batch in batches:
-            completion_logits(pack.model, completions, batch).logsumexp(-1).sum().backward()
+            completion_logits(pack.model, completions, batch)[0].logsumexp(-1).sum().backward()
         handle.remove()
 
     return run

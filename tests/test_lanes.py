@@ -92,9 +92,12 @@ def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(widt
     give_v(pack)
     pack = replace(pack, row_width=width)
     prompts = pack.encode_prompts(pack.task.held_out(Split.train, 8))
-    request = Request(prompts, torch.arange(8) % 4, torch.rand(32, 24), Sampling(24), samples=4)
+    noise = torch.rand((32, 24), generator=torch.Generator().manual_seed(1))
+    request = Request(prompts, torch.arange(8) % 4, noise, Sampling(24), samples=4)
     rollout = roll_out(pack, request)
     completions = rollout.completions(prompts, request.lane_of_prompt)
+    read = sum(row.length for row in lay_out(completions, range(8), 10_000))
+    assert read < sum(map(len, prompts)) + sum(map(len, completions.tokens)) - 50, "some should begin alike"
     advantages = torch.randn(32, generator=torch.Generator().manual_seed(0))
     advantages[4:8] = 0  # a group of equal rewards
     grpo.accumulate(pack, completions, rollout.logp, advantages)
@@ -138,17 +141,25 @@ def test_a_micro_batch_that_runs_out_of_memory_is_split(tmp_path: Path, monkeypa
 
 def test_rows_hold_every_completion_once_and_batches_every_row_within_the_budget() -> None:
     lengths = [3, 50, 7, 7, 20, 31, 3, 90]
-    completions = Completions([[1] * 4, [1] * 6], torch.zeros(2, dtype=torch.long), [[1] * n for n in lengths])
+    tokens = [[10 + number] * length for number, length in enumerate(lengths)]  # no two begin alike
+    completions = Completions([[1] * 4, [1] * 6], torch.zeros(2, dtype=torch.long), tokens)
     rows = lay_out(completions, [0, 1], 60)
-    assert sorted(numbers(rows)) == list(range(8))
-    assert all(row.length <= 60 or len(row.completions) == 1 for row in rows)
-    assert [row.length for row in rows if row.prompt == 0] == [4 + 49 + 6, 4 + 6 + 2]
-    assert numbers(lay_out(completions, [1], 60)) == [7, 5, 4, 6]
+    assert [(row.completions, row.length) for row in rows] == [
+        ((0, 1), 4 + 2 + 49), ((2, 3), 4 + 6 + 6), ((4, 5), 6 + 19 + 30), ((6,), 6 + 2), ((7,), 6 + 89)
+    ]  # fmt: skip
+    assert numbers(lay_out(completions, [1], 60)) == [4, 5, 6, 7]
     assert all(len(row.completions) == 1 for row in lay_out(completions, [0, 1], 0))
     batches = micro_batches(rows, 64)
     assert sorted(numbers(row for batch in batches for row in batch)) == list(range(8))
     assert [row.length for row in batches[0]] == [6 + 89], "a row longer than the budget goes alone"
     assert all(len(batch) * max(row.length for row in batch) <= 64 for batch in batches[1:])
+
+
+def test_what_completions_begin_with_alike_is_read_once() -> None:
+    tokens = [[5, 6, 7, 8, 2], [5, 6, 9, 2], [4, 2], [5, 6, 7, 8, 2]]
+    completions = Completions([[1] * 3], torch.zeros(1, dtype=torch.long), tokens)
+    (row,) = lay_out(completions, [0], 60)
+    assert row.length == 3 + 1 + 4 + 1  # [4], then [5, 6, 7, 8] for two of them, then [9]
 
 
 def test_a_lane_trains_the_same_in_any_pack(tmp_path: Path) -> None:

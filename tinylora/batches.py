@@ -1,12 +1,13 @@
 """Completions to train on, how they are laid out in batches, and the log-probabilities that a model gives them.
 
-The completions of one prompt stand side by side in a row behind the prompt, which is read once:
+The completions of one prompt share a row: a tree, of which every node is read once,
 
-    prompt | completion 1 | completion 2 | completion 3 | padding
+    prompt | completion 1 | what completion 2 has beyond completion 1 | ... | padding
 
-Each completion sees the prompt and itself, at the positions that it would have alone. So a step costs what its tokens
-cost: no prompt is repeated for every sample, and little is padded. The last token of a completion is predicted and
-predicts nothing, so it is not read. A row is at most `row_width` long unless one completion needs more.
+Completions stand in alphabetical order, so that what two of them begin with is read with the first. Each token sees its
+own past, the nodes above it, and has the position that it would have alone. So a step costs what its tokens cost: no
+prompt and no answer is repeated for every sample that gives it, and little is padded. The last token of a completion is
+predicted and predicts nothing, so it is not read. A row is at most `row_width` long unless one completion needs more.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Completions:
 
     prompts: Sequence[Sequence[int]]
     lane_of_prompt: torch.Tensor  # (N,)
-    tokens: Sequence[Sequence[int]]  # of the B = N * samples completions, each at least one
+    tokens: Sequence[list[int]]  # of the B = N * samples completions, each at least one
 
     @property
     def samples(self) -> int:
@@ -48,11 +49,11 @@ class Completions:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: a prompt and some of its completions, by number, and how many tokens of them are read."""
+    """One row of a batch: a prompt and some of its completions, by number in alphabetical order."""
 
     prompt: int
     completions: tuple[int, ...]
-    length: int
+    length: int  # tokens that are read
 
 
 def row_width(config: PretrainedConfig) -> int:
@@ -69,21 +70,27 @@ def row_width(config: PretrainedConfig) -> int:
 
 
 def lay_out(completions: Completions, prompts: Sequence[int], width: int) -> list[Row]:
-    """Rows with all completions of some prompts, each filled up to `width`, longest completions first."""
+    """Rows with all completions of some prompts, each filled up to `width`."""
     rows: list[Row] = []
     for prompt in prompts:
         own = range(prompt * completions.samples, (prompt + 1) * completions.samples)
         filled: list[Row] = []
-        for number in sorted(own, key=lambda n: -len(completions.tokens[n])):
-            length = len(completions.tokens[number]) - 1
-            place = next((i for i, row in enumerate(filled) if row.length + length <= width), None)
-            if place is None:
-                filled.append(Row(prompt, (number,), len(completions.prompts[prompt]) + length))
+        before: Sequence[int] = ()
+        for number in sorted(own, key=lambda n: completions.tokens[n][:-1]):
+            read = completions.tokens[number][:-1]
+            added = len(read) - _shared(before, read)
+            if filled and filled[-1].length + added <= width:
+                filled[-1] = Row(prompt, (*filled[-1].completions, number), filled[-1].length + added)
             else:
-                row = filled[place]
-                filled[place] = Row(prompt, (*row.completions, number), row.length + length)
+                filled.append(Row(prompt, (number,), len(completions.prompts[prompt]) + len(read)))
+            before = read
         rows += filled
     return rows
+
+
+def _shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with alike."""
+    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))  # noqa: B905
 
 
 def micro_batches(rows: Sequence[Row], token_budget: int) -> list[list[Row]]:
@@ -122,10 +129,10 @@ def completion_logps(
     """
     lanes = completions.lane_of_prompt[[row.prompt for row in batch]]
     with adapter.rows(lanes, matrices) if adapter else nullcontext():
-        logits = completion_logits(model, completions, batch).float() / temperature
+        logits, places = completion_logits(model, completions, batch)
+    logits = logits.float() / temperature
     tokens = list(chain.from_iterable(completions.tokens[number] for number in numbers(batch)))
-    targets = torch.tensor(tokens, device=logits.device)
-    logps = logits.gather(-1, targets[:, None])[:, 0] - logits.logsumexp(-1)  # (n,)
+    logps = logits[places, torch.tensor(tokens, device=logits.device)] - logits.logsumexp(-1)[places]  # (n,)
     mask = completion_mask(completions, batch, logits.device)
     return torch.zeros_like(mask).masked_scatter(mask > 0, logps)
 
@@ -135,58 +142,61 @@ def completion_logits(
     completions: Completions,
     batch: Sequence[Row],
     parameters: Mapping[str, torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """Logits (n, V) that predict the n completion tokens of a batch, one completion after the other.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (U, V), and for each of the n completion tokens of a batch, in order, which of them predict it (n,).
 
-    `parameters` stand in for the model's own, by name. The head is computed at these positions alone.
+    `parameters` stand in for the model's own, by name. The head is computed at the places that predict a token alone.
     """
-    device, width = model.device, max(row.length for row in batch)
-    ids = pad_sequence([torch.tensor(_tokens(completions, row)) for row in batch], batch_first=True)
+    device, trees = model.device, [_Tree.of(completions, row) for row in batch]
+    ids = pad_sequence([torch.tensor(tree.tokens) for tree in trees], batch_first=True)
     inputs = {"input_ids": ids.to(device), "use_cache": False}
-    if any(len(row.completions) > 1 for row in batch):  # else the rows are causal, and padding is behind all tokens
-        columns = zip(*(_places(completions, row) for row in batch), strict=True)
-        positions, parts = (pad_sequence([torch.tensor(c) for c in column], batch_first=True, padding_value=-1)
-                            for column in columns)  # fmt: skip
-        inputs["position_ids"] = positions.clamp(min=0).to(device)
-        inputs["attention_mask"] = _side_by_side(parts.to(device), model.dtype)
-    predictors = [place * width + p for place, row in enumerate(batch) for p in _predictors(completions, row)]
-    with _head_at(model, torch.tensor(predictors, device=device)):
+    if any(len(row.completions) > 1 for row in batch):  # else rows are causal, and padding is behind all tokens
+        positions = pad_sequence([torch.tensor(tree.positions) for tree in trees], batch_first=True)
+        ends = pad_sequence([torch.tensor(tree.ends) for tree in trees], batch_first=True)
+        inputs |= {"position_ids": positions.to(device), "attention_mask": _past(ends.to(device), model.dtype)}
+    predictors = [p + row * ids.shape[1] for row, tree in enumerate(trees) for p in tree.predictors]
+    heads, places = torch.tensor(predictors, device=device).unique(return_inverse=True)
+    with _head_at(model, heads):
         logits: torch.Tensor = functional_call(model, dict(parameters or {}), (), inputs).logits
-    return logits[0]
+    return logits[0], places
 
 
-def _tokens(completions: Completions, row: Row) -> list[int]:
-    """The tokens that are read of a row."""
-    return [*completions.prompts[row.prompt], *chain.from_iterable(completions.tokens[n][:-1] for n in row.completions)]
+@dataclass(frozen=True)
+class _Tree:
+    """A row as it is read: its prompt and, behind it, each completion as far as the one before does not begin alike."""
+
+    tokens: list[int]
+    positions: list[int]
+    ends: list[int]  # node k is in the past of the tokens k to ends[k] - 1
+    predictors: list[int]  # for each token of each completion the node before it
+
+    @classmethod
+    def of(cls, completions: Completions, row: Row) -> _Tree:
+        """The tree of a row, whose completions are in alphabetical order."""
+        tokens = list(completions.prompts[row.prompt])
+        start, path = len(tokens), list[int]()  # path: the nodes of the last completion
+        positions, ends, predictors = list(range(start)), [row.length] * row.length, list[int]()
+        before: Sequence[int] = ()
+        for number in row.completions:
+            read = completions.tokens[number][:-1]
+            shared = _shared(before, read)
+            for node in path[shared:]:
+                ends[node] = len(tokens)
+            path = [*path[:shared], *range(len(tokens), len(tokens) + len(read) - shared)]
+            tokens += read[shared:]
+            positions += range(start + shared, start + len(read))
+            predictors += [start - 1, *path]
+            before = read
+        assert len(tokens) == row.length, "the row was laid out from other completions"
+        return cls(tokens, positions, ends, predictors)
 
 
-def _places(completions: Completions, row: Row) -> tuple[list[int], list[int]]:
-    """For each token of a row its position, and its part: 0 is the prompt, 1 the first completion, ..."""
-    start = len(completions.prompts[row.prompt])
-    positions, parts = list(range(start)), [0] * start
-    for part, number in enumerate(row.completions, start=1):
-        length = len(completions.tokens[number]) - 1
-        positions += range(start, start + length)
-        parts += [part] * length
-    return positions, parts
-
-
-def _predictors(completions: Completions, row: Row) -> list[int]:
-    """For each completion token of a row the place of the token before it."""
-    start = len(completions.prompts[row.prompt])
-    places, end = [], start
-    for number in row.completions:
-        length = len(completions.tokens[number]) - 1
-        places += [start - 1, *range(end, end + length)]
-        end += length
-    return places
-
-
-def _side_by_side(parts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The additive attention mask (R, 1, T, T) of rows with these parts (R, T); -1 is padding."""
-    causal = torch.ones(parts.shape[1], parts.shape[1], dtype=torch.bool, device=parts.device).tril()
-    seen = causal & ((parts[:, None, :] == 0) | (parts[:, None, :] == parts[:, :, None]))  # (R, T of query, T of key)
-    mask = torch.zeros(seen.shape, dtype=dtype, device=parts.device)
+def _past(ends: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The additive attention mask (R, 1, T, T) of trees with these ends (R, T); padding, with end 0, sees itself."""
+    places = torch.arange(ends.shape[1], device=ends.device)
+    queries, keys = places[:, None], places[None, :]
+    seen = (keys <= queries) & (queries < ends[:, None, :]) | (keys == queries)  # (R, T of query, T of key)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=ends.device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 

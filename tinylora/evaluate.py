@@ -92,8 +92,9 @@ def merge_kl(pack: Pack, lane: int, answers: Completions, prompts: Sequence[int]
     merged, total = pack.adapter.merged_weights(lane), 0.0
     rows = lay_out(answers, prompts, pack.row_width)
     for batch in micro_batches(rows, min(pack.limits.pass_tokens, MERGE_TOKENS)):
-        of_merged = completion_logits(pack.model, answers, batch, merged).double().log_softmax(-1)
+        merged_logits, places = completion_logits(pack.model, answers, batch, merged)
         with pack.adapter.rows(torch.tensor([lane]).repeat(len(batch))):
-            of_adapter = completion_logits(pack.model, answers, batch).double().log_softmax(-1)
-        total += float((of_merged.exp() * (of_merged - of_adapter)).sum())
+            adapter_logits, _ = completion_logits(pack.model, answers, batch)
+        of_merged, of_adapter = (x.double().log_softmax(-1) for x in (merged_logits, adapter_logits))
+        total += float((of_merged.exp() * (of_merged - of_adapter)).sum(-1)[places].sum())
     return max(0.0, total / sum(len(answers.tokens[prompt]) for prompt in prompts))
