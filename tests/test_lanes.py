@@ -145,7 +145,7 @@ def test_rows_hold_every_completion_once_and_batches_every_row_within_the_budget
     completions = Completions([[1] * 4, [1] * 6], torch.zeros(2, dtype=torch.long), tokens)
     rows = lay_out(completions, [0, 1], 60)
     assert [(row.completions, row.length) for row in rows] == [
-        ((0, 1), 4 + 2 + 49), ((2, 3), 4 + 6 + 6), ((4, 5), 6 + 19 + 30), ((6,), 6 + 2), ((7,), 6 + 89)
+        ((0, 1), 4 + 2 + 49), ((2, 3), 4 + 6 + 6), ((4, 5, 6), 6 + 19 + 30 + 2), ((7,), 6 + 89)
     ]  # fmt: skip
     assert numbers(lay_out(completions, [1], 60)) == [4, 5, 6, 7]
     assert all(len(row.completions) == 1 for row in lay_out(completions, [0, 1], 0))

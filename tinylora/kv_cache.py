@@ -61,15 +61,20 @@ class RoomyLayer(DynamicLayer):
             torch.index_select(old[:, :, first:], 0, rows, out=new[:, :, :columns])
         self._show(buffers, columns)
 
-    def append(self, other: RoomyLayer, rows: torch.Tensor) -> None:
-        """Add some rows of another cache behind those that are held; all end in the same column."""
+    def append(self, other: RoomyLayer) -> None:
+        """Add the rows of another cache behind those that are held; all end in the same column."""
         held, columns = len(self._buffers[0]), max(self.filled, other.filled)
-        buffers = [_buffer(old, held + len(rows), columns) for old in self._buffers]
+        buffers = [_buffer(old, held + len(new), columns) for old, new in zip(self._buffers, other._held, strict=True)]
         for new, ours, theirs in zip(buffers, self._held, other._held, strict=True):
             new[:, :, :columns] = 0
             new[:held, :, columns - self.filled : columns] = ours
-            new[held:, :, columns - other.filled : columns] = theirs[rows]
+            new[held:, :, columns - other.filled : columns] = theirs
         self._show(buffers, columns)
+
+    def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copy some rows over others."""
+        for held in self._held:
+            held[targets] = held[sources]
 
     def _show(self, buffers: list[torch.Tensor], filled: int) -> None:
         self._buffers, self.filled = buffers, filled
@@ -91,9 +96,9 @@ def new_cache(config: PretrainedConfig) -> DynamicCache:
     return cache
 
 
-def can_append(cache: DynamicCache | None) -> bool:
-    """Whether rows can join this cache: those of sliding windows, say, only lose rows."""
-    return cache is not None and all(isinstance(layer, RoomyLayer) for layer in cache.layers)
+def can_append(cache: DynamicCache) -> bool:
+    """Whether rows can join this cache: those of sliding windows, say, can only be selected."""
+    return all(isinstance(layer, RoomyLayer) for layer in cache.layers)
 
 
 def select_rows(cache: DynamicCache, rows: torch.Tensor, first: int = 0) -> None:
@@ -105,8 +110,15 @@ def select_rows(cache: DynamicCache, rows: torch.Tensor, first: int = 0) -> None
             layer.batch_select_indices(rows)  # type: ignore[union-attr]
 
 
-def append_rows(cache: DynamicCache, other: DynamicCache, rows: torch.Tensor) -> None:
-    """Add some rows of another cache behind those of this one."""
+def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
+    """Add the rows of another cache behind those of this one, which can append."""
     for layer, joining in zip(cache.layers, other.layers, strict=True):
         assert isinstance(layer, RoomyLayer) and isinstance(joining, RoomyLayer)
-        layer.append(joining, rows)
+        layer.append(joining)
+
+
+def copy_rows(cache: DynamicCache, sources: torch.Tensor, targets: torch.Tensor) -> None:
+    """Copy some rows of a cache, which can append, over others."""
+    for layer in cache.layers:
+        assert isinstance(layer, RoomyLayer)
+        layer.copy(sources, targets)

@@ -1,12 +1,13 @@
 """Sampling completions for many lanes in one batch, with a key-value cache, on transformers models.
 
-Every row is a completion to sample; rows carry their lane. The noise of a row is a given row of uniform numbers, one
-per token, turned into a token by the inverse of the distribution function. So a completion depends on its own noise
-alone: not on its neighbours, the order of rows, or when a row joins the batch.
+The noise of a completion is a given row of uniform numbers, one per token, turned into a token by the inverse of the
+distribution function. So a completion depends on its own noise alone: not on its neighbours, their order, or when it
+joins the batch.
 
-As many rows are decoded at once as the limits allow, longest prompts first. Rows that have ended leave the batch, and
-waiting ones take their place: their prompts are read (once each, not once a sample) and their keys and values are put
-in front of the column that is written next, like those of all other rows.
+A row of the batch is a branch: what some completions of one prompt have said so far, as long as they say the same. It
+starts as the prompt itself, and is split where its completions choose different tokens. So what they have in common is
+computed once. Rows whose completions have all ended are taken by new branches, or leave the batch now and then; and as
+they do, waiting prompts join, longest first, up to the limits. All rows end in the same column of the cache.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from transformers import DynamicCache
 
 from tinylora.adapter import AssignRows
 from tinylora.batches import Completions
-from tinylora.kv_cache import append_rows, can_append, new_cache, select_rows
+from tinylora.kv_cache import append_rows, can_append, copy_rows, new_cache, select_rows
 from tinylora.memory import out_of_memory
 from tinylora.pack import Pack
 
-DROP_SHARE = 0.125  # rows that have ended leave the batch once they are this share of it
+DROP_SHARE = 0.125  # rows without completions leave the batch once they are this share of it
+SPARE_PART = 16  # when the batch is made anew, one row in so many is added for branches to come
 
 
 @dataclass(frozen=True)
@@ -94,122 +96,138 @@ def _decode(pack: Pack, request: Request, most_rows: int) -> Rollout:
 
 
 class Decoder:
-    """The rows that are decoded now: A of B, with what the model needs to go on with each.
-
-    All tensors of the first group are (B, ...) over all rows, those of the second (A, ...) over the rows in the batch.
-    """
+    """The completions that are going, L of all B, and the A rows of the batch that they are branches of."""
 
     def __init__(self, pack: Pack, assign: AssignRows, request: Request, most_rows: int) -> None:
         self.pack, self.assign, self.request, self.most_rows = pack, assign, request, most_rows
         self.device, length = pack.model.device, request.sampling.max_new_tokens
-        rows = len(request.prompts) * request.samples
-        self.lane_of_row = request.lane_of_prompt.to(self.device).repeat_interleave(request.samples)
+        self.lane_of_prompt = request.lane_of_prompt.to(self.device)
         self.noise = request.noise.to(self.device) if request.noise is not None else None
         self.ends = torch.tensor(sorted(pack.end_tokens), device=self.device)
-        # One column more than there are tokens: rows that have ended and not yet left write behind their end.
-        self.tokens = torch.full((rows, length + 1), pack.pad_token, device=self.device)
-        self.logp = torch.zeros((rows, length + 1), device=self.device)
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=self.device)
+        all_completions = len(request.prompts) * request.samples
+        self.tokens = torch.full((all_completions, length), pack.pad_token, device=self.device)
+        self.logp = torch.zeros((all_completions, length), device=self.device)
+        self.lengths = torch.zeros(all_completions, dtype=torch.long, device=self.device)
         by_length = sorted(range(len(request.prompts)), key=lambda number: -len(request.prompts[number]))
         self.waiting = deque(n * request.samples + sample for n in by_length for sample in range(request.samples))
 
-        self.cache: DynamicCache | None = None
-        self.row = torch.empty(0, dtype=torch.long, device=self.device)  # (A,) which of the B
-        self.mask = torch.empty((0, 0), dtype=torch.long, device=self.device)  # (A, S) 1: a token, 0: padding before it
-        self.position = self.row  # (A,) of the last token that was read
+        nothing = torch.empty(0, dtype=torch.long, device=self.device)
+        self.going, self.row = nothing, nothing  # (L,) number of the completion, row of the batch
+        self.cache = new_cache(pack.model.config)
+        self.prompt, self.position = nothing, nothing  # (A,) its prompt, the position of its last token
+        self.mask = torch.empty((0, 0), dtype=torch.long, device=self.device)  # (A, S) 1: a token, 0: before the first
         self.logits = torch.empty((0, 0), device=self.device)  # (A, V) for the next token
-        self.live = torch.empty(0, dtype=torch.bool, device=self.device)  # (A,) False where a row has ended
 
     def fill(self) -> bool:
-        """Let waiting rows join while there is room; False when all rows are done."""
-        while self.waiting and len(self.row) < self.most_rows and (len(self.row) == 0 or can_append(self.cache)):
-            self._join(self._next_rows())
-        return len(self.row) > 0
+        """Let waiting completions join while there is room; False when all are done."""
+        while self.waiting and len(self.going) < self.most_rows and (len(self.going) == 0 or can_append(self.cache)):
+            self._join(self._next())
+        return len(self.going) > 0
 
     def step(self) -> None:
-        """One more token of every row; those that have ended leave now and then."""
-        count = self.lengths[self.row]  # (A,) tokens so far; those of rows that have ended stay
-        last = self.request.sampling.max_new_tokens - 1
-        noise = None if self.noise is None else self.noise[self.row, count.clamp(max=last)]
-        chosen, self.logp[self.row, count] = choose(self.logits, noise, self.request.sampling)
-        self.tokens[self.row, count] = chosen
-        self.lengths[self.row] = count + self.live
-        self.live = self.live & ~torch.isin(chosen, self.ends) & (count < last)
-        going = int(self.live.sum())
-        if going == 0:
-            self.row = self.row[:0]
+        """One more token of every completion."""
+        count = self.lengths[self.going]  # (L,) tokens so far
+        noise = None if self.noise is None else self.noise[self.going, count]
+        chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, self.request.sampling)
+        self.tokens[self.going, count] = chosen
+        self.lengths[self.going] = count + 1
+        goes_on = ~torch.isin(chosen, self.ends) & (count + 1 < self.request.sampling.max_new_tokens)
+        self.going, self.row, chosen = self.going[goes_on], self.row[goes_on], chosen[goes_on]
+        if len(self.going) == 0:
             return
-        if going <= (1 - DROP_SHARE) * len(self.row):
-            chosen = self._keep(self.live.nonzero()[:, 0], chosen)
-        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.row), 1)], dim=1)
+        tokens = self._branch(chosen)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)
         self.position = self.position + 1
-        assert self.cache is not None
         if self.pack.decode_step is not None:
-            self.logits = self.pack.decode_step(chosen, self.position, self.mask, self.cache)
+            self.logits = self.pack.decode_step(tokens, self.position, self.mask, self.cache)
         else:
-            self.logits = self._forward(chosen[:, None], self.mask, self.position[:, None], self.cache)
+            self.logits = self._forward(tokens[:, None], self.mask, self.position[:, None], self.cache)
+
+    def _branch(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Split and drop rows by what their completions have chosen (L,); returns the token of every row (A,)."""
+        rows, vocabulary = len(self.position), self.logits.shape[1]
+        branches, of_completion = (self.row * vocabulary + chosen).unique(return_inverse=True)
+        parents = branches // vocabulary  # (N,) in order
+        second = functional.pad(parents[1:] == parents[:-1], (1, 0))  # (N,) True where the row itself is taken
+        free = torch.ones(rows, dtype=torch.bool, device=self.device).index_fill_(0, parents, False).nonzero()[:, 0]
+        splits = int(second.sum())
+        if splits > (len(free) if can_append(self.cache) else 0) or len(parents) < (1 - DROP_SHARE) * rows:
+            spare = len(parents) // SPARE_PART if self.request.samples > 1 else 0
+            self._gather(torch.cat([parents, parents[:1].expand(spare)]))
+            places = torch.arange(len(parents), device=self.device)
+        else:
+            places = parents.clone()
+            places[second] = free[:splits]
+            if splits:
+                self._copy(parents[second], free[:splits])
+        self.row = places[of_completion]
+        return torch.zeros_like(self.position).index_copy_(0, places, branches % vocabulary)
 
     def result(self) -> Rollout:
-        """The completions of all rows, when all are done."""
+        """All completions, when they are done."""
         width = int(self.lengths.max())
-        padding = torch.arange(width, device=self.device) >= self.lengths[:, None]  # (B, T)
-        tokens = self.tokens[:, :width].masked_fill(padding, self.pack.pad_token)
-        last = tokens.gather(1, self.lengths[:, None] - 1)[:, 0]
-        logp = self.logp[:, :width].masked_fill(padding, 0.0)
-        return Rollout(tokens.cpu(), self.lengths.cpu(), logp.cpu(), ~torch.isin(last, self.ends).cpu())
+        last = self.tokens.gather(1, self.lengths[:, None] - 1)[:, 0]
+        truncated = ~torch.isin(last, self.ends)
+        return Rollout(
+            self.tokens[:, :width].cpu(), self.lengths.cpu(), self.logp[:, :width].cpu(), truncated.cpu()
+        )  # fmt: skip
 
-    def _next_rows(self) -> list[int]:
-        """The rows to join: as many as there is room for, with prompts that one pass can read."""
-        free, samples = self.most_rows - len(self.row), self.request.samples
+    def _next(self) -> list[int]:
+        """The completions to join: as many as there is room for, with prompts that one pass can read."""
+        free, samples = self.most_rows - len(self.going), self.request.samples
         longest = len(self.request.prompts[self.waiting[0] // samples])
-        rows: list[int] = []
+        joining: list[int] = []
         prompts: set[int] = set()
-        while self.waiting and len(rows) < free:
+        while self.waiting and len(joining) < free:
             prompts.add(self.waiting[0] // samples)
-            if rows and len(prompts) * longest > self.pack.limits.pass_tokens:
+            if joining and len(prompts) * longest > self.pack.limits.pass_tokens:
                 break
-            rows.append(self.waiting.popleft())
-        return rows
+            joining.append(self.waiting.popleft())
+        return joining
 
-    def _join(self, rows: list[int]) -> None:
-        """Read the prompts of some rows and put the rows behind those in the batch."""
-        samples = self.request.samples
-        places = {number: place for place, number in enumerate(dict.fromkeys(row // samples for row in rows))}
-        here = torch.tensor([places[row // samples] for row in rows], device=self.device)
+    def _join(self, joining: list[int]) -> None:
+        """Read the prompts of some completions, each into a row behind those in the batch."""
+        if len(self.going) == 0:  # a new batch
+            self.cache = new_cache(self.pack.model.config)
+            self.prompt, self.position = self.prompt[:0], self.position[:0]
+            self.mask, self.logits = self.mask[:0, :0], self.logits[:0]
+        samples, first = self.request.samples, len(self.prompt)
+        places = {number: place for place, number in enumerate(dict.fromkeys(n // samples for n in joining), first)}
         ids, mask = left_pad([self.request.prompts[number] for number in places], self.pack.pad_token, self.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        positions, prompts = (mask.cumsum(1) - 1).clamp(min=0), torch.tensor(list(places), device=self.device)
+        self.assign(self.lane_of_prompt[prompts])
         cache = new_cache(self.pack.model.config)
-        self.assign(self.lane_of_row[[number * samples for number in places]])
-        logits = self._forward(ids, mask, positions, cache)[here]
-        joining, mask, position = torch.tensor(rows, device=self.device), mask[here], positions[here, -1]
-        if len(self.row) == 0:
-            select_rows(cache, here)
-            self.cache, self.row, self.mask, self.position, self.logits = cache, joining, mask, position, logits
-            self.live = torch.ones_like(joining, dtype=torch.bool)
+        logits = self._forward(ids, mask, positions, cache)
+        if first:
+            append_rows(self.cache, cache)
         else:
-            assert self.cache is not None
-            append_rows(self.cache, cache, here)
-            width = max(self.mask.shape[1], mask.shape[1])
-            self.mask = torch.cat([functional.pad(m, (width - m.shape[1], 0)) for m in (self.mask, mask)])
-            self.row, self.position = torch.cat([self.row, joining]), torch.cat([self.position, position])
-            self.logits = torch.cat([self.logits, logits])
-            self.live = functional.pad(self.live, (0, len(rows)), value=True)
+            self.cache = cache
+        width = max(self.mask.shape[1], mask.shape[1])
+        self.mask = torch.cat([functional.pad(m, (width - m.shape[1], 0)) for m in (self.mask, mask)])
+        self.logits = torch.cat([self.logits, logits]) if first else logits
+        self.prompt, self.position = torch.cat([self.prompt, prompts]), torch.cat([self.position, positions[:, -1]])
+        self.going = torch.cat([self.going, torch.tensor(joining, device=self.device)])
+        self.row = torch.cat([self.row, torch.tensor([places[n // samples] for n in joining], device=self.device)])
         self._assign()
 
-    def _keep(self, kept: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        """Shrink the batch to some of its rows, and to the columns that these have; returns their chosen tokens."""
-        mask = self.mask[kept]
+    def _gather(self, rows: torch.Tensor) -> None:
+        """Make the batch anew of some of its rows, and of the columns that these have."""
+        mask = self.mask[rows]
         first = int(mask.any(0).int().argmax()) if can_append(self.cache) else 0
-        assert self.cache is not None
-        select_rows(self.cache, kept, first)
-        self.mask, self.row, self.position = mask[:, first:], self.row[kept], self.position[kept]
-        self.live = self.live[kept]
+        select_rows(self.cache, rows, first)
+        self.mask, self.prompt, self.position = mask[:, first:], self.prompt[rows], self.position[rows]
         self._assign()
-        return chosen[kept]
+
+    def _copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copy some rows over others."""
+        copy_rows(self.cache, sources, targets)
+        for values in (self.mask, self.prompt, self.position):
+            values[targets] = values[sources]
+        self._assign()
 
     def _assign(self) -> None:
         """Compute the rows that are in the batch now with their lanes."""
-        matrices = self.assign(self.lane_of_row[self.row])
+        matrices = self.assign(self.lane_of_prompt[self.prompt])
         if self.pack.decode_step is not None:
             self.pack.decode_step.assign(matrices)
 
