@@ -54,7 +54,7 @@ def _main(what: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         if what == "trl":
-            train(SumsTask(), False, 2, lambda seconds, batch: None, Path(folder))
+            train(SumsTask(), "natural", 2, lambda seconds, batch: None, Path(folder))
         elif what != "0":
             pack, lanes = open_lanes(int(what), "natural", Path(folder))
             for _ in range(2):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import alternate
-from benchmarks.workload import LENGTHS, SAMPLES, TOKENS, open_lanes
+from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, TOKENS, open_lanes
 from tinylora.batches import Completions, completion_logits, lay_out, micro_batches
 from tinylora.grpo import accumulate
 from tinylora.pack import Pack
@@ -33,12 +33,13 @@ def measure(quick: bool = False) -> dict[str, Any]:
 def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pack, runs = open_lanes(lanes, lengths, Path(folder))
-    problems = [problem for run in runs for problem in pack.task.batch(run.config.seed, 1, 16)]
+    problems = [problem for run in runs for problem in pack.task.batch(run.config.seed, 1, PROMPTS)]
     prompts = pack.encode_prompts(problems)
-    lane_of_prompt = torch.arange(lanes).repeat_interleave(16)
+    lane_of_prompt = torch.arange(lanes).repeat_interleave(PROMPTS)
     rows = len(prompts) * SAMPLES
     noise = torch.rand((rows, TOKENS), generator=torch.Generator().manual_seed(0))
-    request = Request(prompts, lane_of_prompt, noise, Sampling(TOKENS), SAMPLES)
+    sampling = Sampling(TOKENS, pack.config.rollout.temperature)
+    request = Request(prompts, lane_of_prompt, noise, sampling, SAMPLES)
     rollout = roll_out(pack, request)
     completions = rollout.completions(prompts, lane_of_prompt)
     advantages = torch.randn(rows, generator=torch.Generator().manual_seed(0))  # no group is left out
@@ -53,11 +54,16 @@ def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
         rounds,
     )
     tokens = int(rollout.lengths.sum())
+    wanted = range(len(prompts))
+    read = {
+        name: sum(row.length for row in lay_out(completions, wanted, width))
+        for name, width in (("train", pack.row_width), ("plain pass", 0))
+    }
     counted = dict.fromkeys(timings, tokens) | {"generate": sum(generated) // len(generated)}
     return {
         name: timing.as_json() | {"tokens": counted[name], "tokens_per_s": counted[name] / timing.median}
         for name, timing in timings.items()
-    } | {"rows": rows}
+    } | {"rows": rows, "tokens_read": read}
 
 
 def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
@@ -67,7 +73,13 @@ def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
     minimum = TOKENS if full else None
     with torch.inference_mode():
         sampled = pack.model.generate(
-            input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=TOKENS, min_new_tokens=minimum
+            input_ids=ids,
+            attention_mask=mask,
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=TOKENS,
+            min_new_tokens=minimum,
+            temperature=pack.config.rollout.temperature,
         )  # type: ignore[operator]
     new = sampled[:, ids.shape[1] :]
     ended = (new == pack.tokenizer.eos_token_id).cumsum(1)
@@ -100,4 +112,6 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
             mine, other = found[ours]["tokens_per_s"], found[peer]["tokens_per_s"]
             name = f"{what}, {found['rows']} rows, {lengths} lengths, v {peer}"
             table.append([name, f"{mine:,.0f}", f"{other:,.0f}", f"{mine / other:.2f}"])
+        mine, other = found["tokens_read"]["train"], found["tokens_read"]["plain pass"]
+        table.append([f"(tokens read to train, {lengths} lengths)", f"{mine:,}", f"{other:,}", f"{mine / other:.2f}"])
     return table

@@ -61,8 +61,8 @@ def _measure(lengths: str, lanes: tuple[int, ...], rounds: int) -> dict[str, Any
             for pack in ours.values():
                 pack.step()
 
-        full = lengths == "full"
-        values = train(DrawnRewards() if full else SumsTask(), full, rounds + 1, after_step, Path(folder))
+        task = DrawnRewards() if lengths == "full" else SumsTask()
+        values = train(task, lengths, rounds + 1, after_step, Path(folder))
     peer = Timing(tuple(peer_seconds[1:]))  # the first round warms up
     return {
         "peer": peer.as_json() | {"tokens": fmean(peer_tokens), "trained_values": values},
@@ -85,7 +85,9 @@ def loss_on(pack: Pack, batch: dict[str, Any]) -> float:
     logp = torch.zeros(len(tokens), max(map(len, tokens)))
     with torch.no_grad():
         (rows,) = micro_batches(lay_out(completions, range(groups), pack.row_width), 10**9)
-        logp[numbers(rows)] = completion_logps(pack.model, pack.adapter, completions, rows)
+        logp[numbers(rows)] = completion_logps(
+            pack.model, pack.adapter, completions, rows, pack.config.rollout.temperature
+        )
     loss = float(accumulate(pack, completions, logp, batch["advantages"])["train/loss"][0])
     assert abs(loss - batch["loss"]) < 1e-4, f"the same batch has the loss {batch['loss']} there and {loss} here"
     return loss

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TINY_RATE, TOKENS
+from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TEMPERATURE, TINY_RATE, TOKENS
 from tinylora.errors import UsageError
 from tinylora.models import MINIATURES
 from tinylora.tasks.sums import SumsTask
@@ -27,12 +29,12 @@ def require_peers() -> None:
 
 
 def train(
-    task: SumsTask, full: bool, steps: int, after_step: Callable[[float, dict[str, Any]], None], folder: Path
+    task: SumsTask, lengths: str, steps: int, after_step: Callable[[float, dict[str, Any]], None], folder: Path
 ) -> int:
     """Train for some steps; `after_step` is told the seconds of each and the batch that it trained on.
 
-    The batch is the trainer's own, with its loss as "loss". `full`: no completion ends before its 64th token. Returns
-    the number of trained values.
+    The batch is the trainer's own, with its loss as "loss". Returns the number of
+    trained values.
     """
     require_peers()
     from datasets import Dataset
@@ -64,8 +66,9 @@ def train(
 
     arguments = GRPOConfig(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=PROMPTS * SAMPLES,
-        num_generations=SAMPLES, max_completion_length=TOKENS, temperature=1.0, beta=0.0, learning_rate=TINY_RATE,
-        generation_kwargs={"min_new_tokens": TOKENS} if full else None,
+        num_generations=SAMPLES, max_completion_length=TOKENS, temperature=TEMPERATURE[lengths], beta=0.0,
+        learning_rate=TINY_RATE,
+        generation_kwargs={"min_new_tokens": TOKENS} if lengths == "full" else None,
         bf16=False, gradient_checkpointing=False, use_cpu=True, shuffle_dataset=False, dataloader_pin_memory=False,
         report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
     )  # fmt: skip
@@ -78,5 +81,6 @@ def train(
         peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
         callbacks=[Watch()],
     )
-    trainer.train()
+    with redirect_stdout(sys.stderr):  # where its log belongs
+        trainer.train()
     return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)

@@ -1,7 +1,9 @@
 """The work that is measured: 16 prompts x 8 samples of the task `sums`, at most 64 new tokens, fp32.
 
-`natural`: completions end where the model ends them, and are rewarded as in training.
-`full`: all completions have 64 tokens, and rewards are drawn, so that every group teaches and no row can be left out.
+`natural`: completions end where the model ends them, and are rewarded as in training. Many begin alike, as the
+miniature is sure of what it says.
+`full`: the worst case. All completions have 64 tokens, none begin alike for long (temperature 4), and rewards are
+drawn, so that every group teaches. Nothing can be shared or left out.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from tinylora.tasks.sums import SumsTask
 MODEL = "miniature-qwen2"
 PROMPTS, SAMPLES, TOKENS = 16, 8, 64
 LENGTHS = ("natural", "full")
+TEMPERATURE = {"natural": 1.0, "full": 4.0}
 SIZES = (13, 1, 120, 1000)  # u of the first, second, ... lane: the first is what the peers train
 TINY_RATE = 1e-9  # so that all steps are steps of the untrained model, and cost the same
 
@@ -35,7 +38,7 @@ class DrawnRewards(SumsTask):
         return Score(outcome, outcome)
 
 
-def points(lanes: int, outputs: Path) -> list[RunConfig]:
+def points(lanes: int, lengths: str, outputs: Path) -> list[RunConfig]:
     """As many points of a sweep, of different sizes, precisions and seeds."""
     return [
         RunConfig(
@@ -44,7 +47,7 @@ def points(lanes: int, outputs: Path) -> list[RunConfig]:
             seed=lane,
             lr=TINY_RATE,
             algorithm=GrpoConfig(prompts=PROMPTS, samples=SAMPLES),
-            rollout=RolloutConfig(max_new_tokens=TOKENS),
+            rollout=RolloutConfig(TOKENS, TEMPERATURE[lengths]),
             model=ModelConfig(MODEL, device="cpu"),
             outputs_dir=str(outputs),
         )
@@ -54,7 +57,7 @@ def points(lanes: int, outputs: Path) -> list[RunConfig]:
 
 def open_lanes(lanes: int, lengths: str, outputs: Path) -> tuple[Pack, Sequence[LaneRun]]:
     """A pack of that many lanes, for completions of these lengths."""
-    configs = points(lanes, outputs)
+    configs = points(lanes, lengths, outputs)
     pack = load_pack(configs, outputs / "basis", Silent())
     if lengths == "full":
         pack = replace(pack, task=DrawnRewards(), end_tokens=frozenset())
