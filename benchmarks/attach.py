@@ -11,7 +11,6 @@ the edge of that bulk to the edge itself, the second and the third 1 % apart. Th
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from unittest.mock import patch
 import torch
 from torch import nn
 
-from benchmarks.timing import markdown, timed
+from benchmarks.timing import markdown, peak_memory, timed
 from benchmarks.trl_peer import require_peers
 from benchmarks.workload import MODEL
 from tinylora import models
@@ -152,13 +151,13 @@ def _one_matrix(shape: tuple[int, int], spectrum: str) -> dict[str, Any]:
     weight = synthetic(shape, spectrum)
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     factors: dict[str, Factors] = {}
-    peaks = [_peak()]
+    peaks = [peak_memory()]
     for _ in range(ROUNDS):
         _call("ours", _ours, weight, seconds, factors)
-        peaks.append(_peak())
+        peaks.append(peak_memory())
         if not seconds["peer"] or sum(seconds["peer"]) + seconds["peer"][0] < PEER_SECONDS:
             _call("peer", _peer, weight, seconds, factors)
-            peaks.append(_peak())
+            peaks.append(peak_memory())
     left, right = (_angle(a, b) for a, b in zip(factors["ours"], factors["peer"], strict=True))
     return {
         "d_out": shape[0],
@@ -189,11 +188,6 @@ def _angle(a: torch.Tensor, b: torch.Tensor) -> float:
     """The largest principal angle between two column spaces, from the sine: the cosine loses small angles."""
     a, b = a.double(), b.double()
     return float(torch.linalg.matrix_norm(a - b @ (b.T @ a), 2).clamp(max=1).asin())
-
-
-def _peak() -> int:
-    """Bytes of this process' memory at its largest so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _miniature() -> dict[str, Any]:

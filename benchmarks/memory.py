@@ -6,12 +6,13 @@ lanes, `python -m benchmarks.memory trl` that of the peer.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from benchmarks.timing import peak_memory
 
 LANES = (1, 8, 32)
 MIB = 2**20
@@ -59,7 +60,7 @@ def _main(what: str) -> None:
             pack, lanes = open_lanes(int(what), "natural", Path(folder))
             for _ in range(2):
                 grpo_step(pack, lanes)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    print(peak_memory())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -55,6 +56,12 @@ def alternate(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
             if number:
                 seconds[name].append(taken)
     return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
+
+
+def peak_memory() -> int:
+    """Bytes of this process' memory at its largest so far. Not by getrusage: that counts what its parent had, too."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def machine() -> dict[str, Any]:

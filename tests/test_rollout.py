@@ -81,6 +81,23 @@ def test_rows_that_join_and_leave_say_what_each_says_alone(
     assert [rollout.completion(row) for row in range(18)] == said_alone
 
 
+def test_what_completions_have_in_common_is_decoded_once(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch starts with a row per prompt and never has many more rows than there are different beginnings."""
+    request, rows, step = mixed_request(pack, samples=16), [], Decoder.step
+
+    def watched(decoder: Decoder) -> None:
+        rows.append(len(decoder.position))
+        step(decoder)
+
+    monkeypatch.setattr(Decoder, "step", watched)
+    rollout = roll_out(pack, request)
+    written = [tuple(rollout.completion(row)) for row in range(144)]
+    for length, count in enumerate(rows):
+        going = {(row // 16, written[row][:length]) for row in range(144) if len(written[row]) > length}
+        assert len(going) <= count <= 1.25 * len(going) + 1
+    assert rows[0] == 9 and max(rows) < 100
+
+
 def test_prompts_that_do_not_fit_into_one_pass_are_read_in_several(pack: Pack) -> None:
     request = mixed_request(pack, samples=2)
     whole = roll_out(pack, request)
