@@ -59,7 +59,7 @@ def test_rollout_is_that_of_every_completion_alone(sliding: tuple[Pack, list[Lan
 
 def test_gradient_is_that_of_every_completion_alone(sliding: tuple[Pack, list[LaneRun]]) -> None:
     pack, lanes = sliding
-    assert pack.row_width == WINDOW
+    assert pack.row_width == 0
     request = request_of(pack)
     rollout = roll_out(pack, request)
     completions = rollout.completions(request.prompts, request.lane_of_prompt)

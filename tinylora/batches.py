@@ -24,8 +24,6 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from tinylora.adapter import TinyLora
 
-ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
-
 
 @dataclass(frozen=True)
 class Completions:
@@ -60,13 +58,11 @@ def row_width(config: PretrainedConfig) -> int:
     """The length up to which completions of one prompt share a row.
 
     Attention over a row of length T costs about T/(3d) of what the linear maps of a model of width d cost, so up to
-    T = d the tokens that are saved are worth more. Within one sliding window all layers see the whole row. A model
-    with other layers than attention carries a state from token to token: there each completion has a row of its own.
+    T = d the tokens that are saved are worth more. Sliding windows, and layers that carry a state from token to token,
+    go by a token's place in the row: in models that have them each completion has a row of its own.
     """
-    width = int(config.hidden_size)
-    if not set(getattr(config, "layer_types", None) or ATTENTION_LAYERS) <= ATTENTION_LAYERS:
-        return 0
-    return min(width, getattr(config, "sliding_window", None) or width)
+    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    return int(config.hidden_size) if plain and getattr(config, "sliding_window", None) is None else 0
 
 
 def lay_out(completions: Completions, prompts: Sequence[int], width: int) -> list[Row]:
