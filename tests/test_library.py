@@ -86,6 +86,15 @@ def test_wrong_arguments_are_refused() -> None:
             attach(model, **changes)  # type: ignore[arg-type]
 
 
+def test_a_second_adapter_on_one_model_is_refused_until_the_first_is_detached() -> None:
+    model = miniature()
+    first = attach(model, u=3)
+    with pytest.raises(UsageError, match="detach the adapter"):
+        attach(model, u=4)
+    first.detach()
+    attach(model, u=4).detach()
+
+
 def test_the_library_needs_neither_hydra_nor_mlflow() -> None:
     code = "import sys, tinylora.library; print([m for m in ('hydra', 'mlflow', 'omegaconf') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from tinylora.basis import Basis
 from tinylora.config import ALL, Precision, RunConfig, Sharing
+from tinylora.errors import UsageError
 from tinylora.precision import round_to_stored, stored
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
@@ -145,6 +146,16 @@ def _adapted(
     return output, reduced
 
 
+def _require_plain(name: str, linear: nn.Module) -> None:
+    """Raise UsageError where an adapter cannot take the place of a module's forward."""
+    if type(linear).forward is not nn.Linear.forward or "forward" in vars(linear):
+        raise UsageError(
+            f"the linear map {name}",
+            "an adapter takes the place of its forward, and another adapter or a special kind of layer has done so",
+            "detach the adapter that is there, or load the model unquantised and on one device",
+        )
+
+
 class TinyLora(nn.Module):
     """The adapters of L lanes on one frozen model.
 
@@ -159,6 +170,8 @@ class TinyLora(nn.Module):
         self.names = list(basis.factors)
         self.lanes = nn.ModuleList(Lane(spec, self.names, basis.rank) for spec in specs)
         self._linears = {name: model.get_submodule(name) for name in self.names}  # a dict: not our submodules
+        for name, linear in self._linears.items():
+            _require_plain(name, linear)
         for index, (name, factors) in enumerate(basis.factors.items()):
             weight = self._linears[name].weight
             assert isinstance(weight, torch.Tensor)
@@ -248,7 +261,7 @@ class TinyLora(nn.Module):
 
     def _forward_of(self, index: int, linear: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """The forward of one linear map with its adapter."""
-        assert isinstance(linear, nn.Linear) and type(linear).forward is nn.Linear.forward
+        assert isinstance(linear, nn.Linear)
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             matrix = self._matrix(index, len(x))

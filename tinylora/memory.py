@@ -1,11 +1,12 @@
 """How much of a pack is computed at once: limits on tokens from a budget of memory.
 
-    cached tokens   keys and values of all rows that are decoded together
+    rows            completions that are decoded together, each of which chooses from a whole vocabulary
+    cached tokens   keys and values of all of them
     pass tokens     of one forward (and backward) pass, padding included
 
-They change how the work is cut, and results by no more than rounding. The bytes of a cached token follow from the
-config; those of a token in training are measured on a short row: what autograd keeps, and as much again for what comes
-and goes.
+They change how the work is cut, and results by no more than rounding. The bytes of a choice and of a cached token
+follow from the config; those of a token in training are measured on a short row: what autograd keeps, and as much again
+for what comes and goes.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ from tinylora.errors import FailureError
 
 GIB = 2**30
 AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
-CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them
+CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
+CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
 PROBE_TOKENS = 32
 FASTEST_PASS = {"cpu": 4096, "cuda": 65536}  # more tokens at once are slower (cpu: they leave the processor's caches)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Tokens at once."""
+    """What is done at once."""
 
+    rows: int
     cached_tokens: int
     pass_tokens: int
 
@@ -38,9 +41,10 @@ class Limits:
 def limits_of(model: PreTrainedModel, adapter: TinyLora, config: RunConfig) -> Limits:
     """The limits that keep a pack within `pack.memory_gib`."""
     budget = memory_budget(config, model.device)
+    rows = int(budget * (1 - CACHE_SHARE) / (CHOICE_BYTES * model.config.vocab_size))
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
-    return Limits(max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
+    return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
 
 
 def memory_budget(config: RunConfig, device: torch.device) -> float:

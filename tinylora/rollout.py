@@ -76,7 +76,7 @@ class Rollout:
 def roll_out(pack: Pack, request: Request) -> Rollout:
     """Sample what is asked for. Raises FailureError where a single row does not fit into memory."""
     longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
-    most_rows = max(1, pack.limits.cached_tokens // longest)
+    most_rows = max(1, min(pack.limits.rows, pack.limits.cached_tokens // longest))
     while True:
         try:
             return _decode(pack, request, most_rows)
