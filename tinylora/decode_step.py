@@ -148,7 +148,7 @@ def _attend(
         rotated = torch.cat([_norm(part, norm) for part, norm in zip(parts, block.head_norms, strict=True)], dim=1)
     rotated = torch.addcmul(rotated * cos, rotated.roll(block.width // 2, dims=-1), sin)
     queries, keys = rotated.split([block.heads, block.kv_heads], dim=1)
-    # Over the whole buffers, though their end is masked out: products of parts of them take three times as long.
+    # Over the whole buffers, though their end is masked out: products of parts of them take up to three times as long.
     keys, values = cached.put(keys[:, :, None], values[:, :, None])  # (A, kv heads, capacity, width)
     grouped = queries.view(rows, block.kv_heads, -1, block.width)  # the heads that share a key stand in one group
     if qkv.dtype is torch.float32:  # two products are faster than the fused kernel for one query a row
