@@ -9,87 +9,77 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any, Union
 
-from tinylora.errors import UsageError
+from tinylora.choices import (
+    ALL,
+    AUTO,
+    Adapter,
+    Algorithm,
+    Attention,
+    Checker,
+    Demonstrations,
+    Precision,
+    Sharing,
+    Solver,
+    Split,
+    Template,
+)
 
-ALL = "all"  # n_tie: every adapted module shares one v
-AUTO = "auto"  # lr: the constant of the model, task and algorithm, divided by u
-
-
-class Precision(Enum):
-    """A floating-point type, of the stored v (`precision`) or of the base model (`model.dtype`)."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-    @property
-    def size(self) -> int:
-        """Bytes per value."""
-        return 4 if self is Precision.fp32 else 2
-
-
-class Sharing(Enum):
-    """Which modules share a v: neighbours in depth (tiled) or neighbours of one type (structured)."""
-
-    tiled = "tiled"
-    structured = "structured"
+__all__ = [
+    "ALL", "AUTO", "Adapter", "AdapterConfig", "Algorithm", "AlgorithmConfig", "Attention", "Checker", "Demonstrations",
+    "EvalConfig", "GrpoConfig", "ModelConfig", "PackConfig", "Precision", "RolloutConfig", "RunConfig", "SftConfig",
+    "ShapeConfig", "Sharing", "Solver", "Split", "TaskConfig", "Template", "TrackingConfig", "as_plain", "flatten",
+]  # fmt: skip
 
 
-class Algorithm(Enum):
-    """How v is trained."""
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The sizes of a Llama-like model (seven maps in each block), known without its files."""
 
-    grpo = "grpo"
-    sft = "sft"
-
-
-class Adapter(Enum):
-    """What is trained."""
-
-    tinylora = "tinylora"
-
-
-class Solver(Enum):
-    """How the truncated SVD is computed: a checked randomised solver, or the full decomposition."""
-
-    fast = "fast"
-    exact = "exact"
-
-
-class Demonstrations(Enum):
-    """Whose manner the SFT demonstrations are written in: the model's own, or a foreign one."""
-
-    own = "own"
-    foreign = "foreign"
-
-
-class Split(Enum):
-    """The part of a task's problems: learning rates are chosen on validation, never on test."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
+    blocks: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+    tied: bool
+    """Whether the head is the transposed embedding."""
+    context: int
+    """Longest sequence, in tokens."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The frozen base model."""
+    """The base model; frozen but for full fine-tuning."""
 
     name: str = "miniature-qwen2"
-    """Name in the records; a shipped miniature, or `smollm2-135m` from its package."""
+    """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
+    hub: str | None = None
+    """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
+    revision: str = "main"
+    """Branch, tag or commit there; the commit that it resolves to is recorded."""
     path: str | None = None
     """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
+    chat_template: str | None = None
+    """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
     dtype: Precision = Precision.fp32
     """Type of the base weights and of the arithmetic on them."""
     device: str = "auto"
     """`auto`: the accelerator where there is one, else `cpu`; or a torch device."""
+    attention: Attention = Attention.sdpa
+    """Implementation of attention."""
+    gradient_checkpointing: bool = False
+    """Keep one activation per block in training and compute the others again: less memory, a third more time."""
+    shape: ShapeConfig | None = None
+    """Its sizes, for planning without its files; the files decide when it is loaded."""
     lr_constants: dict[str, float] = field(default_factory=dict)
-    """For `lr=auto`: the constant c of lr = c/u for each "task/algorithm", found on validation data."""
+    """For `lr=auto`, found on validation data: c of lr = c/u for each "task/algorithm" (TinyLoRA), or the rate itself
+    for "task/algorithm/adapter"."""
 
     @property
     def identity(self) -> str:
@@ -102,9 +92,21 @@ class TaskConfig:
     """What is asked and how answers are judged."""
 
     name: str = "sums"
-    """`sums` (generated) or `gsm8k` (read from `folder`)."""
+    """One of `tinylora.tasks.TASKS`."""
     folder: str | None = None
-    """Folder of JSON lines (gsm8k-train.jsonl[.gz], gsm8k-test.jsonl[.gz]); generated tasks have none."""
+    """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, data come from the hub."""
+    revision: str = "main"
+    """Branch, tag or commit of the task's data sets on the hub; the commit that it resolves to is recorded."""
+    training_set: str | None = None
+    """For tasks with several: which set is trained on."""
+    template: Template = Template.plain
+    """What the prompt asks of the form of an answer, and so what strict scoring wants."""
+    checker: Checker = Checker.numeric
+    """How answers are compared; generated tasks have a check of their own."""
+    generator: str | None = None
+    """For `reasoning_gym`: the generator of problems."""
+    generator_options: dict[str, Any] = field(default_factory=dict)
+    """Settings of the generator, such as {min_terms: 2}."""
     demonstrations: Demonstrations = Demonstrations.own
     """Manner of the demonstrations for SFT; without meaning for GRPO."""
     max_new_tokens: int = 64
@@ -146,7 +148,8 @@ class AdapterConfig:
     """The trained part."""
 
     name: Adapter = Adapter.tinylora
-    """`tinylora`: delta W = U Sigma (sum_i v_i P_i) V^T."""
+    """`tinylora`: delta W = U Sigma (sum_i v_i P_i) V^T; `lora_xs`: U Sigma R V^T; `lora`: B A; `full`: all weights;
+    `none`: nothing is trained, the model is evaluated."""
     solver: Solver = Solver.fast
     """Truncated SVD of the weights: `fast` (checked, falls back to exact) or `exact`."""
 
@@ -173,6 +176,10 @@ class EvalConfig:
     """Test problems."""
     validation_items: int = 128
     """Validation problems, for choosing learning rates."""
+    suites: list[str] = field(default_factory=list)
+    """Further evaluation sets by name, such as [gsm8k, aime24]; `test_items` problems of each at most."""
+    samples_per_item: int = 8
+    """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
 
 
 @dataclass(frozen=True)
@@ -223,35 +230,36 @@ class RunConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     pack: PackConfig = field(default_factory=PackConfig)
+    paper: str | None = None
+    """The preset of `conf/paper` that the point comes from; of no influence on the run."""
     outputs_dir: str = "outputs"
     """Folder of everything that a run writes: run folders, basis cache, default MLflow store."""
 
     def __post_init__(self) -> None:
-        _require_at_least_one(self)
-        _require_tying(self.n_tie)
-        _require_learning_rate(self)
-        _require_sampling(self)
-        if self.seed < 0:
-            raise UsageError(f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
-        memory = self.pack.memory_gib
-        if memory != AUTO and (isinstance(memory, str) or not (math.isfinite(memory) and memory > 0)):
-            raise UsageError(f"pack.memory_gib={memory}", f"a finite number of GiB above 0, or `{AUTO}`",
-                             f"give pack.memory_gib={AUTO}")  # fmt: skip
-        if self.eval.every < 0:
-            raise UsageError(f"eval.every={self.eval.every}", "it counts steps; 0 means only before and after",
-                             "give eval.every=0 or more")  # fmt: skip
+        from tinylora import rules  # which are about this class
+
+        rules.check(self)
 
     @property
     def learning_rate(self) -> float:
         """The number that `lr` resolves to."""
+        if self.adapter.name is Adapter.none:
+            return 0.0
         if self.lr != AUTO:
             return float(self.lr)
-        return self.model.lr_constants[self.lr_key] / self.u
+        constant = self.model.lr_constants[self.lr_key]
+        return constant / self.u if self.adapter.name is Adapter.tinylora else constant
 
     @property
     def lr_key(self) -> str:
-        """The entry of `model.lr_constants` for this task and algorithm."""
-        return f"{self.task.name}/{self.algorithm.name.value}"
+        """The entry of `model.lr_constants` for this task, algorithm and adapter."""
+        key = f"{self.task.name}/{self.algorithm.name.value}"
+        return key if self.adapter.name is Adapter.tinylora else f"{key}/{self.adapter.name.value}"
+
+    @property
+    def training_steps(self) -> int:
+        """Optimizer steps of the run: none where nothing is trained."""
+        return 0 if self.adapter.name is Adapter.none else self.steps
 
     @property
     def run_key(self) -> str:
@@ -275,14 +283,21 @@ class RunConfig:
         use. `lr=auto` stands as the number it resolves to, so that it is the same run as that number given by hand.
         """
         plain = as_plain(self)
-        for group in ("outputs_dir", "tracking", "pack"):
+        for group in ("outputs_dir", "tracking", "pack", "paper", *UNUSED[self.adapter.name]):
             del plain[group]
-        plain["lr"] = self.learning_rate
         plain["model"] = {"name": self.model.identity, "dtype": self.model.dtype.value}
+        if self.model.hub and not self.model.path:
+            plain["model"]["revision"] = self.model.revision
         del plain["task"]["folder"], plain["task"]["max_new_tokens"]
-        if self.algorithm.name is Algorithm.grpo:
+        if self.task.folder is not None:
+            del plain["task"]["revision"]
+        if self.algorithm.name is Algorithm.grpo or self.adapter.name is Adapter.none:
             del plain["task"]["demonstrations"]
-        return plain
+        if not self.adapter.name.has_basis:
+            del plain["adapter"]["solver"]
+        if self.adapter.name is Adapter.none:
+            plain |= {"precision": self.model.dtype.value, "seed": 0, "algorithm": {"name": "none"}}
+        return plain | {"lr": self.learning_rate, "steps": self.training_steps}
 
     def pack_key(self) -> str:
         """Equal for points that may train together: all that must agree between the lanes of a pack."""
@@ -293,8 +308,17 @@ class RunConfig:
         return _digest(plain)
 
 
-LANE_FIELDS = ("u", "n_tie", "sharing", "precision", "lr", "seed", "task.demonstrations", "model.lr_constants")
+LANE_FIELDS = ("u", "n_tie", "sharing", "precision", "lr", "seed", "task.demonstrations", "model.lr_constants", "paper")
 """Settings that may differ between the lanes of one pack."""
+
+UNUSED: dict[Adapter, tuple[str, ...]] = {
+    Adapter.tinylora: (),
+    Adapter.lora_xs: ("u",),
+    Adapter.lora: ("u", "n_tie", "sharing"),
+    Adapter.full: ("u", "n_tie", "sharing", "rank"),
+    Adapter.none: ("u", "n_tie", "sharing", "rank"),
+}
+"""Settings that an adapter does not use: they are no part of its runs' identity."""
 
 
 def as_plain(config: RunConfig) -> dict[str, Any]:
@@ -303,77 +327,15 @@ def as_plain(config: RunConfig) -> dict[str, Any]:
 
 
 def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as one level with dotted names: {"model.name": ...}."""
+    """Nested settings as one level with dotted names, lists as text: {"model.name": ..., "eval.suites": "gsm8k"}."""
     flat: dict[str, Any] = {}
     for name, value in plain.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
+            flat[prefix + name] = ",".join(map(str, value)) if isinstance(value, list) else value
     return flat
 
 
 def _digest(plain: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _require_at_least_one(config: RunConfig) -> None:
-    counts = {
-        "u": config.u,
-        "rank": config.rank,
-        "steps": config.steps,
-        "algorithm.prompts": config.algorithm.prompts,
-        "task.max_new_tokens": config.task.max_new_tokens,
-        "rollout.max_new_tokens": config.rollout.max_new_tokens,
-        "eval.test_items": config.eval.test_items,
-        "eval.validation_items": config.eval.validation_items,
-        "pack.max_lanes": config.pack.max_lanes,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise UsageError(f"{name}={value}", "it counts things and must be at least 1", f"give {name}=1 or more")
-
-
-def _require_tying(n_tie: int | str) -> None:
-    if n_tie != ALL and not (isinstance(n_tie, int) and n_tie >= 1):
-        raise UsageError(f"n_tie={n_tie}", f"n_tie is a whole number of at least 1, or `{ALL}`",
-                         f"give n_tie=1 (nothing shared) up to n_tie={ALL}")  # fmt: skip
-
-
-def _require_learning_rate(config: RunConfig) -> None:
-    lr = config.lr
-    if lr == AUTO:
-        if config.lr_key not in config.model.lr_constants:
-            raise UsageError(
-                f"lr={AUTO} for model {config.model.identity} on {config.lr_key}",
-                "auto needs a constant found on validation data for this model, task and algorithm",
-                "give lr=<number> (the step in R grows with u: a rate of c/u suits all sizes), "
-                f"or set model.lr_constants in conf/model for {config.lr_key}",
-            )
-        lr = config.learning_rate
-    if isinstance(lr, str) or not (math.isfinite(lr) and lr > 0):
-        raise UsageError(f"lr={lr}", f"a learning rate is a finite number above 0, or `{AUTO}`", f"give lr={AUTO}")
-
-
-def _require_sampling(config: RunConfig) -> None:
-    rollout, algorithm = config.rollout, config.algorithm
-    if isinstance(algorithm, GrpoConfig) is not (algorithm.name is Algorithm.grpo):
-        raise UsageError(f"algorithm.name={algorithm.name.value}", "an algorithm comes with its own settings",
-                         f"give algorithm={algorithm.name.value}, without .name")  # fmt: skip
-    if not rollout.temperature > 0:
-        raise UsageError(f"rollout.temperature={rollout.temperature}", "samples need a temperature above 0",
-                         "give rollout.temperature=1.0; greedy accuracy is measured in any case")  # fmt: skip
-    if not 0 < rollout.top_p <= 1:
-        raise UsageError(f"rollout.top_p={rollout.top_p}", "a probability above 0 and at most 1",
-                         "give rollout.top_p=1.0 to sample from all tokens")  # fmt: skip
-    if not isinstance(algorithm, GrpoConfig):
-        return
-    if algorithm.samples < 2:
-        raise UsageError(f"algorithm.samples={algorithm.samples}", "GRPO compares the samples of a group",
-                         "give algorithm.samples=2 or more")  # fmt: skip
-    if algorithm.kl_coefficient < 0 or not algorithm.importance_cap > 0:
-        raise UsageError(
-            f"algorithm.kl_coefficient={algorithm.kl_coefficient} algorithm.importance_cap={algorithm.importance_cap}",
-            "the KL coefficient is at least 0, the importance cap above 0",
-            "give algorithm.kl_coefficient=0 algorithm.importance_cap=2",
-        )

@@ -46,7 +46,7 @@ class LaneRun:
     @property
     def done(self) -> bool:
         """Whether all its steps are trained."""
-        return self.step >= self.config.steps
+        return self.step >= self.config.training_steps
 
 
 @dataclass(frozen=True)

@@ -172,11 +172,11 @@ class PackRun:
 
     def _show(self) -> None:
         recent = sorted(self.step_seconds[-20:])
-        steps_left = max((lane.config.steps - lane.step for lane in self._active()), default=0)
+        steps_left = max((lane.config.training_steps - lane.step for lane in self._active()), default=0)
         shown = []
         for lane in self.lanes:
             state = "failed" if lane.failure else "finished" if lane.done else "training"
             last = self.last[lane.index]
             reward, tokens = last.get("train/reward"), last.get("train/completion_tokens")
-            shown.append(LaneProgress(lane.label, lane.step, lane.config.steps, reward, tokens, state))
+            shown.append(LaneProgress(lane.label, lane.step, lane.config.training_steps, reward, tokens, state))
         self.progress.lanes(shown, recent[len(recent) // 2] * steps_left)

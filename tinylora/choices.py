@@ -1,0 +1,104 @@
+"""The named choices of a run: what a setting may be, where it is one of a few words."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+ALL = "all"  # n_tie: every adapted module shares one v
+AUTO = "auto"  # lr: the constant of the model, task and algorithm, divided by u
+
+
+class Precision(Enum):
+    """A floating-point type, of the stored v (`precision`) or of the base model (`model.dtype`)."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+    @property
+    def size(self) -> int:
+        """Bytes per value."""
+        return 4 if self is Precision.fp32 else 2
+
+
+class Sharing(Enum):
+    """Which modules share a v: neighbours in depth (tiled) or neighbours of one type (structured)."""
+
+    tiled = "tiled"
+    structured = "structured"
+
+
+class Algorithm(Enum):
+    """How v is trained."""
+
+    grpo = "grpo"
+    sft = "sft"
+
+
+class Adapter(Enum):
+    """What is trained."""
+
+    tinylora = "tinylora"
+    lora_xs = "lora_xs"
+    lora = "lora"
+    full = "full"
+    none = "none"
+
+    @property
+    def has_basis(self) -> bool:
+        """Whether its update is made of the frozen factors U, Sigma, V of each weight."""
+        return self in (Adapter.tinylora, Adapter.lora_xs)
+
+    @property
+    def has_rank(self) -> bool:
+        """Whether `rank` has a meaning for it."""
+        return self in (Adapter.tinylora, Adapter.lora_xs, Adapter.lora)
+
+    @property
+    def packs(self) -> bool:
+        """Whether points of it train together as lanes: they need the same frozen model."""
+        return self.has_rank
+
+
+class Solver(Enum):
+    """How the truncated SVD is computed: a checked randomised solver, or the full decomposition."""
+
+    fast = "fast"
+    exact = "exact"
+
+
+class Demonstrations(Enum):
+    """Whose manner the SFT demonstrations are written in: the model's own, or a foreign one."""
+
+    own = "own"
+    foreign = "foreign"
+
+
+class Template(Enum):
+    """The named prompts: what is asked of the form of an answer."""
+
+    boxed = "boxed"
+    hash = "hash"
+    plain = "plain"
+
+
+class Checker(Enum):
+    """How a final answer is compared with the gold one: as a number, or by mathematical equivalence."""
+
+    numeric = "numeric"
+    math = "math"
+
+
+class Attention(Enum):
+    """The implementation of attention; both take the masks by which completions share a row."""
+
+    sdpa = "sdpa"
+    eager = "eager"
+
+
+class Split(Enum):
+    """The part of a task's problems: learning rates are chosen on validation, never on test."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
