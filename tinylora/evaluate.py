@@ -44,7 +44,8 @@ def evaluate(pack: Pack, lane_indices: Sequence[int], progress: Progress) -> lis
                 for place, lane_metrics in enumerate(metrics):
                     first = place * len(problems)
                     read = range(first, first + min(MERGE_ITEMS, len(problems)))
-                    lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
+                    if pack.config.adapter.name.packs:  # else there is nothing to merge
+                        lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
     return metrics
 
 

@@ -26,8 +26,10 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging
 
+from tinylora import recompute
 from tinylora.config import ModelConfig, Precision
 from tinylora.errors import FailureError, UsageError
 
@@ -105,6 +107,13 @@ def adapted_modules(model: nn.Module) -> dict[str, nn.Linear]:
     return found
 
 
+def weight_of(module: nn.Module) -> torch.Tensor:
+    """W (d_out, d_in) of an adapted map, y = x W^T: a view of its weight."""
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.T if isinstance(module, Conv1D) else weight
+
+
 def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The frozen model in evaluation mode and its tokenizer, which pads on the left.
 
@@ -124,6 +133,8 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
             f"the model could not be moved there: {_first_line(error)}",
             "free memory on the device, or give model.device=cpu",
         ) from error
+    if config.gradient_checkpointing:
+        recompute.enable(model)
     model.eval()
     return model.requires_grad_(False), tokens
 
