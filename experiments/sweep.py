@@ -47,13 +47,13 @@ def distinct(configs: Sequence[RunConfig]) -> list[RunConfig]:
 
 
 def form_packs(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """Points that may train together, in order, at most `pack.max_lanes` in one pack."""
+    """Points that may train together, in order, at most `pack.max_lanes` in one pack; others alone."""
     together: dict[str, list[RunConfig]] = {}
     for config in configs:
         together.setdefault(config.pack_key(), []).append(config)
     packs = []
     for group in together.values():
-        size = group[0].pack.max_lanes
+        size = group[0].pack.max_lanes if group[0].adapter.name.packs else 1
         packs += [group[start : start + size] for start in range(0, len(group), size)]
     return packs
 

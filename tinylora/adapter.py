@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from tinylora.basis import Basis
 from tinylora.config import Adapter
-from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of, with_update
+from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of
 from tinylora.models import weight_of
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
@@ -152,9 +152,8 @@ class TinyLora(MapAdapters):
     def __init__(self, model: nn.Module, basis: Basis, specs: Sequence[LaneSpec]) -> None:
         kinds = {Adapter.tinylora: TinyLane, Adapter.lora_xs: XsLane}
         names = list(basis.factors)
-        super().__init__(model, names, [kinds[spec.kind](spec, names, basis.rank) for spec in specs])
+        super().__init__(model, names, basis.rank, [kinds[spec.kind](spec, names, basis.rank) for spec in specs])
         self.basis = basis
-        self.rank = basis.rank
         self._whole: int | None = None  # the lane of `use_lane`
         for index, (name, factors) in enumerate(basis.factors.items()):
             weight = weight_of(self._maps[name])
@@ -178,17 +177,6 @@ class TinyLora(MapAdapters):
         chosen = formed.index_select(0, lane_of_row.to(formed.device))
         self._rows = chosen.unbind(1)
         return chosen
-
-    @torch.no_grad()
-    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
-        """W + U Sigma R V^T of every adapted module for one lane, by parameter name, in the weights' type.
-
-        Built from the untouched base weights each time; for `torch.func.functional_call` or for saving.
-        """
-        return {
-            f"{name}.weight": with_update(self._maps[name], left.float().T @ right.float())
-            for name, (left, right) in self.low_rank(index).items()
-        }
 
     @torch.no_grad()
     def low_rank(self, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:

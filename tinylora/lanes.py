@@ -123,9 +123,9 @@ class MapAdapters(nn.Module, ABC):
     Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it.
     """
 
-    def __init__(self, model: nn.Module, names: Sequence[str], lanes: Sequence[Lane]) -> None:
+    def __init__(self, model: nn.Module, names: Sequence[str], rank: int, lanes: Sequence[Lane]) -> None:
         super().__init__()
-        self.names = list(names)
+        self.names, self.rank = list(names), rank
         self.lanes = nn.ModuleList(lanes)
         self._maps = {name: model.get_submodule(name) for name in self.names}  # a dict: not our submodules
         for name, module in self._maps.items():
@@ -149,6 +149,21 @@ class MapAdapters(nn.Module, ABC):
     @abstractmethod
     def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor | None:
         """Set `_rows` for rows of these lanes (B,)."""
+
+    @abstractmethod
+    def low_rank(self, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """One lane's update of every map as B^T (r, d_out) and A (r, d_in), with delta W = B A; fp32."""
+
+    @torch.no_grad()
+    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
+        """W + delta W of every adapted map for one lane, by parameter name, in the weights' type.
+
+        Built from the untouched base weights each time; for `torch.func.functional_call` or for saving.
+        """
+        return {
+            f"{name}.weight": _with_update(self._maps[name], left.T @ right)
+            for name, (left, right) in self.low_rank(index).items()
+        }
 
     def form(self) -> Formed:
         """What the losses of the next step are differentiated for."""
@@ -204,7 +219,7 @@ def bias_of(module: nn.Module) -> torch.Tensor | None:
     return bias
 
 
-def with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
+def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
     """The weight of a map with delta W (d_out, d_in) added in fp32, laid out and typed as the module has it."""
     weight = weight_of(module)
     merged = (weight.float() + update).to(weight.dtype)

@@ -6,6 +6,7 @@ optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
 optimizer.step(); adapter.round()                             # round: only needed for 16-bit v
 save(adapter, "adapter.safetensors")                          # 13 values
 save_merged(model, adapter, "merged/")                        # a standard model folder
+save_peft(model, adapter, "peft/")                            # a LoRA of rank r, as PEFT and vLLM read it
 adapter.detach()                                              # the base model again, bit for bit
 """
 
@@ -14,15 +15,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
-from transformers import PreTrainedModel
 
 from tinylora.adapter import TinyLora
 from tinylora.basis import compute_basis
 from tinylora.checkpoint import load_v, read_adapter, same_spectrum, save_adapter
 from tinylora.config import ALL, Precision, Sharing, Solver
 from tinylora.errors import UsageError
+from tinylora.export import save_merged, save_peft
 from tinylora.lanes import LaneSpec
 from tinylora.models import adapted_modules, weight_of
+
+__all__ = ["attach", "load", "save", "save_merged", "save_peft"]
 
 
 def attach(
@@ -67,11 +70,6 @@ def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> Ti
         )
     load_v(adapter.lane(0), v)
     return adapter
-
-
-def save_merged(model: PreTrainedModel, adapter: TinyLora, folder: str | Path, lane: int = 0) -> None:
-    """Write a standard model folder (safetensors) with W + U Sigma R V^T; the model itself stays as it is."""
-    model.save_pretrained(folder, state_dict=model.state_dict() | adapter.merged_weights(lane))
 
 
 def _attach(model: nn.Module, spec: LaneSpec, rank: int, solver: Solver) -> TinyLora:

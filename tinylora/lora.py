@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of, with_update
+from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of
 from tinylora.models import weight_of
 from tinylora.seeds import torch_stream
 
@@ -63,8 +63,8 @@ class Lora(MapAdapters):
     """The LoRA adapters of L lanes on one frozen model."""
 
     def __init__(self, model: nn.Module, shapes: Shapes, rank: int, specs: Sequence[LaneSpec]) -> None:
-        super().__init__(model, list(shapes), [LoraLane(spec, shapes, rank) for spec in specs])
-        self.shapes, self.rank = shapes, rank
+        super().__init__(model, list(shapes), rank, [LoraLane(spec, shapes, rank) for spec in specs])
+        self.shapes = shapes
         self._take_place()
 
     def _formed(self) -> tuple[torch.Tensor, ...]:
@@ -86,14 +86,6 @@ class Lora(MapAdapters):
         """One lane's update as B^T (r, d_out) and A (r, d_in), with delta W = B A; fp32."""
         factors = split(self.lane(index).v[None], self.shapes, self.rank)
         return {name: (b[0], a[0]) for name, (a, b) in zip(self.names, factors, strict=True)}
-
-    @torch.no_grad()
-    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
-        """W + B A of every adapted map for one lane, by parameter name, in the weights' type."""
-        return {
-            f"{name}.weight": with_update(self._maps[name], left.T @ right)
-            for name, (left, right) in self.low_rank(index).items()
-        }
 
     def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """The forward of one linear map with its adapter."""

@@ -34,6 +34,8 @@ def check(configs: Sequence[RunConfig]) -> None:
 
 
 def _check_adapter(config: RunConfig, outline: Sequence[models.ModuleShape]) -> None:
+    if not config.adapter.name.has_basis:
+        return
     tie([module.name for module in outline], config.sharing, config.n_tie)
     smallest = min(min(module.d_out, module.d_in) for module in outline)
     if config.rank > smallest:

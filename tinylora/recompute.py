@@ -6,6 +6,7 @@ taken: what is inside them stays in evaluation mode (no dropout), and rollouts k
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 def enable(model: PreTrainedModel) -> None:
     """Let a model recompute its blocks inside `recomputing`."""
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of its new name, which versions before 5.20 do not know
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def recomputed_blocks(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:

@@ -10,24 +10,23 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from experiments.compose import Composer, Job
 from experiments.display import open_progress
-from experiments.schema import to_run_config
 from tinylora.config import RunConfig
 from tinylora.progress import Silent
 
-MANY = 20  # points that take a second or more to compose
+MANY = 100  # points that take a second or more to compose
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
-STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper"})
+STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
 class PackLauncher(Launcher):
@@ -39,7 +38,8 @@ class PackLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the points; a job has failed where its run has."""
-        points = compose_points(self.hydra_context, self.config, job_overrides)
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        points = compose_points(composer, [list(job) for job in job_overrides])
 
         from experiments.sweep import incomplete, run_sweep
 
@@ -54,22 +54,22 @@ class PackLauncher(Launcher):
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's grid of all combinations, with three differences.
+    """Hydra's grid of all combinations, with four differences.
 
-    It writes no folder of its own, has every point composed and checked before the first one starts, and raises a
-    job's error as it is, after all jobs.
+    It takes the grids of presets (see `experiments.compose`), writes no folder of its own, has every point composed
+    and checked before the first one starts, and raises a job's error as it is, after all jobs.
     """
 
-    def __init__(self) -> None:
-        super().__init__(max_batch_size=None)
+    def __init__(self, params: Any, grids: Any) -> None:
+        super().__init__(max_batch_size=None)  # params and grids depend on the point's groups: the composer reads them
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Start all combinations of the values in `arguments`."""
+        """Start all points that `arguments` ask for."""
         assert self.launcher is not None and self.hydra_context is not None and self.config is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        (jobs,) = self.split_arguments(parser.parse_overrides(arguments), max_batch_size=None)
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        jobs = composer.jobs(arguments)
         if not isinstance(self.launcher, PackLauncher):
-            compose_points(self.hydra_context, self.config, jobs)
+            compose_points(composer, jobs)
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         for job in returns:
             if job.status is JobStatus.FAILED:
@@ -77,8 +77,8 @@ class GridSweeper(BasicSweeper):
         return [returns]
 
 
-def compose_points(context: HydraContext, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
+def compose_points(composer: Composer, jobs: Sequence[Job]) -> list[RunConfig]:
     """The point of each job (a list of overrides). Raises for the first one that is no valid point."""
     with open_progress() if len(jobs) >= MANY else Silent() as progress:
         progress.phase(f"composing {len(jobs)} points")
-        return [to_run_config(context.config_loader.load_sweep_config(master, list(overrides))) for overrides in jobs]
+        return [composer.point(list(job)) for job in jobs]
