@@ -38,7 +38,7 @@ from tinylora.decode_step import DecodeStep, can_step
 from tinylora.grpo import grpo_step
 from tinylora.losses import grpo_row_loss
 from tinylora.memory import cached_token_bytes, limits_of
-from tinylora.models import MINIATURES, adapted_modules, parameter_count, resolve_device
+from tinylora.models import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
 from tinylora.pack import LaneRun, Pack, open_lane
 from tinylora.rollout import Request, Sampling, left_pad, roll_out
 from tinylora.tasks.problem import Problem
@@ -88,8 +88,8 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
         for lane in range(lanes)
     ]  # fmt: skip
     factors = {}
-    for name, linear in adapted_modules(model).items():
-        u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in linear.weight.shape)
+    for name, module in adapted_modules(model).items():
+        u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in weight_of(module).shape)
         factors[name] = Factors(u, torch.ones(2), v)
     basis = Basis(2, factors)
     adapter = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])

@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
+from tiny_models import TOKENS, at, save_model, save_tokenizer
 
 from tinylora.config import ModelConfig, Precision
 from tinylora.errors import FailureError, UsageError
 from tinylora.models import (
-    CACHE_VARIABLE,
     MINIATURES,
-    ModuleShape,
-    adapted_modules,
     digest,
     load,
     outline,
@@ -26,86 +21,12 @@ from tinylora.models import (
     resolve_device,
     resolve_folder,
 )
-
-TOKENS = 16
-SIZES = {
-    "vocab_size": TOKENS, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32, "pad_token_id": 0, "eos_token_id": 1,
-    "bos_token_id": 1,
-}  # fmt: skip
-BLOCK = [
-    ModuleShape("self_attn.q_proj", 8, 8),
-    ModuleShape("self_attn.k_proj", 4, 8),
-    ModuleShape("self_attn.v_proj", 4, 8),
-    ModuleShape("self_attn.o_proj", 8, 8),
-    ModuleShape("mlp.gate_proj", 12, 8),
-    ModuleShape("mlp.up_proj", 12, 8),
-    ModuleShape("mlp.down_proj", 8, 12),
-]
-SEVEN_MAPS = [ModuleShape(f"model.layers.{i}.{m.name}", m.d_out, m.d_in) for i in range(2) for m in BLOCK]
-FAMILIES = ["Qwen2", "Qwen3", "Llama", "Mistral", "Gemma2", "Gemma3Text"]
-
-
-def save_tokenizer(folder: Path, tokens: int = TOKENS, **special: str) -> None:
-    """A word-level tokenizer, with an eos token unless told otherwise."""
-    vocabulary = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, tokens)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = special or {"eos_token": "<eos>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **special).save_pretrained(
-        folder
-    )
-
-
-def save_model(folder: Path, family: str = "Llama") -> Path:
-    """A random model of two blocks with its tokenizer."""
-    settings = getattr(transformers, f"{family}Config")(**SIZES)
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
+from tinylora.smollm2 import CACHE_VARIABLE
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return save_model(tmp_path / "tiny")
-
-
-def at(folder: Path, **settings: object) -> ModelConfig:
-    return ModelConfig(path=str(folder), device="cpu", **settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_seven_maps_of_each_block_are_adapted_in_depth_order(tmp_path: Path, family: str) -> None:
-    config = at(save_model(tmp_path, family))
-    assert outline(config) == SEVEN_MAPS
-    model, _ = load(config)
-    assert [ModuleShape(n, m.out_features, m.in_features) for n, m in adapted_modules(model).items()] == SEVEN_MAPS
-
-
-def test_the_language_blocks_of_a_vision_model_are_adapted_and_not_its_longer_vision_tower() -> None:
-    settings = transformers.Gemma3Config(
-        text_config=SIZES, vision_config={**SIZES, "num_hidden_layers": 3, "image_size": 4, "patch_size": 2}
-    )
-    with torch.device("meta"):
-        model = transformers.Gemma3ForConditionalGeneration(settings)
-    assert len(adapted_modules(model)) == len(SEVEN_MAPS)
-    assert not any("vision" in name for name in adapted_modules(model))
-
-
-def test_lists_inside_a_block_do_not_pass_for_the_blocks() -> None:
-    block = nn.ModuleDict({"experts": nn.ModuleList(nn.Linear(2, 2) for _ in range(5))})
-    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "head": nn.Linear(2, 2)})
-    assert list(adapted_modules(model)) == [f"layers.0.experts.{i}" for i in range(5)]
-
-
-def test_a_model_without_linear_modules_in_its_blocks_is_refused(tmp_path: Path) -> None:
-    settings = transformers.GPT2Config(vocab_size=TOKENS, n_embd=8, n_layer=1, n_head=2, n_positions=16)
-    transformers.GPT2LMHeadModel(settings).save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="GPT2LMHeadModel"):
-        outline(at(tmp_path))
-    with pytest.raises(UsageError, match=r"nn\.Linear"):
-        adapted_modules(nn.Linear(2, 2))
 
 
 def test_a_loaded_model_is_frozen_in_evaluation_mode_and_pads_on_the_left(folder: Path) -> None:
@@ -179,7 +100,7 @@ def test_smollm2_comes_from_the_cache_and_without_it_the_error_says_how_to_get_i
 ) -> None:
     config = ModelConfig(name="smollm2-135m")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", "a_package_that_is_not_installed")
+    monkeypatch.setattr("tinylora.smollm2.PACKAGE", "a_package_that_is_not_installed")
     with pytest.raises(UsageError, match="make smollm2"):
         resolve_folder(config)
     folder = save_model(tmp_path / "smollm2-135m")
@@ -195,7 +116,7 @@ def test_a_damaged_package_file_fails_cleanly_and_leaves_nothing_in_the_cache(
     (package / "model.gguf").write_bytes(b"GGUF and then nothing")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
-    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", package.name)
+    monkeypatch.setattr("tinylora.smollm2.PACKAGE", package.name)
     with pytest.raises(FailureError, match=r"model\.gguf"):
         resolve_folder(ModelConfig(name="smollm2-135m"))
     assert list(cache.iterdir()) == []

@@ -21,7 +21,7 @@ from tinylora.basis import compute_basis
 from tinylora.checkpoint import load_v, read_adapter, same_spectrum, save_adapter
 from tinylora.config import ALL, Precision, Sharing, Solver
 from tinylora.errors import UsageError
-from tinylora.models import adapted_modules
+from tinylora.models import adapted_modules, weight_of
 
 
 def attach(
@@ -75,7 +75,7 @@ def save_merged(model: PreTrainedModel, adapter: TinyLora, folder: str | Path, l
 
 def _attach(model: nn.Module, spec: LaneSpec, rank: int, solver: Solver) -> TinyLora:
     model.requires_grad_(False)
-    weights = {name: linear.weight for name, linear in adapted_modules(model).items()}
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
     adapter = TinyLora(model, compute_basis(weights, rank, solver), [spec])
     adapter.use_lane(0)
     return adapter

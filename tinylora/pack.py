@@ -114,7 +114,7 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
             "take an instruction-tuned model, or add chat_template.jinja to the model folder",
         )
     model_digest = models.digest(folder)
-    weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
+    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
     basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
     adapter = TinyLora(model, basis, [LaneSpec.of(c) for c in configs])
     return Pack(
