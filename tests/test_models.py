@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from packs import point
 from tiny_models import TOKENS, at, save_model, save_tokenizer
 
-from tinylora.config import ModelConfig, Precision
+from tinylora.config import Attention, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.errors import FailureError, UsageError
 from tinylora.models import (
     MINIATURES,
+    context_length,
     digest,
     load,
     outline,
     parameter_count,
+    require_context,
     resolve_device,
     resolve_folder,
 )
@@ -218,3 +222,71 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_auto_is_the_accelerator_where_there_is_one() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu").type == "cpu"
+
+
+CHATML = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
+
+
+def test_a_template_file_stands_in_for_the_tokenizers(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text(CHATML)
+    _, tokens = load(at(folder, chat_template=str(tmp_path / "chat.jinja")))
+    text = tokens.apply_chat_template([{"role": "user", "content": "2+2"}], tokenize=False)
+    assert text == "<user>2+2<assistant>"
+
+
+def test_a_template_file_that_is_absent_or_broken_is_refused(folder: Path, tmp_path: Path) -> None:
+    absent = at(folder, chat_template=str(tmp_path / "absent.jinja"))
+    for refuse in (outline, load):
+        with pytest.raises(UsageError, match=r"absent\.jinja"):
+            refuse(absent)
+    (tmp_path / "broken.jinja").write_text("{% for message in messages %}")
+    with pytest.raises(UsageError, match="Jinja"):
+        load(at(folder, chat_template=str(tmp_path / "broken.jinja")))
+
+
+@pytest.mark.parametrize("attention", Attention)
+def test_the_implementation_of_attention_is_the_one_asked_for(folder: Path, attention: Attention) -> None:
+    model, _ = load(at(folder, attention=attention))
+    assert model.config._attn_implementation == attention.value
+
+
+def test_a_family_without_the_implementation_of_attention_is_refused_and_told_which_to_take(tmp_path: Path) -> None:
+    save_model(tmp_path, "Gemma2")  # its scores are capped, which sdpa does not do
+    for refuse in (outline, load):
+        with pytest.raises(UsageError, match=r"model\.attention=eager"):
+            refuse(at(tmp_path))
+    load(at(tmp_path, attention=Attention.eager))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        transformers.LlamaConfig(max_position_embeddings=32),
+        transformers.GPT2Config(n_positions=32),
+        transformers.Gemma3Config(text_config={"max_position_embeddings": 32}),
+    ],
+)
+def test_the_context_is_that_of_the_language_model(settings: transformers.PreTrainedConfig) -> None:
+    assert context_length(settings) == 32
+
+
+def test_a_model_of_any_length_names_no_context() -> None:
+    assert context_length(transformers.BloomConfig()) is None
+
+
+def test_prompt_and_completion_must_fit_the_context(folder: Path, tmp_path: Path) -> None:
+    def config(new: int) -> RunConfig:
+        return point(tmp_path, model=at(folder), lr=0.1, rollout=RolloutConfig(max_new_tokens=new))
+
+    require_context(config(20), longest_prompt=12)
+    with pytest.raises(UsageError, match=r"rollout\.max_new_tokens to 19 or less"):
+        require_context(config(20), longest_prompt=13)
+    with pytest.raises(UsageError, match="shorter prompts"):
+        require_context(config(20), longest_prompt=32)
+
+
+def test_shards_that_the_index_names_must_be_there(folder: Path) -> None:
+    shards = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(shards))
+    with pytest.raises(UsageError, match="model-00002-of-00002"):
+        outline(at(folder))
