@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import huggingface_hub
 import pytest
 from huggingface_hub import errors
-from packs import point
+from packs import open_pack, point
 from tiny_models import save_model
 
 from tinylora import hub, preflight
 from tinylora.config import ModelConfig, RolloutConfig
 from tinylora.errors import FailureError, TinyLoraError, UsageError
-from tinylora.models import config_folder, load, outline, resolve_folder, resolved_commit
+from tinylora.models import MINIATURES, config_folder, load, outline, resolve_folder, resolved_commit
+from tinylora.provenance import provenance
 
 REPO, COMMIT = "owner/tiny", "c0ffee" + "0" * 34
 MODEL = ModelConfig("tiny", hub=REPO, device="cpu")
@@ -270,3 +271,13 @@ def test_a_sweep_with_completions_beyond_the_models_context_is_refused(fake: Fak
         preflight.check([point(outputs, model=MODEL, lr=0.1, rollout=long)])
     preflight.check([point(outputs, model=MODEL, lr=0.1, rollout=RolloutConfig(max_new_tokens=31))])
     assert "snapshot_download" not in fake.asked, "weights were fetched before the queue"
+
+
+def test_a_run_records_the_commit_of_its_model(fake: FakeHub, outputs: Path) -> None:
+    fake.files = MINIATURES / "miniature-qwen2"
+    pack, (lane,) = open_pack([point(outputs, model=MODEL)], outputs)
+    recorded = provenance(pack, lane)
+    assert (recorded["model_commit"], recorded["scale_model"]) == (COMMIT, False)
+    shipped, (lane,) = open_pack([point(outputs)], outputs)
+    assert "model_commit" not in provenance(shipped, lane)
+    assert provenance(shipped, lane)["model_digest"] == recorded["model_digest"]
