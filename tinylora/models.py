@@ -216,18 +216,24 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
             )
         return model
 
+    reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
+    if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
+        reason = "it caps attention scores, and sdpa does not"
     try:
-        return build(attention.value)
+        model = build((Attention.eager if reason else attention).value)
     except Exception as error:  # as in `_read_config`
         try:
-            build(Attention.eager.value)
+            model = build(Attention.eager.value)
         except Exception as other:  # so it is not for the attention
             raise _unreadable(folder, other) from other
+        reason = first_line(error)
+    if reason:
         raise UsageError(
             f"model.attention={attention.value} for the model in {folder}",
-            f"its family must have this implementation: {first_line(error)}",
+            f"the model must be able to use this implementation: {reason}",
             f"give model.attention={Attention.eager.value}",
-        ) from error
+        )
+    return model
 
 
 def _read_template(config: ModelConfig) -> str | None:
