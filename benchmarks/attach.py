@@ -196,7 +196,7 @@ def _miniature() -> dict[str, Any]:
     from peft import TinyLoraConfig, get_peft_model
 
     model, _ = models.load(ModelConfig(MODEL, device="cpu"))
-    weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
+    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
 

@@ -1,4 +1,4 @@
-"""Attaching to the families of models that transformers knows: v = 0 is the base model, and v moves what it computes."""
+"""Attaching to the families of models that transformers knows: v = 0 is the base model, and v changes it."""
 
 from typing import Any
 

@@ -25,7 +25,7 @@ from torch.nn import functional
 from tinylora.basis import Basis
 from tinylora.config import Adapter
 from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of
-from tinylora.models import weight_of
+from tinylora.maps import weight_of
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
 

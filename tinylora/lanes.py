@@ -22,7 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from tinylora.config import ALL, Adapter, Precision, RunConfig, Sharing
 from tinylora.errors import UsageError
-from tinylora.models import weight_of
+from tinylora.maps import weight_of
 from tinylora.precision import round_to_stored, stored
 
 AssignRows = Callable[[torch.Tensor], torch.Tensor | None]

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of
-from tinylora.models import weight_of
+from tinylora.maps import weight_of
 from tinylora.seeds import torch_stream
 
 Shapes = dict[str, tuple[int, int]]

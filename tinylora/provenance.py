@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import tinylora
-from tinylora.models import MINIATURES, parameter_count
+from tinylora.models import MINIATURES, parameter_count, resolved_commit
 from tinylora.pack import LaneRun, Pack
 
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
     """Plain values that say what exactly a lane's run was made with, and how much it trains."""
     adapter = pack.adapter.lane(lane.index)
+    commit = resolved_commit(lane.config.model)
     shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
     return {
         "trained_values": adapter.trained_values,
@@ -26,7 +27,8 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         "lr_setting": lane.config.lr,
         "model.parameters": parameter_count(pack.model),
         "model_digest": pack.model_digest,
-        "basis_digest": pack.basis.digest if pack.basis else None,
+        **({} if commit is None else {"model_commit": commit}),
+        **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
         "scale_model": shipped,
         **_git(),

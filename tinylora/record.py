@@ -116,10 +116,10 @@ class RunFolder:
             return
         for name in ("model_digest", "basis_digest", "data_digest"):
             begun_with = written["provenance"].get(name)
-            if begun_with != provenance[name]:
+            if begun_with != provenance.get(name):
                 raise UsageError(
                     f"run folder {self.path}",
-                    f"it was begun with {name} {begun_with}, and this is {provenance[name]}",
+                    f"it was begun with {name} {begun_with}, and this is {provenance.get(name)}",
                     "restore the files it was begun with, give another outputs_dir, or remove the folder",
                 )
 
