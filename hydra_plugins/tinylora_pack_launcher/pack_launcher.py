@@ -5,6 +5,7 @@ Hydra imports this file whenever it starts, for `--help` and tab completion too:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from omegaconf import DictConfig
 
 from experiments.compose import Composer, Job
 from experiments.display import open_progress
+from experiments.presets import fitting
 from tinylora.config import RunConfig
 from tinylora.progress import Silent
 
@@ -34,12 +36,11 @@ class PackLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what `launch` needs; the task function, which starts one point, is not."""
-        self.hydra_context, self.config = hydra_context, config
+        self.composer = Composer(hydra_context.config_loader, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the points; a job has failed where its run has."""
-        composer = Composer(self.hydra_context.config_loader, self.config)
-        points = compose_points(composer, [list(job) for job in job_overrides])
+        points = compose_points(self.composer, [list(job) for job in job_overrides])
 
         from experiments.sweep import incomplete, run_sweep
 
@@ -66,15 +67,26 @@ class GridSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Start all points that `arguments` ask for."""
         assert self.launcher is not None and self.hydra_context is not None and self.config is not None
-        composer = Composer(self.hydra_context.config_loader, self.config)
-        jobs = composer.jobs(arguments)
-        if not isinstance(self.launcher, PackLauncher):
-            compose_points(composer, jobs)
+        if isinstance(self.launcher, PackLauncher):
+            composer = self.launcher.composer
+        else:
+            composer = Composer(self.hydra_context.config_loader, self.config)
+        jobs = fitting_jobs(composer, composer.jobs(arguments))
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         for job in returns:
             if job.status is JobStatus.FAILED:
                 raise job._return_value  # the public property would print a line of its own
         return [returns]
+
+
+def fitting_jobs(composer: Composer, jobs: list[Job]) -> list[Job]:
+    """The jobs without those points of presets that do not fit their model; says which. Raises as `compose_points`."""
+    points = compose_points(composer, jobs)
+    kept, reasons = fitting(points)
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    chosen = {id(point) for point in kept}
+    return [job for job, point in zip(jobs, points, strict=True) if id(point) in chosen]
 
 
 def compose_points(composer: Composer, jobs: Sequence[Job]) -> list[RunConfig]:
