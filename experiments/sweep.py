@@ -62,7 +62,7 @@ def form_packs(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 def most_lanes(config: RunConfig) -> int:
     """The most lanes in a pack of this point: one where each has a model of its own.
 
-    LoRA's lanes share two products of width (lanes x rank), which would cost more than the model's own beyond its width.
+    LoRA's lanes share products of width (lanes x rank), which beyond the model's width would cost more than its own.
     """
     if not config.adapter.name.packs:
         return 1

@@ -23,6 +23,7 @@ from safetensors.torch import save
 from tinylora.adapter import TinyLora
 from tinylora.config import Adapter, Precision, Sharing
 from tinylora.errors import FailureError, UsageError
+from tinylora.files import write_atomically
 from tinylora.lanes import Adapters, Lane, LaneSpec
 from tinylora.pack import LaneRun
 
@@ -31,13 +32,6 @@ FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
 
 Tensors = dict[str, torch.Tensor]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment its old or its new content is there, whole."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 @dataclass(frozen=True)
