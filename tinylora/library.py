@@ -13,8 +13,10 @@ adapter.detach()                                              # the base model a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
+from transformers import TrainerCallback
 
 from tinylora.adapter import TinyLora
 from tinylora.basis import compute_basis
@@ -25,7 +27,7 @@ from tinylora.export import save_merged, save_peft
 from tinylora.lanes import LaneSpec
 from tinylora.models import adapted_modules, weight_of
 
-__all__ = ["attach", "load", "save", "save_merged", "save_peft"]
+__all__ = ["AdapterCallback", "attach", "load", "save", "save_merged", "save_peft"]
 
 
 def attach(
@@ -47,6 +49,22 @@ def attach(
     if u < 1:
         raise UsageError(f"u={u}", "at least one value per group is trained", "give u=1 or more")
     return _attach(model, LaneSpec(u, n_tie, sharing, precision, seed), rank, solver)
+
+
+class AdapterCallback(TrainerCallback):
+    """For the trainers of transformers and TRL, which are given an optimizer of `adapter.parameters()`.
+
+    After each optimizer step it rounds v to its storage type and clears its gradient: a trainer clears (and clips) the
+    gradients of the model's own parameters alone, and v would gather those of all steps.
+    """
+
+    def __init__(self, adapter: TinyLora) -> None:
+        self.adapter = adapter
+
+    def on_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        """Called by the trainer after its optimizer."""
+        self.adapter.round()
+        self.adapter.zero_grad()
 
 
 def save(adapter: TinyLora, path: str | Path) -> None:
