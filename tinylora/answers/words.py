@@ -1,0 +1,115 @@
+r"""Words in answers: units around a number, option letters, names, yes and no."""
+
+from __future__ import annotations
+
+import re
+
+_FUNCTION = r"\\[a-zA-Z]++"
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_WORD = re.compile(r"[a-zA-Z]{2,}")
+_POWER = r"(?: ?\^ ?(?:\{ ?[-0-9]++ ?\}|[0-9]))?"
+_UNIT_NAMES = {
+    "cm": "centimeter centimeters centimetre centimetres",
+    "mm": "millimeter millimeters millimetre millimetres",
+    "km": "kilometer kilometers kilometre kilometres",
+    "m": "meter meters metre metres",
+    "in": "inch inches",
+    "ft": "foot feet",
+    "yd": "yard yards",
+    "mi": "mile miles",
+    "g": "gram grams",
+    "kg": "kilogram kilograms",
+    "lb": "pound pounds lbs",
+    "s": "sec secs second seconds",
+    "min": "mins minute minutes",
+    "h": "hr hrs hour hours",
+    "day": "days",
+    "week": "weeks",
+    "month": "months",
+    "year": "years yr yrs",
+    "dollar": "dollars usd",
+    "cent": "cents",
+    "degree": "degrees deg",
+    "radian": "radians rad",
+    "l": "liter liters litre litres",
+    "ml": "milliliter milliliters",
+    "mph": "",
+    "unit": "units",
+}
+_UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in (unit, *names.split())}
+_BARE_UNIT = "|".join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))
+_TRAILING = re.compile(
+    rf"\s?(?:(?P<percent>%|\\text\{{(?:%|percent|per cent)\}}|percent(?![a-z]))"
+    rf"|(?P<degree>\^\{{\\circ\}}(?: ?[CF](?![a-z])|\\text\{{[CF]\}})?)"
+    rf"|\\text\{{(?P<text>[^{{}}]*)\}}{_POWER}"
+    rf"|(?:(?:square|cubic|sq) )?(?P<bare>{_BARE_UNIT}){_POWER}(?:/(?:{_BARE_UNIT}|s|h))?{_POWER}"
+    rf"|(?<=[0-9}}]) (?P<thing>[a-z]{{4,}}(?: [a-z]{{4,}}){{0,2}}))\Z"
+)
+_NUMBERS = re.findall(
+    r"\w+",
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen twenty",
+)
+_SHORT_WORDS = set(re.findall(r"\w+", "yes no odd and or not is are the am pm one two six ten all of to"))
+_OPTION = re.compile(
+    r"(?:(?:option|choice|answer) )?(?:\(([A-Za-z])\)|([A-Z])(?=[.:)]|\Z))[.:)]?(?: .*)?", re.DOTALL | re.IGNORECASE
+)
+_ARTICLES = re.compile(r"\b(?:the|a|an)\b")
+
+
+def without_unit(text: str) -> tuple[str, str, bool]:
+    """A normal text without the unit at its end, the unit's name (empty: none or unknown), and whether it is percent.
+
+    Only what holds a digit or a LaTeX command before the unit has one: words alone are the answer itself.
+    """
+    found = _TRAILING.search(text, max(0, len(text) - 80))
+    value = text[: found.start()].rstrip() if found else ""
+    if not found or not re.search(r"[0-9]|\\(?:pi|sqrt|frac)|\A[a-z]\Z", value) or is_words(value):
+        return text, "", False
+    if found["percent"]:
+        return value, "", True
+    name = "degree" if found["degree"] else (found["text"] or found["bare"] or found["thing"] or "").strip().lower()
+    if name in {"and", "or", "if", "for", "where"}:
+        return text, "", False
+    return value, _UNITS.get(name, ""), False
+
+
+def is_words(text: str) -> bool:
+    """Whether a normal text is prose: it has `\\text`, or words that are no products of names, as `abc` may be."""
+    if _TEXT.search(text):
+        return True
+    words = _WORD.findall(re.sub(_FUNCTION, " ", text))
+    return any(len(word) >= 4 or word.lower() in _SHORT_WORDS for word in words)
+
+
+def unwrapped(text: str) -> str:
+    """A normal text with its words bare: `5 m` for `5\\text{m}`."""
+    return _TEXT.sub(r" \1 ", text)
+
+
+def number_word(text: str) -> int | None:
+    """The number that a word names (`five`), up to twenty."""
+    word = _TEXT.sub(r"\1", text).strip().lower()
+    return _NUMBERS.index(word) if word in _NUMBERS else None
+
+
+def same_words(gold: str, answer: str) -> bool:
+    """Whether two texts say the same: letter case, articles, punctuation and `\\text` do not count."""
+    letter = option(gold)
+    if letter is not None:
+        return option(answer, explained=True) == letter
+    return _bare(gold) == _bare(answer) != ""
+
+
+def option(text: str, explained: bool = False) -> str | None:
+    """The option letter that a text is, `(B)` or `B`; `explained` allows more behind a marked letter: `(B) 5`."""
+    plain = " ".join(_TEXT.sub(r" \1 ", text).split())
+    found = _OPTION.fullmatch(plain)
+    if found is None or (not explained and len(plain.strip("().: ")) > 1):
+        return None
+    return (found[1] or found[2]).upper()
+
+
+def _bare(text: str) -> str:
+    words = _ARTICLES.sub(" ", _TEXT.sub(r" \1 ", text).lower())
+    return re.sub(r"[\s.,;:!?'\"\\{}$_*-]+", "", words)
