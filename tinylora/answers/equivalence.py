@@ -21,14 +21,15 @@ from fractions import Fraction
 
 from tinylora.answers.exact import exact
 from tinylora.answers.latex import LONGEST, balanced, compact, normal
-from tinylora.answers.structure import Form, assignment, take_apart
-from tinylora.answers.words import is_words, number_word, option, same_words, unwrapped, without_unit
+from tinylora.answers.structure import Form, assignment, split, take_apart
+from tinylora.answers.words import SCALES, is_words, number_word, option, same_words, unwrapped, without_unit
 
 Symbolic = Callable[[str, str], bool]
 
 MOST_UNSETTLED = 24  # elements of two collections that are compared each with each
 
-_BASE = re.compile(r"([0-9A-F]++) ?_ ?(?:\{ ?([0-9]++) ?\}|([0-9]))|([0-9]++)")
+_BASE = re.compile(r"(?P<digits>[0-9A-F]++)(?: ?_ ?(?:\{ ?(?P<base>[0-9]++|\\text\{[a-z]++\}) ?\}|(?P<digit>[0-9])))?")
+_SCALED = re.compile(r"(?P<value>.*[0-9]) ?(?:\\text\{)? ?(?P<word>[a-z]++)\}?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _ORDERED = ("()", "[]", "[)", "(]", "row", "ratio", "matrix", "determinant")
 
@@ -122,19 +123,19 @@ def _same_atoms(gold: str, answer: str, symbolic: Symbolic | None) -> bool | Non
     verdict = _same_numbers(gold, answer)
     if verdict is not None:
         return verdict
+    (left, *right), (other_left, *other_right) = split(gold, "="), split(answer, "=")
+    if right and other_right and compact(left) == compact(other_left):
+        return _same(take_apart(right[-1]), take_apart(other_right[-1]), symbolic)
     named = [assignment(text) for text in (gold, answer)]
     if any(named):
         names = {compact(found[0]) for found in named if found and found[0]}
         values = [found[1] if found else text for found, text in zip(named, (gold, answer), strict=True)]
-        if len(names) > 1:
-            return (
-                False
-                if symbolic is None or not all("(" in name or name == "y" for name in names)
-                else (_same(take_apart(values[0]), take_apart(values[1]), symbolic))
-            )
+        if len(names) > 1 and not ("y" in names and any("(" in name for name in names)):  # y = 2x is f(x) = 2x
+            return False
         if all(named) or not any("=" in value for value in values):
             return _same(take_apart(values[0]), take_apart(values[1]), symbolic)
-    if option(gold) and (option(gold) == option(answer, explained=True)):
+    letter = option(gold)
+    if letter and letter == option(answer, explained=True) and not gold.islower():
         return True
     if compact(unwrapped(gold)) == compact(unwrapped(answer)):
         return True
@@ -168,16 +169,20 @@ def _same_in_base(gold: str, answer: str) -> bool | None:
     found = [_BASE.fullmatch(text) for text in (gold, answer)]
     if not (found[0] and found[1]):
         return None
-    digits, bases = zip(*((match[1] or match[4], match[2] or match[3]) for match in found if match), strict=True)
-    if not bases[0]:
-        return None
-    return digits[0].lstrip("0") == digits[1].lstrip("0") and bases[1] in (None, bases[0])
+    digits = [match["digits"].lstrip("0") for match in found if match]
+    bases = [match["base"] or match["digit"] for match in found if match]
+    bases = [str(number_word(base) or base) if base else None for base in bases]
+    return digits[0] == digits[1] and bases[1] in (None, bases[0]) if bases[0] else None
 
 
 @functools.lru_cache(maxsize=1024)
 def _quantity(text: str) -> tuple[Fraction | None, str, bool]:
     value, unit, percent = without_unit(text)
-    number = exact(value)
+    scaled = _SCALED.fullmatch(value)
+    scale = SCALES.get(scaled["word"]) if scaled else None
+    number = exact(scaled["value"] if scaled and scale else value)
+    if number is not None and scale:
+        number *= scale
     word = number_word(value) if number is None else None
     return (Fraction(word) if word is not None else number), unit, percent
 

@@ -57,6 +57,16 @@ _SUBSTITUTIONS = [
         (r"\\frac\s{0,3}([0-9a-zA-Z]|\\pi)\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac{\1}{\2}"),
         (r"\\frac\s{0,3}([0-9a-zA-Z]|\\pi)\s{0,3}\{", r"\\frac{\1}{"),
         (r"\\frac\s{0,3}(\{[^{}]*\})\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac\1{\2}"),
+        (r"(?<![0-9.])\.(?=[0-9])", "0."),
+        (r"(?<=[0-9])\.(?![0-9.\\])", ""),
+        (r"\A ?(?:=|\\approx|\\simeq|USD|Rs) ?|\\(?:qed|square)\b", ""),
+        (r"\\(?:approx|simeq)(?![a-zA-Z])", "="),
+        (r"\\langle(?![a-zA-Z])", "("),
+        (r"\\rangle(?![a-zA-Z])", ")"),
+        (r"\\varnothing(?![a-zA-Z])|\\\{ ?\\\}", r"\\emptyset "),
+        (r"\(([0-9A-F]+)\) ?_", r"\1_"),
+        (r"\A ?(?:\\text\{)?all real(?:s| numbers)\}? ?\Z|\\mathbb\{?R\}?|\\R(?![a-zA-Z])", r"(-\\infty , \\infty )"),
+        (r"\A ?\\text\{([^{}]*[0-9][^{}]*)\} ?\Z", r"\1"),
         (r"\s{2,}", " "),
     ]
 ]
@@ -90,7 +100,7 @@ def balanced(text: str) -> bool:
 
 def _strip_edges(text: str) -> str:
     for _ in range(8):  # wrappings around wrappings
-        shorter = text.strip(_EDGE) if not text.startswith(".") or not text[1:2].isdigit() else text.rstrip(_EDGE)
+        shorter = text.strip(_EDGE).removesuffix("\\\\")
         for left, right in (("\\boxed{", "}"), ("{", "}")):
             if shorter.startswith(left) and shorter.endswith(right) and balanced(shorter[len(left) : -1]):
                 shorter = shorter[len(left) : -1]

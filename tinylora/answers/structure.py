@@ -19,16 +19,20 @@ _OPEN = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
 _TOKEN = re.compile(r"\\[{}]|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _AND = re.compile(r",? ?\\text\{ ?(?:and|or) ?\},?|,? (?:and|or) |;", re.IGNORECASE)
 _MATRIX = re.compile(
-    r"[\[(]? ?\\begin ?\{(?P<kind>[pb]?matrix|[vV]matrix|array)\}(?: ?\{[^{}]*\})?(?P<body>.*)"
+    r"[\[(]? ?\\begin ?\{(?P<kind>(?:[pbB]|small)?matrix|[vV]matrix|array)\}(?: ?\{[^{}]*\})?(?P<body>.*)"
     r"\\end ?\{(?P=kind)\} ?[\])]?",
     re.DOTALL,
 )
 _NAME = re.compile(
     r"(?:[a-zA-Z]|\\(?!text|frac|sqrt)[a-zA-Z]{2,9})(?:_(?:\w|\{[^{}]*\})|')?(?: ?\( ?[a-zA-Z](?:, ?[a-zA-Z])* ?\))?"
 )
-_OTHER_NAME = re.compile(r"\\text\{[^{}]*\}|[a-zA-Z][a-zA-Z ]*|\( ?[a-zA-Z](?: ?, ?[a-zA-Z])+ ?\)")
+_OTHER_NAME = re.compile(
+    r"m? ?\\angle ?[A-Z]{1,3}|\\text\{[^{}]*\}|[a-zA-Z][a-zA-Z ]*|\( ?[a-zA-Z](?: ?, ?[a-zA-Z])+ ?\)"
+)
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|mu|phi)")
 _RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|<|>)")
+_UNEQUAL = re.compile(r"(?P<name>[a-zA-Z]) ?\\ne(?![a-z])(?P<value>[^,;]*)")
+_INTERVALS = ("()", "[]", "[)", "(]")
 _ELEMENT = re.compile(r"(?:[a-zA-Z]|\\[a-z]+) ?\\in(?![a-z])")
 
 
@@ -72,6 +76,8 @@ def assignment(text: str) -> tuple[str, str] | None:
     sides = split(text, "=")
     if len(sides) < 2 or not sides[-1]:
         return None
+    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
+        sides.reverse()  # 3 = x
     name = sides[0]
     if _NAME.fullmatch(name) or _OTHER_NAME.fullmatch(name):
         return name, sides[-1]
@@ -102,6 +108,8 @@ def _several(text: str, depth: int) -> Form | None:
             if kind == "list":
                 parts = _shared_name(parts)
             forms = [take_apart(part, depth + 1) for part in parts]
+            if kind == "list" and all(_RELATION.search(form.text) and form.kind in _INTERVALS for form in forms):
+                kind = "union"  # x < 1 or x > 3
             return forms[0] if len(forms) == 1 else Form(kind, text, tuple(_flat(forms, kind)))
     return None
 
@@ -148,6 +156,10 @@ def _closed(inner: str) -> bool:
 
 def _inequality(text: str, depth: int) -> Form | None:
     r"""`a < x \le b`, `x > a`, `a > x` and so on, for one variable, as an interval."""
+    unequal = _UNEQUAL.fullmatch(text)
+    if unequal:
+        sides = (f"{unequal['name']} < {unequal['value']}", f"{unequal['name']} > {unequal['value']}")
+        return Form("union", text, tuple(take_apart(side, depth + 1) for side in sides))
     pieces = [piece.strip() for piece in _RELATION.split(text)] if len(text) < 200 else []
     if len(pieces) not in (3, 5) or not all(pieces):
         return None

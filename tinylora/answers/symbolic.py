@@ -93,7 +93,7 @@ def _agree(one: sympy.Expr, other: sympy.Expr, up_to_factor: bool) -> bool | Non
         if first is None or second is None:
             return None
         if not up_to_factor:
-            if not _close(first, second):
+            if not _close(first, second) or not (names or _vanishes(one - other)):
                 return False
             ratios.append(first)
         elif _close(second, sympy.Integer(0)) or _close(first, sympy.Integer(0)):
@@ -117,6 +117,11 @@ def _evaluate(expression: sympy.Expr, values: dict[sympy.Symbol, sympy.Rational]
     except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
         return None
     return found if found.is_number and found.is_finite and found.as_real_imag()[0].is_Float is not None else None
+
+
+def _vanishes(constant: sympy.Expr) -> bool:
+    """Whether the difference of two constants is zero, and not only small beside them: 2^{1009} and 2^{1009} + 1."""
+    return bool(abs(constant.evalf(10, maxn=2000)) < sympy.Float("1e-100"))
 
 
 def _close(one: sympy.Expr, other: sympy.Expr) -> bool:

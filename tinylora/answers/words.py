@@ -27,7 +27,7 @@ _UNIT_NAMES = {
     "week": "weeks",
     "month": "months",
     "year": "years yr yrs",
-    "dollar": "dollars usd",
+    "dollar": "dollars usd USD",
     "cent": "cents",
     "degree": "degrees deg",
     "radian": "radians rad",
@@ -42,7 +42,8 @@ _TRAILING = re.compile(
     rf"\s?(?:(?P<percent>%|\\text\{{(?:%|percent|per cent)\}}|percent(?![a-z]))"
     rf"|(?P<degree>\^\{{\\circ\}}(?: ?[CF](?![a-z])|\\text\{{[CF]\}})?)"
     rf"|\\text\{{(?P<text>[^{{}}]*)\}}{_POWER}"
-    rf"|(?:(?:square|cubic|sq) )?(?P<bare>{_BARE_UNIT}){_POWER}(?:/(?:{_BARE_UNIT}|s|h))?{_POWER}"
+    rf"|(?P<speed>(?:km|m|mi|ft|cm)/(?:{_BARE_UNIT}|s|h){_POWER})"
+    rf"|(?:(?:square|cubic|sq) )?(?P<bare>{_BARE_UNIT}){_POWER}(?: old)?"
     rf"|(?<=[0-9}}]) (?P<thing>[a-z]{{4,}}(?: [a-z]{{4,}}){{0,2}}))\Z"
 )
 _NUMBERS = re.findall(
@@ -50,9 +51,10 @@ _NUMBERS = re.findall(
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen twenty",
 )
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SHORT_WORDS = set(re.findall(r"\w+", "yes no odd and or not is are the am pm one two six ten all of to"))
 _OPTION = re.compile(
-    r"(?:(?:option|choice|answer) )?(?:\(([A-Za-z])\)|([A-Z])(?=[.:)]|\Z))[.:)]?(?: .*)?", re.DOTALL | re.IGNORECASE
+    r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J])(?=[.:)]|\Z))[.:)]?(?: .*)?", re.DOTALL | re.IGNORECASE
 )
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 
@@ -69,7 +71,7 @@ def without_unit(text: str) -> tuple[str, str, bool]:
     if found["percent"]:
         return value, "", True
     name = "degree" if found["degree"] else (found["text"] or found["bare"] or found["thing"] or "").strip().lower()
-    if name in {"and", "or", "if", "for", "where"}:
+    if name in {"and", "or", "if", "for", "where"} or set(name.split()) & SCALES.keys():
         return text, "", False
     return value, _UNITS.get(name, ""), False
 
@@ -96,7 +98,7 @@ def number_word(text: str) -> int | None:
 def same_words(gold: str, answer: str) -> bool:
     """Whether two texts say the same: letter case, articles, punctuation and `\\text` do not count."""
     letter = option(gold)
-    if letter is not None:
+    if letter:
         return option(answer, explained=True) == letter
     return _bare(gold) == _bare(answer) != ""
 
