@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.answer_table import ANSWERS, CHECKERS, COMPLETIONS
+from tests.answer_table import ANSWERS
+from tests.completion_table import CHECKERS, COMPLETIONS
 from tinylora.answers import check, check_all, gold_answer
 from tinylora.answers.workers import SECONDS
 from tinylora.config import Checker, Template
@@ -24,10 +25,10 @@ def test_every_family_of_the_table_is_judged_right(family: str) -> None:
     assert all(score.strict is score.flexible for score, row in zip(scores, rows, strict=True) if row[1])
 
 
-def test_the_table_is_large_and_half_of_it_is_wrong_but_near() -> None:
+def test_the_table_is_large_and_much_of_it_is_wrong_but_near() -> None:
     rows = [row for rows in ANSWERS.values() for row in rows]
-    assert len(rows) + len(COMPLETIONS) >= 400
-    assert 0.35 < sum(right for _, _, right in rows) / len(rows) < 0.65
+    assert len(rows) + len(COMPLETIONS) >= 900
+    assert 0.3 < sum(not right for _, _, right in rows) / len(rows)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +89,8 @@ def test_hostile_answers_are_not_correct_and_do_no_harm(gold: str) -> None:
     "piece",
     [
         *("a", "1", "{", "}", "$", "\\", "#", "#### ", "1,234", "answer is ", "answer ", "answer: . ", "<think>"),
-        *("</think>", "\\boxed{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{", "\\(", "\\[", "$x$", "\n", "( ", "\\text{"),
-        *(" ", "\\boxed{1} and ", "x = ", "\\frac1", "\\begin{pmatrix}", "1 ", "and ", "0.9", "x<"),
+        *("</think>", "\\boxed{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{", "\\(", "\\["),
+        *("$x$", "\n", "( ", "\\text{", " ", "\\boxed{1} and ", "x = ", "\\frac1", "\\begin{pmatrix}", "1 ", "and ", "0.9", "x<"),
     ],
 )  # fmt: skip
 def test_a_hostile_megabyte_takes_little_time(piece: str) -> None:

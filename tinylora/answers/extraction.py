@@ -17,7 +17,8 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?:\{|([-+]?[0-9]++(?:\.[0-9]++)?))")
 _BOX_OR_BRACE = re.compile(_BOX.pattern + r"|\\.|[{}]", re.DOTALL)
 _HASH = re.compile(r"####[ \t]*+([^\n]*+)")
 _STATED = re.compile(
-    r"\banswers?(?:[ \t][^\n.:=]{0,60}?)?(?:\b(?:is|are|be|equals)\b(?:[ \t]{0,3}:)?|[*_]{0,3}[:=])[\s*_]{0,6}([^\n]*+)",
+    r"\banswers?(?:[ \t][^\n.:=]{0,60}?)?"
+    r"(?:\b(?:is|are|be|equals)\b(?:[ \t]{0,3}:)?|[*_]{0,3}[:=])[\s*_]{0,6}([^\n]*+)",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s*]|\Z)")

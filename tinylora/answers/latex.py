@@ -20,6 +20,7 @@ _CHARACTERS = str.maketrans(
         **{"\u00bd": r"\frac{1}{2}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}", "\u2205": r"\emptyset "},
         **{"\u00b2": "^{2}", "\u00b3": "^{3}", "\u2074": "^{4}", "\u00b9": "^{1}", "\u2044": "/"},
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\r\n", " "),
+        **{"\u00a2": " cents"},
         **dict.fromkeys("\u20ac\u00a3\u00a5", ""),
         **{chr(code): "" for code in (*range(9), 11, 12, *range(14, 32), 127)},
     }
@@ -40,6 +41,10 @@ _SUBSTITUTIONS = [
         (r"(?<![0-9])\\mathrm\s{0,3}\{([a-zA-Z])\}", r"\1"),  # one upright letter is a name, and a unit after a digit
         (rf"\\(?:{_TEXT})\s{{0,3}}\{{\s*([^{{}}]*?)\s*\}}", r"\\text{\1}"),
         (r"\\text\{(arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|exp|log|ln)\}", r"\\\1"),
+        (r"\\text\{ ?\}", " "),
+        (r"\A ?(?:\\text\{)?(?:[tT]he )?(?:final |correct )?[aA]nswer ?(?:is|:)[:}]{0,2}", ""),
+        (r"(?<=[0-9])(?:\^ ?\{? ?)?(?:\\text\{(?:st|nd|rd|th)\} ?\}?|(?:st|nd|rd|th)(?![a-zA-Z]))", ""),
+        (r"(?<![a-zA-Z])([apAP])\.[mM]\.?", r"\1m"),
         (r"\\(?:rm|bf|it)\b", ""),
         (r"\\(?:leqslant|leq)\b|<=|=<", r"\\le "),
         (r"\\(?:geqslant|geq)\b|>=", r"\\ge "),
@@ -70,7 +75,7 @@ _SUBSTITUTIONS = [
         (r"\s{2,}", " "),
     ]
 ]
-_EDGE = " .,;:*`\"'\u201c\u201d"
+_EDGE = ' .,;:*`"\u201c\u201d'
 
 
 def normal(text: str) -> str:
@@ -85,7 +90,7 @@ def normal(text: str) -> str:
 
 def compact(text: str) -> str:
     """A normal text without its spaces and the braces around single characters, for comparing texts."""
-    return re.sub(r"\{(\w)\}", r"\1", text.replace(" ", ""))
+    return re.sub(r"\{(\w)\}", r"\1", re.sub(r"(?<![0-9]) | (?![0-9])", "", text))
 
 
 def balanced(text: str) -> bool:

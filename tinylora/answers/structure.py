@@ -30,9 +30,13 @@ _OTHER_NAME = re.compile(
     r"m? ?\\angle ?[A-Z]{1,3}|\\text\{[^{}]*\}|[a-zA-Z][a-zA-Z ]*|\( ?[a-zA-Z](?: ?, ?[a-zA-Z])+ ?\)"
 )
 _VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|mu|phi)")
+_UNKNOWN = re.compile(r"(?<![a-zA-Z])[xyz](?![a-zA-Z])")  # y < 2 - x is no interval
 _RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|<|>)")
 _UNEQUAL = re.compile(r"(?P<name>[a-zA-Z]) ?\\ne(?![a-z])(?P<value>[^,;]*)")
 _INTERVALS = ("()", "[]", "[)", "(]")
+_POINT = re.compile(r"[A-Z] ?\([^()]*,[^()]*\)\Z")
+_BUILDER = re.compile(r"[a-zA-Z](?: ?\\in[^|:]*)? ?(?:\||\\mid(?![a-z])|:)(?P<condition>[^|:]*)")
+_EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _ELEMENT = re.compile(r"(?:[a-zA-Z]|\\[a-z]+) ?\\in(?![a-z])")
 
 
@@ -48,6 +52,8 @@ class Form:
 def take_apart(text: str, depth: int = 0) -> Form:
     """The form of a normal text."""
     text = _ELEMENT.sub("", text, count=1).strip() if _ELEMENT.match(text) else text.strip()
+    if _POINT.match(text):
+        text = text[1:].strip()
     if depth >= DEEPEST:
         return Form("atom", text)
     for attempt in (_matrix, _several, _bracketed, _inequality, _both_signs):
@@ -136,6 +142,10 @@ def _bracketed(text: str, depth: int) -> Form | None:
     if not _closed(inner):
         return None
     kind = "set" if opening == "\\{" else opening + closing
+    builder = _BUILDER.fullmatch(inner) if kind == "set" else None
+    if builder:
+        condition = take_apart(builder["condition"], depth + 1)
+        return condition if condition.kind in (*_INTERVALS, "union") else None
     parts = split(inner, ",", ";") if inner else []
     if kind == "()" and len(parts) == 1:
         return take_apart(inner, depth + 1)
@@ -173,20 +183,21 @@ def _inequality(text: str, depth: int) -> Form | None:
             pieces = ["-\\infty", "<", *pieces]
         elif _VARIABLE.fullmatch(pieces[2]):
             pieces = [*pieces, "<", "\\infty"]
-    if len(pieces) != 5 or not _VARIABLE.fullmatch(pieces[2]):
+    if len(pieces) != 5 or not _VARIABLE.fullmatch(pieces[2]) or any(map(_UNKNOWN.search, pieces[::4])):
         return None
     kind = ("[" if pieces[1] == "\\le" else "(") + ("]" if pieces[3] == "\\le" else ")")
     return Form(kind, text, (take_apart(pieces[0], depth + 1), take_apart(pieces[4], depth + 1)))
 
 
 def _both_signs(text: str, depth: int) -> Form | None:
-    if text.count("\\pm") + text.count("\\mp") == 0 or len(text) > 300:
+    if not _EITHER_SIGN.search(text) or len(text) > 300:
         return None
     value = assignment(text)
     text = value[1] if value else text
-    signs = [("+", "-"), ("-", "+")]
-    both = [
-        re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text)).strip().removeprefix("+").strip()
-        for plus, minus in signs
-    ]
+    both = [_with_signs(text, *signs) for signs in ("+-", "-+")]
     return Form("list", text, tuple(take_apart(one, depth + 1) for one in both))
+
+
+def _with_signs(text: str, upper: str, lower: str) -> str:
+    signed = re.sub(r"\\mp(?![a-z])", lower, re.sub(r"\\pm(?![a-z])", upper, text))
+    return signed.strip().removeprefix("+").strip()

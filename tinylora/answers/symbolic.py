@@ -9,9 +9,11 @@ What has no value at a point (sets, inequalities, derivatives) is left to math-v
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import re
 import string
+from collections.abc import Iterator
 
 import math_verify
 import sympy
@@ -24,7 +26,8 @@ from tinylora.answers.latex import compact
 logging.disable(logging.CRITICAL)  # every formula that cannot be read would be a line in the log
 
 DIGITS = 30
-POINTS = 5  # sample points: equal at all that have a value; of both signs, so that sqrt(x^2) is not x
+POINTS = 7  # sample points: equal at all that have a real value; of both signs, so that sqrt(x^2) is not x
+DEEPEST = 60  # brackets in brackets: the parser's time grows faster than their number
 FEWEST = 2  # points that must have a value, where there are variables
 
 _SUBSCRIPTED = re.compile(
@@ -36,14 +39,14 @@ _RESERVED = set("deifgh")  # letters that mean something to the parser
 
 def equal(gold: str, answer: str) -> bool:
     """Whether two normal texts are equal expressions, equations or sets; False where one of them cannot be read."""
-    gold, answer = (_DEGREES.sub(r"{\\frac{\1\\pi}{180}}", text) for text in _plain_names(gold, answer))
+    gold, answer = (_DEGREES.sub(r"(\\frac{\1\\pi}{180})", text) for text in _plain_names(gold, answer))
     one, other = _read(gold), _read(answer)
     if one is None or other is None or isinstance(one, Relational) != isinstance(other, Relational):
         return False
-    if isinstance(one, sympy.Eq) and isinstance(other, sympy.Eq):
-        verdict = _agree(one.lhs - one.rhs, other.lhs - other.rhs, up_to_factor=True)
+    if isinstance(one, Relational) and isinstance(other, Relational):
+        verdict = _same_relations(one, other)
     elif isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr):
-        verdict = _agree(one, other, up_to_factor=False)
+        verdict = _same_values(one, other)
     else:
         verdict = None
     if verdict is not None:
@@ -61,6 +64,8 @@ def _plain_names(*texts: str) -> list[str]:
 
 @functools.lru_cache(maxsize=256)  # a gold answer comes with each completion of its group
 def _read(text: str) -> sympy.Basic | None:
+    if text.count("{") + text.count("(") > DEEPEST and _depth(text) > DEEPEST:
+        return None
     try:
         read = latex2sympy(
             text,
@@ -81,34 +86,66 @@ def _read(text: str) -> sympy.Basic | None:
         return read
 
 
-def _agree(one: sympy.Expr, other: sympy.Expr, up_to_factor: bool) -> bool | None:
-    """Whether two expressions have the same values (or values of one ratio) at all points; None: too few have any."""
+def _depth(text: str) -> int:
+    steps = ((mark in "{(") - (mark in "})") for mark in text)
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _same_relations(one: Relational, other: Relational) -> bool | None:
+    """Whether two equations, or two inequalities, have sides whose differences are the same up to a factor."""
+    (kind, difference), (other_kind, other_difference) = _as_less(one), _as_less(other)
+    if kind is not other_kind:
+        return False
+    return _same_up_to_factor(difference, other_difference, positive=kind not in (sympy.Eq, sympy.Ne))
+
+
+def _as_less(relation: Relational) -> tuple[type, sympy.Expr]:
+    turned = isinstance(relation, (sympy.Gt, sympy.Ge))
+    left, right = (relation.rhs, relation.lhs) if turned else (relation.lhs, relation.rhs)
+    return {sympy.Gt: sympy.Lt, sympy.Ge: sympy.Le}.get(relation.func, relation.func), left - right
+
+
+def _same_values(one: sympy.Expr, other: sympy.Expr) -> bool | None:
+    """Whether two expressions are equal at all points where both have a value; None: those are too few."""
+    seen = 0
+    for first, second in _samples(one, other):
+        if not _close(first, second):
+            return False
+        seen += 1
+    if not one.free_symbols | other.free_symbols:
+        return _vanishes(one - other) if seen else None
+    return True if seen >= FEWEST else None
+
+
+def _same_up_to_factor(one: sympy.Expr, other: sympy.Expr, positive: bool) -> bool | None:
+    """Whether the ratio of two expressions is the same at all points; None: it is known at too few."""
+    ratios = []
+    for first, second in _samples(one, other):
+        if _close(first, sympy.Integer(0)) or _close(second, sympy.Integer(0)):
+            return None
+        ratios.append(second / first)
+        if not _close(ratios[0], ratios[-1]) or (positive and not sympy.re(ratios[0]) > 0):
+            return False
+    return True if len(ratios) >= FEWEST else None
+
+
+def _samples(one: sympy.Expr, other: sympy.Expr) -> Iterator[tuple[sympy.Expr, sympy.Expr]]:
+    """The values of both expressions at the points where both have one; a real one, unless they hold an i."""
     names = sorted(symbol.name for symbol in one.free_symbols | other.free_symbols)
-    ratios: list[complex] = []
-    for point in range(POINTS if names or up_to_factor else 1):
+    is_complex = not names or one.has(sympy.I) or other.has(sympy.I)
+    for point in range(POINTS if names else 1):
         values = {sympy.Symbol(name): _value(place, point) for place, name in enumerate(names)}
-        first, second = _evaluate(one, values), _evaluate(other, values)
-        if first is None and second is None:
+        pair = _evaluate(one, values), _evaluate(other, values)
+        if pair[0] is None or pair[1] is None:
             continue
-        if first is None or second is None:
-            return None
-        if not up_to_factor:
-            if not _close(first, second) or not (names or _vanishes(one - other)):
-                return False
-            ratios.append(first)
-        elif _close(second, sympy.Integer(0)) or _close(first, sympy.Integer(0)):
-            return None
-        else:
-            ratios.append(first / second)
-            if not _close(ratios[0], ratios[-1]):
-                return False
-    return True if len(ratios) >= (FEWEST if names else 1) else None
+        if is_complex or all(_close(sympy.re(value), value) for value in pair):
+            yield pair
 
 
 def _value(place: int, point: int) -> sympy.Rational:
-    """A fixed fraction between 0.2 and 3, of either sign after the first point, with no pattern between variables."""
-    size = sympy.Rational(200 + (7919 * (place + 1) * (point + 3) + 104729 * point) % 2797, 997)
-    return -size if (point + place) % 3 == 2 else size
+    """A fixed fraction up to 3, at odd points below 1, without a pattern; positive at the first points, then mixed."""
+    size = sympy.Rational(200 + (7919 * (place + 1) * (point + 3) + 104729 * point) % 2797, (997, 3001)[point % 2])
+    return -size if point > 2 and (point + place) % 3 else size
 
 
 def _evaluate(expression: sympy.Expr, values: dict[sympy.Symbol, sympy.Rational]) -> sympy.Expr | None:
@@ -116,7 +153,7 @@ def _evaluate(expression: sympy.Expr, values: dict[sympy.Symbol, sympy.Rational]
         found = expression.subs(values).evalf(DIGITS)
     except (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError):
         return None
-    return found if found.is_number and found.is_finite and found.as_real_imag()[0].is_Float is not None else None
+    return found if found.is_number and found.is_finite else None
 
 
 def _vanishes(constant: sympy.Expr) -> bool:

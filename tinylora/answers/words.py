@@ -38,6 +38,11 @@ _UNIT_NAMES = {
 }
 _UNITS = {name: unit for unit, names in _UNIT_NAMES.items() for name in (unit, *names.split())}
 _BARE_UNIT = "|".join(sorted((name for name in _UNITS if len(name) > 1), key=len, reverse=True))
+_ANY_UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
+_UNIT = re.compile(
+    rf"(?P<kind>square|sq|cubic)?(?P<name>{_ANY_UNIT})(?:\^(?P<power>[0-9]))?(?:old)?"
+    rf"(?:(?:/|per)(?P<below>{_ANY_UNIT})(?:\^(?P<power_below>[0-9]))?)?"
+)
 _TRAILING = re.compile(
     rf"\s?(?:(?P<percent>%|\\text\{{(?:%|percent|per cent)\}}|percent(?![a-z]))"
     rf"|(?P<degree>\^\{{\\circ\}}(?: ?[CF](?![a-z])|\\text\{{[CF]\}})?)"
@@ -70,10 +75,23 @@ def without_unit(text: str) -> tuple[str, str, bool]:
         return text, "", False
     if found["percent"]:
         return value, "", True
+    if found["degree"] and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", value):
+        return text, "", False
     name = "degree" if found["degree"] else (found["text"] or found["bare"] or found["thing"] or "").strip().lower()
     if name in {"and", "or", "if", "for", "where"} or set(name.split()) & SCALES.keys():
         return text, "", False
-    return value, _UNITS.get(name, ""), False
+    return value, _known_unit(found[0].strip()) if name != "degree" else "degree^1", False
+
+
+def _known_unit(written: str) -> str:
+    r"""One name for a unit, with its power: `cm^2` for `\text{square centimeters}`; empty where it is not known."""
+    plain = re.sub(r"\s|[{}]", "", unwrapped(written).replace("squared", "^2").replace("cubed", "^3").lower())
+    found = _UNIT.fullmatch(plain)
+    if found is None:
+        return ""
+    power = found["power"] or {"square": "2", "sq": "2", "cubic": "3"}.get(found["kind"] or "", "1")
+    below = f"/{_UNITS[found['below']]}" if found["below"] else ""
+    return f"{_UNITS[found['name']]}^{power}{below}" + (f"^{found['power_below']}" if found["power_below"] else "")
 
 
 def is_words(text: str) -> bool:
