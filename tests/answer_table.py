@@ -353,6 +353,15 @@ ANSWERS: dict[str, list[tuple[str, str, bool]]] = {
         ("AB", "BA", Y), (r"\triangle ABC", r"\triangle ABC", Y), (r"\angle A", r"\angle B", N),
         (r"\overline{AB}", r"\overline{AC}", N), (r"\overline{AB}", "AB", N),
     ],
+    "words around mathematics": [
+        (r"x = -2 \text{ if } a > 0", r"x=-2\text{ if }a>0", Y), (r"x = -2 \text{ if } a > 0", r"x=2\text{ if }a>0", N),
+        (r"3.5 \text{ if } a > 0", r"35\text{ if }a>0", N), ("5 miles north", "6 miles north", N),
+    ],
+    "roundings": [
+        (r"\lfloor\sqrt{n-1}\rfloor", r"-\lfloor\sqrt{n-1}\rfloor", N),
+        (r"\lfloor\sqrt{n-1}\rfloor", r"\lfloor (n-1)^{1/2}\rfloor", Y),
+        (r"\lceil n/2 \rceil", r"\lfloor n/2 \rfloor", N), (r"\lfloor x \rfloor", "x", N),
+    ],
     "set builders": [
         (r"\{x|x>2\}", "x>2", Y), (r"\{x \mid 1<x<2\}", "(1,2)", Y), (r"(2,\infty)", r"\{x: x>2\}", Y),
         (r"\{x|x>2\}", r"\{x|x<2\}", N),

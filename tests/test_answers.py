@@ -28,7 +28,7 @@ def test_every_family_of_the_table_is_judged_right(family: str) -> None:
 def test_the_table_is_large_and_much_of_it_is_wrong_but_near() -> None:
     rows = [row for rows in ANSWERS.values() for row in rows]
     assert len(rows) + len(COMPLETIONS) >= 900
-    assert 0.3 < sum(not right for _, _, right in rows) / len(rows)
+    assert sum(not right for _, _, right in rows) > 0.3 * len(rows)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,9 @@ def test_hostile_answers_are_not_correct_and_do_no_harm(gold: str) -> None:
     "piece",
     [
         *("a", "1", "{", "}", "$", "\\", "#", "#### ", "1,234", "answer is ", "answer ", "answer: . ", "<think>"),
-        *("</think>", "\\boxed{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{", "\\(", "\\["),
-        *("$x$", "\n", "( ", "\\text{", " ", "\\boxed{1} and ", "x = ", "\\frac1", "\\begin{pmatrix}", "1 ", "and ", "0.9", "x<"),
+        *("</think>", "\\boxed{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{", "\\("),
+        *("\\[", "$x$", "\n", "( ", "\\text{", " ", "\\boxed{1} and ", "x = ", "\\frac1"),
+        *("\\begin{pmatrix}", "1 ", "and ", "0.9", "x<"),
     ],
 )  # fmt: skip
 def test_a_hostile_megabyte_takes_little_time(piece: str) -> None:

@@ -10,13 +10,16 @@ The rules, where a choice had to be made:
     lists        values of one list in any order, each as often; a list without brackets is also the tuple in its order
     assignment   x = 2 is 2; x = 2 is not y = 2
     options      (B), B and `B: text` are the option B
+    currency     the sign does not count: $12 is 12
+    ratios       as written: 6:4 is not 3:2
+    text         answers with words in them are compared as text, so that `2 if x > 0` has one spelling only
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 from tinylora.answers.exact import exact
@@ -69,13 +72,13 @@ def _same(gold: Form, answer: Form, symbolic: Symbolic | None) -> bool | None:
         return _same_in_order(gold, answer, symbolic)
     if kinds == {"list", "()"}:
         return _same_in_order(gold, answer, symbolic)
-    if kinds <= {"list", "set", "union"} and len(kinds - {"union"}) == len(kinds):
+    if kinds <= {"list", "set"} or kinds == {"union"}:
         return _same_in_any_order(gold, answer, symbolic, repeated=kinds == {"list"})
-    if kinds == {"union"}:
-        return _same_in_any_order(gold, answer, symbolic, repeated=False)
     if "atom" in kinds and kinds & {"list", "ratio"}:
         return same_words(gold.text, answer.text) if is_words(gold.text) else False
-    return False if symbolic is None or kinds & {"()", "list", "ratio"} else symbolic(gold.text, answer.text)
+    if kinds & {"()", "list", "ratio"} or any(_quantity(form.text)[0] is not None for form in (gold, answer)):
+        return False
+    return None if symbolic is None else symbolic(gold.text, answer.text)
 
 
 def _without_names(gold: Form, answer: Form) -> tuple[Form, Form] | None:
@@ -187,12 +190,12 @@ def _quantity(text: str) -> tuple[Fraction | None, str, bool]:
     return (Fraction(word) if word is not None else number), unit, percent
 
 
-def _all(verdicts: object) -> bool | None:
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
     """Three-valued and: False beats None beats True."""
-    found = list(verdicts)  # type: ignore[call-overload]
+    found = list(verdicts)
     return False if False in found else None if None in found else True
 
 
-def _any(verdicts: object) -> bool | None:
-    found = list(verdicts)  # type: ignore[call-overload]
+def _any(verdicts: Iterable[bool | None]) -> bool | None:
+    found = list(verdicts)
     return True if True in found else None if None in found else False

@@ -26,9 +26,9 @@ from tinylora.answers.latex import compact
 logging.disable(logging.CRITICAL)  # every formula that cannot be read would be a line in the log
 
 DIGITS = 30
-POINTS = 7  # sample points: equal at all that have a real value; of both signs, so that sqrt(x^2) is not x
+POINTS = 9  # sample points: equal at all that have a real value; of both signs, so that sqrt(x^2) is not x
 DEEPEST = 60  # brackets in brackets: the parser's time grows faster than their number
-FEWEST = 2  # points that must have a value, where there are variables
+FEWEST = 3  # points that must have a value, where there are variables
 
 _SUBSCRIPTED = re.compile(
     r"(?<![a-zA-Z\\])(?:[a-zA-Z]|\\(?:alpha|beta|gamma|lambda|mu|omega|sigma|theta|tau|phi))(?:_(?:\w|\{[^{}]*\})|'+)"
@@ -143,9 +143,9 @@ def _samples(one: sympy.Expr, other: sympy.Expr) -> Iterator[tuple[sympy.Expr, s
 
 
 def _value(place: int, point: int) -> sympy.Rational:
-    """A fixed fraction up to 3, at odd points below 1, without a pattern; positive at the first points, then mixed."""
-    size = sympy.Rational(200 + (7919 * (place + 1) * (point + 3) + 104729 * point) % 2797, (997, 3001)[point % 2])
-    return -size if point > 2 and (point + place) % 3 else size
+    """A fixed fraction below 1, 3 or 35 by turns, without a pattern; positive at the first points, then mixed."""
+    size = sympy.Rational(200 + (7919 * (place + 1) * (point + 3) + 104729 * point) % 2797, (997, 3001, 83)[point % 3])
+    return -size if point > 4 and (point + place) % 3 else size
 
 
 def _evaluate(expression: sympy.Expr, values: dict[sympy.Symbol, sympy.Rational]) -> sympy.Expr | None:

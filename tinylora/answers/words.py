@@ -61,6 +61,7 @@ _SHORT_WORDS = set(re.findall(r"\w+", "yes no odd and or not is are the am pm on
 _OPTION = re.compile(
     r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J])(?=[.:)]|\Z))[.:)]?(?: .*)?", re.DOTALL | re.IGNORECASE
 )
+_MARKS = re.compile(r"[\s;!?'\"\\{}$_*]+|(?<![0-9])[.,:]|[.,:](?![0-9])|(?<=[a-z])-(?=[a-z])")  # no sign or point
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
 
 
@@ -132,4 +133,4 @@ def option(text: str, explained: bool = False) -> str | None:
 
 def _bare(text: str) -> str:
     words = _ARTICLES.sub(" ", _TEXT.sub(r" \1 ", text).lower())
-    return re.sub(r"[\s.,;:!?'\"\\{}$_*-]+", "", words)
+    return _MARKS.sub("", words)
