@@ -52,7 +52,7 @@ def equivalent(gold: str, answer: str, symbolic: Symbolic | None) -> bool | None
     wanted, given = normal(gold), normal(answer)
     if compact(wanted) == compact(given):
         return bool(wanted)
-    if not given or max(len(wanted), len(given)) > LONGEST:
+    if not wanted or not given or max(len(wanted), len(given)) > LONGEST:
         return False
     if _same_numbers(wanted, given):  # before commas are read as those of a list: 1,234
         return True
