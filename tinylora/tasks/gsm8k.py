@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tinylora.answers import flexible_answer, gold_answer, strict_answer
+from tinylora.answers.numeric import flexible_answer, gold_answer, strict_answer
 from tinylora.config import Demonstrations, Split
 from tinylora.errors import UsageError
 from tinylora.rewards import Score, compare
