@@ -53,21 +53,6 @@ class ShapeConfig:
     """Longest sequence, in tokens."""
 
 
-class Checker(Enum):
-    """How answers are compared with the gold: as exact numbers, or as mathematical expressions of any kind."""
-
-    numeric = "numeric"
-    math = "math"
-
-
-class Template(Enum):
-    r"""The format that a prompt asks the final answer to have: `\boxed{...}`, `#### ...`, or none in particular."""
-
-    boxed = "boxed"
-    hash = "hash"
-    plain = "plain"
-
-
 @dataclass(frozen=True)
 class ModelConfig:
     """The base model; frozen but for full fine-tuning."""

@@ -38,7 +38,7 @@ _SUBSTITUTIONS = [
         (r"\\lbrace\b", r"\\{"),
         (r"\\rbrace\b", r"\\}"),
         (r"\\(?:mathbf|boldsymbol|bm|vec|mathit|mathsf)\s{0,3}\{([^{}]*)\}", r"\1"),
-        (r"(?<![0-9])\\mathrm\s{0,3}\{([a-zA-Z])\}", r"\1"),  # one upright letter is a name, and a unit after a digit
+        (r"(?<![0-9])(?<![0-9] )\\mathrm\s{0,3}\{([a-zA-Z])\}", r"\1"),  # a name; after a digit a unit
         (rf"\\(?:{_TEXT})\s{{0,3}}\{{\s*([^{{}}]*?)\s*\}}", r"\\text{\1}"),
         (r"\\text\{(arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|exp|log|ln)\}", r"\\\1"),
         (r"\\text\{ ?\}", " "),

@@ -49,6 +49,7 @@ _TRAILING = re.compile(
     rf"|\\text\{{(?P<text>[^{{}}]*)\}}{_POWER}"
     rf"|(?P<speed>(?:km|m|mi|ft|cm)/(?:{_BARE_UNIT}|s|h){_POWER})"
     rf"|(?:(?:square|cubic|sq) )?(?P<bare>{_BARE_UNIT}){_POWER}(?: old)?"
+    rf"|(?<=[0-9]) (?P<letter>[mgshNJWVKL]){_POWER}"  # `12 m`; without the space it is a product
     rf"|(?<=[0-9}}]) (?P<thing>[a-z]{{4,}}(?: [a-z]{{4,}}){{0,2}}))\Z"
 )
 _NUMBERS = re.findall(
@@ -78,7 +79,8 @@ def without_unit(text: str) -> tuple[str, str, bool]:
         return value, "", True
     if found["degree"] and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", value):
         return text, "", False
-    name = "degree" if found["degree"] else (found["text"] or found["bare"] or found["thing"] or "").strip().lower()
+    written = found["text"] or found["bare"] or found["letter"] or found["thing"] or ""
+    name = "degree" if found["degree"] else written.strip().lower()
     if name in {"and", "or", "if", "for", "where"} or set(name.split()) & SCALES.keys():
         return text, "", False
     return value, _known_unit(found[0].strip()) if name != "degree" else "degree^1", False
