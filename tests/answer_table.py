@@ -33,8 +33,8 @@ ANSWERS: dict[str, list[tuple[str, str, bool]]] = {
         ("1,2,3", "(1,2,3)", Y), ("100,200", "200,100", Y), ("123456", "123,456", Y), ("100,200", "100200", Y),
     ],
     "currency, units and words": [
-        ("12", "12 m", Y), ("12", r"12\,\mathrm{m}", Y), ("12", "12 x", N), ("10", "12 N", N), ("5", r"5\,\mathrm{m/s}", Y),
-        (r"3\text{ cm}", "3 m", N), ("12", r"12\ \mathrm{m}^2", Y), ("2", "3 s", N),
+        ("12", "12 m", Y), ("12", r"12\,\mathrm{m}", Y), ("12", "12 x", N), ("10", "12 N", N),
+        ("5", r"5\,\mathrm{m/s}", Y), (r"3\text{ cm}", "3 m", N), ("12", r"12\ \mathrm{m}^2", Y), ("2", "3 s", N),
         ("5", r"5 \text{ cm}", Y), (r"5\text{ cm}", "5", Y), (r"5\text{ cm}", "5 cm", Y), ("12", "12 dollars", Y),
         ("12", r"\$12", Y), (r"\$12", "12", Y), (r"\$12", "$12.00", Y), (r"\$1,200", "1200", Y),
         (r"840\text{ square inches}", "840", Y), (r"840\text{ square inches}", r"840\text{ in}^2", Y),
