@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+from tinylora.adapter import TinyLora
 from tinylora.config import AUTO, RunConfig
 from tinylora.errors import FailureError
 from tinylora.lanes import Adapters
@@ -26,6 +27,7 @@ GIB = 2**30
 AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
 CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
+MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transposed, and while one replaces another
 PROBE_TOKENS = 32
 # More tokens at once are slower on a processor, whose caches they leave; the number for an accelerator is not measured.
 FASTEST_PASS = {"cpu": 4096, "cuda": 65536}
@@ -43,7 +45,10 @@ class Limits:
 def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig) -> Limits:
     """The limits that keep a pack within `pack.memory_gib`."""
     budget = memory_budget(config, model.device)
-    rows = int(budget * (1 - CACHE_SHARE) / (CHOICE_BYTES * model.config.vocab_size))
+    choice = CHOICE_BYTES * model.config.vocab_size
+    if isinstance(adapter, TinyLora):
+        choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row, which LoRA-XS may have large
+    rows = int(budget * (1 - CACHE_SHARE) / choice)
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
     return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
