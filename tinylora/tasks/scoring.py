@@ -78,9 +78,12 @@ def score_entries(jobs: Sequence[EntryJob]) -> list[float | Outcome]:
 
 def final_texts(completion: str, template: Template) -> tuple[str | None, str | None]:
     """The final answer in the form that the template asks for, and in any form; None where there is none."""
-    strict = completion.strip() if template is Template.plain else _asked_for(completion, template)
     lines = completion.strip().splitlines()
-    return strict or None, strict or _asked_for(completion, None) or (lines[-1].strip() if lines else None)
+    found = _asked_for(completion, None) or (lines[-1].strip() if lines else None)
+    if template is Template.plain:
+        return completion.strip() or None, found
+    strict = _asked_for(completion, template)
+    return strict, strict or found
 
 
 def last_boxed(text: str) -> str | None:
@@ -132,7 +135,10 @@ def _judge(answered: Sequence[tuple[Entry, str]], template: Template) -> list[Sc
     ]
     verdicts = iter(score_entries(jobs))
     outcomes = [Outcome.no_answer if final is None else _outcome(next(verdicts)) for final in finals]
-    return [Score(strict, flexible) for strict, flexible in zip(outcomes[::2], outcomes[1::2], strict=True)]
+    return [
+        Score(strict, strict if strict is Outcome.correct else flexible)
+        for strict, flexible in zip(outcomes[::2], outcomes[1::2], strict=True)
+    ]
 
 
 def _outcome(verdict: float | Outcome) -> Outcome:
