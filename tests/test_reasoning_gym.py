@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tinylora.config import Demonstrations, EvalConfig, Split, TaskConfig, Template
+from tinylora.config import Checker, Demonstrations, EvalConfig, Split, TaskConfig, Template
 from tinylora.errors import UsageError
 from tinylora.rewards import Outcome
 from tinylora.tasks import load_task
@@ -122,3 +124,18 @@ def test_an_answer_that_breaks_the_check_is_an_outcome_and_no_error(monkeypatch:
     monkeypatch.setattr("reasoning_gym.arithmetic.leg_counting.LegCountingDataset.score_answer", broken)
     (score,) = task.score_all([problem], [r"\boxed{4}"])
     assert score.strict is Outcome.checker_error
+
+
+def test_suites_beside_it_are_judged_by_their_checker(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": rf"\frac{{{n}}}{{7}}"} for n in range(1, 4)]
+    (tmp_path / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TaskConfig(
+        "reasoning_gym", str(tmp_path), generator="chain_sum", template=Template.boxed, checker=Checker.math
+    )
+    task = load_task(config, ["aime24"])
+    validation, _, aime = task.suites(EvalConfig(validation_items=1, test_items=2, suites=["aime24"]))
+    assert (aime.name, len(aime.problems), aime.samples) == ("aime24", 2, 8)
+    mixed = [aime.problems[0], validation.problems[0], aime.problems[1]]
+    answers = [r"\boxed{\frac{1}{7}}", rf"\boxed{{{mixed[1].answer}}}", r"\boxed{3/7}"]
+    assert [score.strict for score in task.score_all(mixed, answers)] == [RIGHT, RIGHT, WRONG]
+    assert task.data_digest != load_task(config).data_digest
