@@ -12,7 +12,7 @@ import json
 import re
 
 from tinylora.choices import Template
-from tinylora.tasks.scoring import last_boxed
+from tinylora.tasks.finals import last_boxed
 
 INSTRUCTIONS: dict[Template, str] = {
     Template.boxed: "\nPlease reason step by step, and put your final answer within \\boxed{}.",

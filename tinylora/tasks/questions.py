@@ -21,10 +21,11 @@ from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
 from tinylora.seeds import python_stream
+from tinylora.tasks.checks import gold_answer
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.prompts import INSTRUCTIONS, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.reading import DataSet, Row, read_set, same_text
-from tinylora.tasks.scoring import gold_answer, score_all
+from tinylora.tasks.scoring import score_all
 from tinylora.tasks.sources import SOURCES, SUITES, TESTS, TRAINING
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylora.errors import UsageError
+from tinylora.tasks.finals import last_boxed
 from tinylora.tasks.hub import fetch
-from tinylora.tasks.scoring import last_boxed
 from tinylora.tasks.sources import SOURCES, Source
 
 FORMAT_REMEDY = (
