@@ -196,6 +196,7 @@ def test_a_solution_without_a_box_gets_one(folder: Path) -> None:
         ("7", "It is 7", NONE, RIGHT),
         ("7", r"\boxed{8}, though 7", WRONG, WRONG),
         ("7", r"\boxed{7", NONE, RIGHT),
+        ("7", r"\boxed{7/00}", WRONG, WRONG),
         ("7", "I do not know", NONE, NONE),
         ("7", "", NONE, NONE),
     ],

@@ -114,15 +114,9 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
         load()
 
 
-def test_an_answer_that_breaks_the_check_is_an_outcome_and_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    task = load("leg_counting")
-    problem = task.batch(0, 1, 1)[0]
-
-    def broken(self: object, answer: str, entry: dict[str, Any]) -> float:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("reasoning_gym.arithmetic.leg_counting.LegCountingDataset.score_answer", broken)
-    (score,) = task.score_all([problem], [r"\boxed{4}"])
+def test_an_answer_that_breaks_the_check_is_an_outcome_and_no_error() -> None:
+    task = load("prime_factorization")
+    (score,) = task.score_all(task.batch(0, 1, 1), [r"\boxed{{}}"])  # its check asks for the whole number that {} is
     assert score.strict is Outcome.checker_error
 
 

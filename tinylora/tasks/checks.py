@@ -66,9 +66,9 @@ def _canonical(text: str | None) -> str | None:
     short = _SKIPPED.sub("", text).replace("{,}", "").rstrip(".")
     short = _FRACTION.sub(lambda found: f"{found[1] or found[3]}/{found[2] or found[4]}", short)
     number = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", short)
-    if _PLAIN_NUMBER.fullmatch(number) and not number.endswith("/0"):
-        above, _, below = number.partition("/")
-        return str(Fraction(above) / (Fraction(below) if below else 1))
+    above, _, below = number.partition("/")
+    if _PLAIN_NUMBER.fullmatch(number) and int(below or 1):
+        return str(Fraction(above) / int(below or 1))
     return short or None
 
 
