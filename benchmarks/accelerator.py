@@ -30,15 +30,16 @@ from transformers import (
 
 from benchmarks.timing import Timing, alternate, machine, markdown, timed
 from benchmarks.workload import SIZES, TINY_RATE, DrawnRewards
-from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.adapter import TinyLora
 from tinylora.basis import Basis, Factors
 from tinylora.batches import Completions, completion_logps, lay_out, micro_batches, numbers, row_width
 from tinylora.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.decode_step import DecodeStep, can_step
 from tinylora.grpo import grpo_step
+from tinylora.lanes import LaneSpec
 from tinylora.losses import grpo_row_loss
 from tinylora.memory import cached_token_bytes, limits_of
-from tinylora.models import MINIATURES, adapted_modules, parameter_count, resolve_device
+from tinylora.models import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
 from tinylora.pack import LaneRun, Pack, open_lane
 from tinylora.rollout import Request, Sampling, left_pad, roll_out
 from tinylora.tasks.problem import Problem
@@ -88,8 +89,8 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
         for lane in range(lanes)
     ]  # fmt: skip
     factors = {}
-    for name, linear in adapted_modules(model).items():
-        u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in linear.weight.shape)
+    for name, module in adapted_modules(model).items():
+        u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in weight_of(module).shape)
         factors[name] = Factors(u, torch.ones(2), v)
     basis = Basis(2, factors)
     adapter = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
@@ -100,6 +101,12 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
         DecodeStep(model, adapter) if can_step(model) else None,
     )  # fmt: skip
     return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
+
+
+def detach(pack: Pack) -> None:
+    """Give the model back as it was."""
+    assert isinstance(pack.adapter, TinyLora)
+    pack.adapter.detach()
 
 
 def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, bandwidth: float) -> dict[str, Any]:
@@ -113,7 +120,7 @@ def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, ba
         torch.cuda.reset_peak_memory_stats()
     timings = alternate({"rollout": lambda: roll_out(pack, request), "step": lambda: grpo_step(pack, runs)}, rounds)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    pack.adapter.detach()
+    detach(pack)
     cached = rows * (PROMPT_TOKENS + new_tokens / 2) * cached_token_bytes(model)
     floor = new_tokens * (parameter_count(model) * model.dtype.itemsize + cached) / bandwidth
     return {name: timing.as_json() for name, timing in timings.items()} | {
@@ -139,7 +146,7 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
 
     layer.TinyLoraLayer._init_svd = random_factors
     pack, _ = open_lanes(model, 1, new_tokens)
-    pack.adapter.detach()
+    detach(pack)
     prompts = pack.encode_prompts(pack.task.batch(0, 1, PROMPTS))
     peer = get_peft_model(model, TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"))
     ids, mask = left_pad([prompt for prompt in prompts for _ in range(SAMPLES)], pack.pad_token, model.device)
@@ -154,7 +161,7 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
         tokens = sampled[:, ids.shape[1] :].tolist()
         completions = Completions(prompts, torch.zeros(len(prompts), dtype=torch.long), tokens)
         for batch in micro_batches(lay_out(completions, range(PROMPTS), width=0), pack.limits.pass_tokens):
-            logp = completion_logps(model, None, completions, batch)
+            logp = completion_logps(model, completions, batch)
             loss = grpo_row_loss(logp, logp.detach(), advantages[numbers(batch)], torch.ones_like(logp), 2.0)
             (loss.sum() / sum(map(len, tokens))).backward()
 

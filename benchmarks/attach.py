@@ -29,10 +29,11 @@ from benchmarks.timing import markdown, peak_memory, timed
 from benchmarks.trl_peer import require_peers
 from benchmarks.workload import MODEL
 from tinylora import models
-from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.adapter import TinyLora
 from tinylora.basis import cached_basis, compute_basis
 from tinylora.config import ModelConfig, Solver
 from tinylora.errors import TinyLoraError
+from tinylora.lanes import LaneSpec
 from tinylora.seeds import torch_stream
 
 SHAPES = {  # (d_out, d_in): the maps of a block that have it, and how many there are in all 28 blocks
@@ -195,7 +196,7 @@ def _miniature() -> dict[str, Any]:
     from peft import TinyLoraConfig, get_peft_model
 
     model, _ = models.load(ModelConfig(MODEL, device="cpu"))
-    weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
+    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
 

@@ -80,14 +80,12 @@ def loss_on(pack: Pack, batch: dict[str, Any]) -> float:
     tokens = [
         ids[mask > 0].tolist() for ids, mask in zip(batch["completion_ids"], batch["completion_mask"], strict=True)
     ]
-    groups = len(prompts) // SAMPLES
-    completions = Completions(prompts[::SAMPLES], torch.zeros(groups, dtype=torch.long), tokens)
+    count = len(prompts)  # each completion with its prompt: TRL shuffles what it has sampled
+    completions = Completions(prompts, torch.zeros(count, dtype=torch.long), tokens)
     logp = torch.zeros(len(tokens), max(map(len, tokens)))
-    with torch.no_grad():
-        (rows,) = micro_batches(lay_out(completions, range(groups), pack.row_width), 10**9)
-        logp[numbers(rows)] = completion_logps(
-            pack.model, pack.adapter, completions, rows, pack.config.rollout.temperature
-        )
+    (rows,) = micro_batches(lay_out(completions, range(count), pack.row_width), 10**9)
+    with torch.no_grad(), pack.adapter.rows(torch.zeros(len(rows), dtype=torch.long)):
+        logp[numbers(rows)] = completion_logps(pack.model, completions, rows, pack.config.rollout.temperature)
     loss = float(accumulate(pack, completions, logp, batch["advantages"])["train/loss"][0])
     assert abs(loss - batch["loss"]) < 1e-4, f"the same batch has the loss {batch['loss']} there and {loss} here"
     return loss

@@ -24,9 +24,10 @@ def register() -> None:
 
 def to_run_config(composed: DictConfig) -> RunConfig:
     """The point that Hydra composed; beyond this function nothing sees a DictConfig. Raises UsageError."""
-    composed = composed.copy()
-    with open_dict(composed):
-        composed.pop("hydra", None)
+    if "hydra" in composed:
+        composed = composed.copy()
+        with open_dict(composed):
+            del composed["hydra"]
     _refuse_added_settings(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, RunConfig)

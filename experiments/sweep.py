@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.display import open_progress, print_summary
-from tinylora.config import RunConfig
+from experiments.presets import shape_of
+from tinylora.config import Adapter, RunConfig
 from tinylora.errors import FailureError
 from tinylora.progress import labels
 
@@ -47,15 +48,28 @@ def distinct(configs: Sequence[RunConfig]) -> list[RunConfig]:
 
 
 def form_packs(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """Points that may train together, in order, at most `pack.max_lanes` in one pack."""
+    """Points that may train together, in order, at most `most_lanes` in one pack."""
     together: dict[str, list[RunConfig]] = {}
     for config in configs:
         together.setdefault(config.pack_key(), []).append(config)
     packs = []
     for group in together.values():
-        size = group[0].pack.max_lanes
+        size = most_lanes(group[0])
         packs += [group[start : start + size] for start in range(0, len(group), size)]
     return packs
+
+
+def most_lanes(config: RunConfig) -> int:
+    """The most lanes in a pack of this point: one where each has a model of its own.
+
+    LoRA's lanes share products of width (lanes x rank), which beyond the model's width would cost more than its own.
+    """
+    if not config.adapter.name.packs:
+        return 1
+    shape = shape_of(config.model)
+    if config.adapter.name is Adapter.lora and shape is not None:
+        return min(config.pack.max_lanes, max(1, shape.hidden // config.rank))
+    return config.pack.max_lanes
 
 
 def incomplete(records: Sequence[RunRecord]) -> FailureError | None:

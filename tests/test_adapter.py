@@ -8,9 +8,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from tinylora.adapter import LaneSpec, TinyLora, projection
+from tinylora.adapter import TinyLora, projection
 from tinylora.basis import compute_basis
 from tinylora.config import ALL, Precision, Sharing, Solver
+from tinylora.lanes import LaneSpec
 from tinylora.models import adapted_modules
 from tinylora.precision import TORCH_DTYPE
 

@@ -166,7 +166,8 @@ def test_answers_need_no_heavy_import(line: str, tmp_path: Path) -> None:
 
 def test_help_names_groups_axes_and_a_sweep(tmp_path: Path) -> None:
     text = command("--help", tmp_path).stdout
-    for part in ("model: miniature-llama, miniature-qwen2, smollm2-135m", "algorithm: grpo, sft", "n_tie", "-m u=1,13"):
+    models = ("model: llama-3.1-8b-instruct, ", "miniature-qwen2, qwen2.5-0.5b-instruct, ")
+    for part in (*models, "algorithm: grpo, sft", "n_tie", "-m u=1,13"):
         assert part in text
 
 

@@ -61,7 +61,8 @@ def test_every_option_of_every_group_composes(hydra_conf: None, group: str, opti
 def test_defaults_of_the_root_are_those_of_the_dataclasses(hydra_conf: None) -> None:
     config = composed()
     assert config.model.lr_constants, "the default model has no learning rate for lr=auto"
-    assert config == point(model=ModelConfig(lr_constants=config.model.lr_constants))
+    model = ModelConfig(shape=config.model.shape, lr_constants=config.model.lr_constants)
+    assert config == point(model=model)
 
 
 def test_algorithms_come_with_their_own_settings(hydra_conf: None) -> None:

@@ -16,11 +16,12 @@ from transformers import (
     Qwen3Config,
 )
 
-from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.adapter import TinyLora
 from tinylora.basis import compute_basis
 from tinylora.config import Solver, Split
 from tinylora.decode_step import DecodeStep, can_step
 from tinylora.kv_cache import new_cache
+from tinylora.lanes import LaneSpec
 from tinylora.models import adapted_modules
 from tinylora.rollout import Request, Sampling, roll_out
 

@@ -126,7 +126,7 @@ RIGHT, WRONG, NONE = Outcome.correct, Outcome.wrong, Outcome.no_answer
     [
         ("so\n#### 1080", RIGHT, RIGHT),
         ("#### $1,080.00.", RIGHT, RIGHT),
-        (r"\boxed{1,080}", RIGHT, RIGHT),
+        (r"\boxed{1,080}", NONE, RIGHT),
         ("it is 1080 dollars", NONE, RIGHT),
         ("#### 1081, not 1080", WRONG, WRONG),
         ("1081", NONE, WRONG),

@@ -69,7 +69,7 @@ def test_gradients_of_a_mixed_pack_are_those_of_each_lane_alone(case: str, tmp_p
         alone_pack, alone = open_pack([config], tmp_path)
         give_v(alone_pack)
         (gradient,) = gradients(alone_pack, alone, step)
-        assert relative_difference(together[number], gradient) < 1e-5
+        assert relative_difference(together[number], gradient) < 5e-5
 
 
 @pytest.mark.parametrize("case", ["grpo with kl", "sft"])
@@ -112,8 +112,8 @@ def test_groups_of_equal_rewards_are_not_computed(tmp_path: Path, monkeypatch: p
     completions = Completions([[5, 6, 7]] * 3, torch.zeros(3, dtype=torch.long), [[8, 2], [9, 2]] * 3)
     seen: list[int] = []
     logps = grpo.completion_logps
-    monkeypatch.setattr(grpo, "completion_logps", lambda m, a, c, batch, *rest: (
-        seen.extend(row.prompt for row in batch), logps(m, a, c, batch, *rest))[1])  # fmt: skip
+    monkeypatch.setattr(grpo, "completion_logps", lambda m, c, batch, *rest: (
+        seen.extend(row.prompt for row in batch), logps(m, c, batch, *rest))[1])  # fmt: skip
     grpo.accumulate(pack, completions, torch.zeros(6, 2), torch.tensor([0, 0, 1, -1, 0, 0.0]))
     assert seen == [1] * len(seen) != []
     found = grpo.accumulate(pack, completions, torch.zeros(6, 2), torch.zeros(6))
@@ -123,10 +123,10 @@ def test_groups_of_equal_rewards_are_not_computed(tmp_path: Path, monkeypatch: p
 def test_a_micro_batch_that_runs_out_of_memory_is_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results, logps, most = [], sft.completion_logps, [1000]
 
-    def logps_if_small(model, adapter, completions, batch, **keywords):  # type: ignore[no-untyped-def]
+    def logps_if_small(model, completions, batch):  # type: ignore[no-untyped-def]
         if len(batch) > most[0]:
             raise torch.OutOfMemoryError("too many rows")
-        return logps(model, adapter, completions, batch, **keywords)
+        return logps(model, completions, batch)
 
     monkeypatch.setattr(sft, "completion_logps", logps_if_small)
     for most[0] in (1000, 3):

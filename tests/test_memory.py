@@ -17,7 +17,8 @@ def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
     pack, _ = open_pack([point(tmp_path, pack=PackConfig(memory_gib=1))], tmp_path)
     bytes_per_cached_token = 3 * 2 * 96 * 4  # layers, keys and values, width, fp32
     assert pack.limits.cached_tokens == int(0.75 * GIB / bytes_per_cached_token)
-    assert pack.limits.rows == int(0.25 * GIB / (16 * 18)), "16 bytes for each of the 18 tokens of the vocabulary"
+    matrices = 3 * 21 * 4 * 4  # copies of R of 21 maps, 2 x 2, fp32
+    assert pack.limits.rows == int(0.25 * GIB / (16 * 18 + matrices)), "16 bytes for each token of the vocabulary"
     half, tiny = (replace(pack.config, pack=PackConfig(memory_gib=gib)) for gib in (0.5, 1e-9))
     assert limits_of(pack.model, pack.adapter, half).cached_tokens == pack.limits.cached_tokens // 2
     assert limits_of(pack.model, pack.adapter, tiny) == Limits(1, 1, 1), "one row at a time, however small the budget"

@@ -9,103 +9,28 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import nn
+from packs import point
+from tiny_models import TOKENS, at, save_model, save_tokenizer
 
-from tinylora.config import ModelConfig, Precision
+from tinylora.config import Attention, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.errors import FailureError, UsageError
 from tinylora.models import (
-    CACHE_VARIABLE,
     MINIATURES,
-    ModuleShape,
-    adapted_modules,
+    context_length,
     digest,
     load,
     outline,
     parameter_count,
+    require_context,
     resolve_device,
     resolve_folder,
 )
-
-TOKENS = 16
-SIZES = {
-    "vocab_size": TOKENS, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 32, "pad_token_id": 0, "eos_token_id": 1,
-    "bos_token_id": 1,
-}  # fmt: skip
-BLOCK = [
-    ModuleShape("self_attn.q_proj", 8, 8),
-    ModuleShape("self_attn.k_proj", 4, 8),
-    ModuleShape("self_attn.v_proj", 4, 8),
-    ModuleShape("self_attn.o_proj", 8, 8),
-    ModuleShape("mlp.gate_proj", 12, 8),
-    ModuleShape("mlp.up_proj", 12, 8),
-    ModuleShape("mlp.down_proj", 8, 12),
-]
-SEVEN_MAPS = [ModuleShape(f"model.layers.{i}.{m.name}", m.d_out, m.d_in) for i in range(2) for m in BLOCK]
-FAMILIES = ["Qwen2", "Qwen3", "Llama", "Mistral", "Gemma2", "Gemma3Text"]
-
-
-def save_tokenizer(folder: Path, tokens: int = TOKENS, **special: str) -> None:
-    """A word-level tokenizer, with an eos token unless told otherwise."""
-    vocabulary = {"<unk>": 0, "<eos>": 1} | {f"w{i}": i for i in range(2, tokens)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    special = special or {"eos_token": "<eos>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", **special).save_pretrained(
-        folder
-    )
-
-
-def save_model(folder: Path, family: str = "Llama") -> Path:
-    """A random model of two blocks with its tokenizer."""
-    settings = getattr(transformers, f"{family}Config")(**SIZES)
-    torch.manual_seed(0)
-    transformers.AutoModelForCausalLM.from_config(settings).save_pretrained(folder)
-    save_tokenizer(folder)
-    return folder
+from tinylora.smollm2 import CACHE_VARIABLE
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return save_model(tmp_path / "tiny")
-
-
-def at(folder: Path, **settings: object) -> ModelConfig:
-    return ModelConfig(path=str(folder), device="cpu", **settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_seven_maps_of_each_block_are_adapted_in_depth_order(tmp_path: Path, family: str) -> None:
-    config = at(save_model(tmp_path, family))
-    assert outline(config) == SEVEN_MAPS
-    model, _ = load(config)
-    assert [ModuleShape(n, m.out_features, m.in_features) for n, m in adapted_modules(model).items()] == SEVEN_MAPS
-
-
-def test_the_language_blocks_of_a_vision_model_are_adapted_and_not_its_longer_vision_tower() -> None:
-    settings = transformers.Gemma3Config(
-        text_config=SIZES, vision_config={**SIZES, "num_hidden_layers": 3, "image_size": 4, "patch_size": 2}
-    )
-    with torch.device("meta"):
-        model = transformers.Gemma3ForConditionalGeneration(settings)
-    assert len(adapted_modules(model)) == len(SEVEN_MAPS)
-    assert not any("vision" in name for name in adapted_modules(model))
-
-
-def test_lists_inside_a_block_do_not_pass_for_the_blocks() -> None:
-    block = nn.ModuleDict({"experts": nn.ModuleList(nn.Linear(2, 2) for _ in range(5))})
-    model = nn.ModuleDict({"layers": nn.ModuleList([block]), "head": nn.Linear(2, 2)})
-    assert list(adapted_modules(model)) == [f"layers.0.experts.{i}" for i in range(5)]
-
-
-def test_a_model_without_linear_modules_in_its_blocks_is_refused(tmp_path: Path) -> None:
-    settings = transformers.GPT2Config(vocab_size=TOKENS, n_embd=8, n_layer=1, n_head=2, n_positions=16)
-    transformers.GPT2LMHeadModel(settings).save_pretrained(tmp_path)
-    with pytest.raises(UsageError, match="GPT2LMHeadModel"):
-        outline(at(tmp_path))
-    with pytest.raises(UsageError, match=r"nn\.Linear"):
-        adapted_modules(nn.Linear(2, 2))
 
 
 def test_a_loaded_model_is_frozen_in_evaluation_mode_and_pads_on_the_left(folder: Path) -> None:
@@ -179,7 +104,7 @@ def test_smollm2_comes_from_the_cache_and_without_it_the_error_says_how_to_get_i
 ) -> None:
     config = ModelConfig(name="smollm2-135m")
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", "a_package_that_is_not_installed")
+    monkeypatch.setattr("tinylora.smollm2.PACKAGE", "a_package_that_is_not_installed")
     with pytest.raises(UsageError, match="make smollm2"):
         resolve_folder(config)
     folder = save_model(tmp_path / "smollm2-135m")
@@ -195,7 +120,7 @@ def test_a_damaged_package_file_fails_cleanly_and_leaves_nothing_in_the_cache(
     (package / "model.gguf").write_bytes(b"GGUF and then nothing")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv(CACHE_VARIABLE, str(cache))
-    monkeypatch.setattr("tinylora.models.SMOLLM2_PACKAGE", package.name)
+    monkeypatch.setattr("tinylora.smollm2.PACKAGE", package.name)
     with pytest.raises(FailureError, match=r"model\.gguf"):
         resolve_folder(ModelConfig(name="smollm2-135m"))
     assert list(cache.iterdir()) == []
@@ -297,3 +222,71 @@ def test_a_device_that_is_not_there_is_refused(name: str) -> None:
 def test_auto_is_the_accelerator_where_there_is_one() -> None:
     assert resolve_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     assert resolve_device("cpu").type == "cpu"
+
+
+CHATML = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}<assistant>"
+
+
+def test_a_template_file_stands_in_for_the_tokenizers(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "chat.jinja").write_text(CHATML)
+    _, tokens = load(at(folder, chat_template=str(tmp_path / "chat.jinja")))
+    text = tokens.apply_chat_template([{"role": "user", "content": "2+2"}], tokenize=False)
+    assert text == "<user>2+2<assistant>"
+
+
+def test_a_template_file_that_is_absent_or_broken_is_refused(folder: Path, tmp_path: Path) -> None:
+    absent = at(folder, chat_template=str(tmp_path / "absent.jinja"))
+    for refuse in (outline, load):
+        with pytest.raises(UsageError, match=r"absent\.jinja"):
+            refuse(absent)
+    (tmp_path / "broken.jinja").write_text("{% for message in messages %}")
+    with pytest.raises(UsageError, match="Jinja"):
+        load(at(folder, chat_template=str(tmp_path / "broken.jinja")))
+
+
+@pytest.mark.parametrize("attention", Attention)
+def test_the_implementation_of_attention_is_the_one_asked_for(folder: Path, attention: Attention) -> None:
+    model, _ = load(at(folder, attention=attention))
+    assert model.config._attn_implementation == attention.value
+
+
+def test_a_family_without_the_implementation_of_attention_is_refused_and_told_which_to_take(tmp_path: Path) -> None:
+    save_model(tmp_path, "Gemma2")  # its scores are capped, which sdpa does not do
+    for refuse in (outline, load):
+        with pytest.raises(UsageError, match=r"model\.attention=eager"):
+            refuse(at(tmp_path))
+    load(at(tmp_path, attention=Attention.eager))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        transformers.LlamaConfig(max_position_embeddings=32),
+        transformers.GPT2Config(n_positions=32),
+        transformers.Gemma3Config(text_config={"max_position_embeddings": 32}),
+    ],
+)
+def test_the_context_is_that_of_the_language_model(settings: transformers.PreTrainedConfig) -> None:
+    assert context_length(settings) == 32
+
+
+def test_a_model_of_any_length_names_no_context() -> None:
+    assert context_length(transformers.BloomConfig()) is None
+
+
+def test_prompt_and_completion_must_fit_the_context(folder: Path, tmp_path: Path) -> None:
+    def config(new: int) -> RunConfig:
+        return point(tmp_path, model=at(folder), lr=0.1, rollout=RolloutConfig(max_new_tokens=new))
+
+    require_context(config(20), longest_prompt=12)
+    with pytest.raises(UsageError, match=r"rollout\.max_new_tokens to 19 or less"):
+        require_context(config(20), longest_prompt=13)
+    with pytest.raises(UsageError, match="shorter prompts"):
+        require_context(config(20), longest_prompt=32)
+
+
+def test_shards_that_the_index_names_must_be_there(folder: Path) -> None:
+    shards = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(shards))
+    with pytest.raises(UsageError, match="model-00002-of-00002"):
+        outline(at(folder))

@@ -129,7 +129,8 @@ def test_sampler_and_trainer_agree_on_log_probabilities(pack: Pack) -> None:
     completions = rollout.completions(request.prompts, request.lane_of_prompt)
     (batch,) = micro_batches(lay_out(completions, range(9), pack.row_width), 10_000)
     mask = completion_mask(completions, batch, pack.model.device)
-    logp = completion_logps(pack.model, pack.adapter, completions, batch, SAMPLED.temperature or 1.0)
+    with pack.adapter.rows(completions.lane_of_prompt[[row.prompt for row in batch]]):
+        logp = completion_logps(pack.model, completions, batch, SAMPLED.temperature or 1.0)
     assert mask.sum() > 200
     torch.testing.assert_close(logp, rollout.logp[numbers(batch)], atol=1e-4, rtol=0)
 

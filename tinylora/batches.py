@@ -13,7 +13,7 @@ predicted and predicts nothing, so it is not read. A row is at most `row_width` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 
@@ -21,8 +21,6 @@ import torch
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
-
-from tinylora.adapter import TinyLora
 
 
 @dataclass(frozen=True)
@@ -113,19 +111,17 @@ def completion_mask(completions: Completions, batch: Sequence[Row], device: torc
 
 def completion_logps(
     model: PreTrainedModel,
-    adapter: TinyLora | None,
     completions: Completions,
     batch: Sequence[Row],
     temperature: float = 1.0,
-    matrices: torch.Tensor | None = None,
+    parameters: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Log-probabilities (b, T) of the tokens of a batch's completions, fp32, 0 in the padding.
 
-    `adapter=None` gives those of the base model (v = 0); `matrices` (L, M, r, r) go to `TinyLora.rows`.
+    Those of the base model, unless the rows have lanes (`rows` of the adapters). `parameters` are as for
+    `completion_logits`.
     """
-    lanes = completions.lane_of_prompt[[row.prompt for row in batch]]
-    with adapter.rows(lanes, matrices) if adapter else nullcontext():
-        logits, places = completion_logits(model, completions, batch)
+    logits, places = completion_logits(model, completions, batch, parameters)
     logits = logits.float() / temperature
     tokens = list(chain.from_iterable(completions.tokens[number] for number in numbers(batch)))
     logps = logits[places, torch.tensor(tokens, device=logits.device)] - logits.logsumexp(-1)[places]  # (n,)

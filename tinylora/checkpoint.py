@@ -13,15 +13,18 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tinylora.adapter import Lane, LaneSpec, TinyLora
-from tinylora.config import Precision, Sharing
+from tinylora.adapter import TinyLora
+from tinylora.config import Adapter, Precision, Sharing
 from tinylora.errors import FailureError, UsageError
+from tinylora.files import write_atomically
+from tinylora.lanes import Adapters, Lane, LaneSpec
 from tinylora.pack import LaneRun
 
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
@@ -29,13 +32,6 @@ FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
 
 Tensors = dict[str, torch.Tensor]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment its old or its new content is there, whole."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)
 
 
 @dataclass(frozen=True)
@@ -102,16 +98,19 @@ def common_states(states: list[dict[int, State]]) -> list[State | None]:
     return [None if step is None else saved[step] for saved, step in zip(states, newest, strict=True)]
 
 
-def save_adapter(path: Path, adapter: TinyLora, index: int, provenance: Mapping[str, str] | None = None) -> None:
-    """Write one lane's adapter: the payload is the stored v, the header says how to rebuild the rest.
+def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[str, str] | None = None) -> None:
+    """Write one lane's adapter: the payload is what was trained, the header says how to rebuild the rest.
 
+    The payload of TinyLoRA and LoRA-XS is the stored v, of LoRA its factors, of full fine-tuning the weights, by name.
     `provenance` (such as the model's and the basis' digest) is written into the header as it is.
     """
     lane = adapter.lane(index)
-    spec = asdict(lane.spec) | {"sharing": lane.spec.sharing.value, "precision": lane.spec.precision.value}
-    header = {"format": FORMAT, "spec": json.dumps(spec), "rank": str(adapter.rank), **(provenance or {})}
-    header["spectrum"] = json.dumps(spectrum(adapter))
-    write_atomically(path, save({"v": lane.stored_v().cpu().contiguous()}, metadata=header))
+    spec = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(lane.spec).items()}
+    header = {"format": FORMAT, "spec": json.dumps(spec), **(provenance or {})}
+    if isinstance(adapter, TinyLora):
+        header |= {"rank": str(adapter.rank), "spectrum": json.dumps(spectrum(adapter))}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in lane.tensors().items()}
+    write_atomically(path, save(tensors, metadata=header))
 
 
 def spectrum(adapter: TinyLora) -> dict[str, float]:
@@ -133,11 +132,13 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
     if not path.exists():
         raise UsageError(f"adapter file {path}", "it does not exist", "give the adapter.safetensors of a run folder")
     tensors, header = read_safetensors(path)
-    if header.get("format") != FORMAT or "v" not in tensors:
-        raise UsageError(f"adapter file {path}", f"its header does not say format {FORMAT}",
-                         "give the adapter.safetensors of a run folder")  # fmt: skip
+    if header.get("format") != FORMAT or "v" not in tensors or "rank" not in header:
+        raise UsageError(f"adapter file {path}", f"its header does not say format {FORMAT} and the rank of a basis",
+                         "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS")  # fmt: skip
     spec = json.loads(header["spec"])
-    spec["sharing"], spec["precision"] = Sharing(spec["sharing"]), Precision(spec["precision"])
+    for name, choices in {"sharing": Sharing, "precision": Precision, "kind": Adapter}.items():
+        if name in spec:
+            spec[name] = choices(spec[name])
     return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
 
 

@@ -74,19 +74,19 @@ class Demonstrations(Enum):
     foreign = "foreign"
 
 
+class Checker(Enum):
+    """How answers are compared with the gold: as exact numbers, or as mathematical expressions of any kind."""
+
+    numeric = "numeric"
+    math = "math"
+
+
 class Template(Enum):
-    """The named prompts: what is asked of the form of an answer."""
+    r"""The format that a prompt asks the final answer to have: `\boxed{...}`, `#### ...`, or none in particular."""
 
     boxed = "boxed"
     hash = "hash"
     plain = "plain"
-
-
-class Checker(Enum):
-    """How a final answer is compared with the gold one: as a number, or by mathematical equivalence."""
-
-    numeric = "numeric"
-    math = "math"
 
 
 class Attention(Enum):

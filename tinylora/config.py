@@ -288,6 +288,8 @@ class RunConfig:
         plain["model"] = {"name": self.model.identity, "dtype": self.model.dtype.value}
         if self.model.hub and not self.model.path:
             plain["model"]["revision"] = self.model.revision
+        if self.model.chat_template is not None:
+            plain["model"]["chat_template"] = _content_digest(Path(self.model.chat_template))
         del plain["task"]["folder"], plain["task"]["max_new_tokens"]
         if self.task.folder is not None:
             del plain["task"]["revision"]
@@ -308,7 +310,18 @@ class RunConfig:
         return _digest(plain)
 
 
-LANE_FIELDS = ("u", "n_tie", "sharing", "precision", "lr", "seed", "task.demonstrations", "model.lr_constants", "paper")
+LANE_FIELDS = (
+    "u",
+    "n_tie",
+    "sharing",
+    "precision",
+    "lr",
+    "seed",
+    "task.demonstrations",
+    "model.lr_constants",
+    "model.shape",
+    "paper",
+)
 """Settings that may differ between the lanes of one pack."""
 
 UNUSED: dict[Adapter, tuple[str, ...]] = {
@@ -335,6 +348,11 @@ def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = ",".join(map(str, value)) if isinstance(value, list) else value
     return flat
+
+
+def _content_digest(path: Path) -> str:
+    """12 hex digits of what a file holds; its name where there is none, which is said when the model is looked at."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else str(path)
 
 
 def _digest(plain: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel, Qwen2F
 from tinylora.adapter import TinyLora
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+MAPS = 7  # adapted linear maps of a block: q, k, v, o, gate, up, down
 STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the position alone
 
 
@@ -36,26 +37,29 @@ def can_step(model: PreTrainedModel) -> bool:
 class FusedMaps:
     """Adapted linear maps of one input as one: their weights, and their adapters, side by side."""
 
-    def __init__(self, adapter: TinyLora, maps: Sequence[nn.Linear], first: int) -> None:
-        """The maps are the adapted modules `first`, `first` + 1, ... of the adapter.
+    def __init__(self, adapter: TinyLora | None, maps: Sequence[nn.Linear], first: int) -> None:
+        """The maps are the adapted modules `first`, `first` + 1, ... of the adapter (None: they have none).
 
-        Their weights become views of the fused one, so that it takes no memory of its own.
+        Their weights become views of the fused one, so that it takes no memory of its own and sees them change.
         """
-        self.first, self.count = first, len(maps)
-        self.weight = torch.cat([linear.weight.data for linear in maps])  # (sum of d_out, d_in)
-        sizes = [linear.out_features for linear in maps]
-        for linear, part in zip(maps, self.weight.split(sizes), strict=True):
-            linear.weight.data = part
-        self.bias = torch.cat([linear.bias.data for linear in maps]) if maps[0].bias is not None else None
+        self.first, self.count, self.adapted = first, len(maps), adapter is not None
+        self.weight = _fuse([linear.weight for linear in maps])  # (sum of d_out, d_in)
+        self.bias = _fuse([linear.bias for linear in maps]) if maps[0].bias is not None else None
+        if adapter is None:
+            return
         factors = [adapter.factors(first + place) for place in range(self.count)]
         self.left = torch.block_diag(*(left for left, _ in factors))  # (count * r, sum of d_out)
         self.right = torch.cat([right for _, right in factors])  # (count * r, d_in)
 
-    def matrices_of(self, matrices: torch.Tensor) -> torch.Tensor:
+    def matrices_of(self, matrices: torch.Tensor | None) -> torch.Tensor | None:
         """R^T (A * count, r, r) of these maps, from R (A, M, r, r) of all modules."""
+        if matrices is None:
+            return None
         return matrices[:, self.first : self.first + self.count].flatten(0, 1).transpose(1, 2).contiguous()
 
-    def __call__(self, x: torch.Tensor, matrices: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(
+        self, x: torch.Tensor, matrices: torch.Tensor | None, residual: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """What the maps make of x (A, d_in), (A, sum of d_out), added to `residual` where there is one."""
         if residual is None:
             output = functional.linear(x, self.weight, self.bias)
@@ -63,16 +67,26 @@ class FusedMaps:
             output = torch.addmm(residual, x, self.weight.T)
             if self.bias is not None:
                 output += self.bias
+        if matrices is None:
+            return output
         rank = matrices.shape[-1]
         reduced = functional.linear(x, self.right).view(-1, 1, rank).float()
         mixed = torch.bmm(reduced, matrices).to(x.dtype).view(len(x), -1)
         return output.addmm_(mixed, self.left)
 
 
+def _fuse(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Parameters as one tensor, of which they are views from now on."""
+    fused = torch.cat([parameter.data for parameter in parameters])
+    for parameter, part in zip(parameters, fused.split([len(parameter) for parameter in parameters]), strict=True):
+        parameter.data = part
+    return fused
+
+
 class Block:
     """One transformer block."""
 
-    def __init__(self, adapter: TinyLora, layer: Any, first: int) -> None:
+    def __init__(self, adapter: TinyLora | None, layer: Any, first: int) -> None:
         """`first` is the number of its first adapted module: they come in the order q, k, v, o, gate, up, down."""
         attention, mlp = layer.self_attn, layer.mlp
         self.qkv = FusedMaps(adapter, [attention.q_proj, attention.k_proj, attention.v_proj], first)
@@ -90,15 +104,15 @@ class Block:
 class DecodeStep:
     """Logits after one more token of every row."""
 
-    def __init__(self, model: PreTrainedModel, adapter: TinyLora) -> None:
+    def __init__(self, model: PreTrainedModel, adapter: TinyLora | None) -> None:
+        """`adapter` is None for a model that computes as it is."""
         assert can_step(model), f"{type(model).__name__} is read by transformers"
         self.model: Any = model
-        per_block = len(adapter.names) // model.config.num_hidden_layers
-        self.blocks = [Block(adapter, layer, per_block * i) for i, layer in enumerate(self.model.model.layers)]
-        self.matrices: list[list[torch.Tensor]] = []
+        self.blocks = [Block(adapter, layer, MAPS * i) for i, layer in enumerate(self.model.model.layers)]
+        self.matrices: list[list[torch.Tensor | None]] = []
         self._angles = torch.empty((2, 0, 0))
 
-    def assign(self, matrices: torch.Tensor) -> None:
+    def assign(self, matrices: torch.Tensor | None) -> None:
         """Take R (A, M, r, r) of the rows from now on."""
         self.matrices = [[maps.matrices_of(matrices) for maps in block.maps] for block in self.blocks]
 

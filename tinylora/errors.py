@@ -24,3 +24,8 @@ class UsageError(TinyLoraError, ValueError):
 
 class FailureError(TinyLoraError, RuntimeError):
     """The machine or the records failed, though what was asked for is fine. Exit status 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a foreign error's message, for a rule; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

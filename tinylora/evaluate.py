@@ -42,7 +42,8 @@ def evaluate(pack: Pack, lane_indices: Sequence[int], progress: Progress) -> lis
                 for place, lane_metrics in enumerate(metrics):
                     first = place * len(prompts)
                     read = range(first, first + min(MERGE_ITEMS, len(prompts)))
-                    lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
+                    if pack.config.adapter.name.packs:  # else there is nothing to merge
+                        lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
     return metrics
 
 

@@ -1,7 +1,8 @@
 """The gradient of every lane's v, in micro-batches that fit into memory.
 
-R is formed once per step. Each micro-batch adds its gradient for R (L, M, r, r), a few numbers, and their sum goes back
-to every v at the end: so a micro-batch costs its tokens and nothing for v, and one that fails has left nothing behind.
+What lanes are made of is formed once per step. Each micro-batch adds its gradient for that (TinyLoRA: R (L, M, r, r), a
+few numbers), and their sum goes back to every v at the end: so a micro-batch costs its tokens and nothing for v, and
+one that fails has left nothing behind.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import torch
 from tinylora.batches import Completions, Row, lay_out, micro_batches, numbers
 from tinylora.memory import out_of_memory
 from tinylora.pack import Pack
+from tinylora.recompute import recomputing
 
-RowLoss = Callable[[Sequence[Row], torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
-"""From a micro-batch and R (L, M, r, r): the loss of its b completions (b,), and other numbers of them (b,) by name."""
+RowLoss = Callable[[Sequence[Row]], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+"""From a micro-batch: the loss of its b completions (b,), and other numbers of them (b,) by name."""
 
 
 def backward(
@@ -27,24 +29,27 @@ def backward(
     Returns the loss ("loss") and the other numbers of every completion (B,), 0 for those of other prompts. The split
     into micro-batches changes nothing but rounding. Raises FailureError where a single row does not fit.
     """
-    matrices = pack.adapter.matrices()  # (L, M, r, r)
-    formed = matrices.detach().requires_grad_()
-    total = torch.zeros_like(formed)
+    formed = pack.adapter.form()
+    totals = [torch.zeros_like(leaf) for leaf in formed.leaves]
     found: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(len(completions.tokens)))
     waiting = micro_batches(lay_out(completions, prompts, pack.row_width), pack.limits.pass_tokens)[::-1]
     while waiting:
         batch = waiting.pop()
         try:
-            loss, values = row_loss(batch, formed)
-            (gradient,) = torch.autograd.grad(loss.sum(), formed)
+            # Recomputed activations need the lanes of their rows once more, so the gradient is taken inside.
+            lanes = completions.lane_of_prompt[[row.prompt for row in batch]]
+            with pack.adapter.rows(lanes, formed.leaves), recomputing(pack.model):
+                loss, values = row_loss(batch)
+                gradients = torch.autograd.grad(loss.sum(), formed.leaves, materialize_grads=True)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise out_of_memory("training on one row", pack.config) from error
             half = len(batch) // 2
             waiting += [batch[half:], batch[:half]]
             continue
-        total += gradient
+        for total, gradient in zip(totals, gradients, strict=True):
+            total += gradient
         for name, value in (values | {"loss": loss.detach()}).items():
             found[name][numbers(batch)] = value.float().cpu()
-    matrices.backward(total)
+    formed.give_back(totals)
     return dict(found)

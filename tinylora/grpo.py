@@ -71,17 +71,17 @@ def accumulate(
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
     lane_of_completion = completions.lane_of_prompt.repeat_interleave(completions.samples)
 
-    def row_loss(batch: Sequence[Row], matrices: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def row_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         which, device = numbers(batch), pack.model.device
         mask = completion_mask(completions, batch, device)
         sampler = logp_sampler[which, : mask.shape[1]].to(device)
         temperature = pack.config.rollout.temperature
-        logp = completion_logps(pack.model, pack.adapter, completions, batch, temperature, matrices)
+        logp = completion_logps(pack.model, completions, batch, temperature)
         loss = grpo_row_loss(logp, sampler, advantages[which].to(device), mask, settings.importance_cap)
         values = _mismatch(logp.detach(), sampler, mask, settings.importance_cap) | {"tokens": mask.sum(1)}
         if settings.kl_coefficient > 0:
-            with torch.no_grad():
-                base = completion_logps(pack.model, None, completions, batch, temperature)
+            with torch.no_grad(), pack.adapter.base() as parameters:
+                base = completion_logps(pack.model, completions, batch, temperature, parameters)
             penalty = kl_row_penalty(logp, base, mask)
             loss = loss + settings.kl_coefficient * penalty
             values["train/kl"] = penalty.detach()

@@ -6,22 +6,28 @@ optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
 optimizer.step(); adapter.round()                             # round: only needed for 16-bit v
 save(adapter, "adapter.safetensors")                          # 13 values
 save_merged(model, adapter, "merged/")                        # a standard model folder
+save_peft(model, adapter, "peft/")                            # a LoRA of rank r, as PEFT and vLLM read it
 adapter.detach()                                              # the base model again, bit for bit
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import TrainerCallback
 
-from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.adapter import TinyLora
 from tinylora.basis import compute_basis
 from tinylora.checkpoint import load_v, read_adapter, same_spectrum, save_adapter
 from tinylora.config import ALL, Precision, Sharing, Solver
 from tinylora.errors import UsageError
-from tinylora.models import adapted_modules
+from tinylora.export import save_merged, save_peft
+from tinylora.lanes import LaneSpec
+from tinylora.models import adapted_modules, weight_of
+
+__all__ = ["AdapterCallback", "attach", "load", "save", "save_merged", "save_peft"]
 
 
 def attach(
@@ -43,6 +49,22 @@ def attach(
     if u < 1:
         raise UsageError(f"u={u}", "at least one value per group is trained", "give u=1 or more")
     return _attach(model, LaneSpec(u, n_tie, sharing, precision, seed), rank, solver)
+
+
+class AdapterCallback(TrainerCallback):
+    """For the trainers of transformers and TRL, which are given an optimizer of `adapter.parameters()`.
+
+    After each optimizer step it rounds v to its storage type and clears its gradient: a trainer clears (and clips) the
+    gradients of the model's own parameters alone, and v would gather those of all steps.
+    """
+
+    def __init__(self, adapter: TinyLora) -> None:
+        self.adapter = adapter
+
+    def on_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        """Called by the trainer after its optimizer."""
+        self.adapter.round()
+        self.adapter.zero_grad()
 
 
 def save(adapter: TinyLora, path: str | Path) -> None:
@@ -68,14 +90,9 @@ def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> Ti
     return adapter
 
 
-def save_merged(model: PreTrainedModel, adapter: TinyLora, folder: str | Path, lane: int = 0) -> None:
-    """Write a standard model folder (safetensors) with W + U Sigma R V^T; the model itself stays as it is."""
-    model.save_pretrained(folder, state_dict=model.state_dict() | adapter.merged_weights(lane))
-
-
 def _attach(model: nn.Module, spec: LaneSpec, rank: int, solver: Solver) -> TinyLora:
     model.requires_grad_(False)
-    weights = {name: linear.weight for name, linear in adapted_modules(model).items()}
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
     adapter = TinyLora(model, compute_basis(weights, rank, solver), [spec])
     adapter.use_lane(0)
     return adapter

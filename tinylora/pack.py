@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,15 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tinylora import models
-from tinylora.adapter import LaneSpec, TinyLora
+from tinylora.adapter import TinyLora
 from tinylora.basis import Basis, cached_basis
 from tinylora.batches import row_width
-from tinylora.config import RunConfig
+from tinylora.config import Adapter, GrpoConfig, RunConfig
 from tinylora.decode_step import DecodeStep, can_step
 from tinylora.errors import UsageError
+from tinylora.full import Full, Untrained
+from tinylora.lanes import Adapters, LaneSpec
+from tinylora.lora import Lora
 from tinylora.memory import Limits, limits_of
 from tinylora.progress import Progress
 from tinylora.tasks import Task, task_of
@@ -38,7 +41,7 @@ class LaneRun:
 
     @property
     def v(self) -> torch.nn.Parameter:
-        """The trained values (K, u)."""
+        """The trained values: TinyLoRA's (K, u), or those of another adapter."""
         parameter = self.optimizer.param_groups[0]["params"][0]
         assert isinstance(parameter, torch.nn.Parameter)
         return parameter
@@ -57,8 +60,8 @@ class Pack:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     task: Task
-    adapter: TinyLora
-    basis: Basis
+    adapter: Adapters
+    basis: Basis | None  # of adapters that are made of one
     model_digest: str
     end_tokens: frozenset[int]
     limits: Limits
@@ -116,14 +119,38 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
             "take an instruction-tuned model, or add chat_template.jinja to the model folder",
         )
     model_digest = models.digest(folder)
-    weights = {name: linear.weight for name, linear in models.adapted_modules(model).items()}
-    basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
-    adapter = TinyLora(model, basis, [LaneSpec.of(c) for c in configs])
+    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
+    basis = None
+    if config.adapter.name.has_basis:
+        basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
+    adapter = make_adapters(configs, model, weights, basis)
     return Pack(
         config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer),
-        limits_of(model, adapter, config), row_width(model.config),
-        DecodeStep(model, adapter) if can_step(model) else None,
+        limits_of(model, adapter, config), row_width(model.config), _decode_step(model, adapter),
     )  # fmt: skip
+
+
+def make_adapters(
+    configs: Sequence[RunConfig], model: PreTrainedModel, weights: Mapping[str, torch.Tensor], basis: Basis | None
+) -> Adapters:
+    """The trained part of some points on one model, whose adapted `weights` (d_out, d_in) go by name."""
+    config, specs, names = configs[0], [LaneSpec.of(config) for config in configs], list(weights)
+    if basis is not None:
+        return TinyLora(model, basis, specs)
+    if config.adapter.name is Adapter.lora:
+        shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
+        return Lora(model, shapes, config.rank, specs)
+    assert len(configs) == 1, "it has a model of its own"
+    if config.adapter.name is Adapter.none:
+        return Untrained(names, specs[0])
+    algorithm = config.algorithm
+    return Full(model, names, specs[0], isinstance(algorithm, GrpoConfig) and algorithm.kl_coefficient > 0)
+
+
+def _decode_step(model: PreTrainedModel, adapter: Adapters) -> DecodeStep | None:
+    if not can_step(model) or isinstance(adapter, Lora):
+        return None
+    return DecodeStep(model, adapter if isinstance(adapter, TinyLora) else None)
 
 
 def open_lane(pack: Pack, index: int, config: RunConfig, label: str) -> LaneRun:
@@ -145,10 +172,11 @@ def apply_gradient(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
             lane.failure = f"the {what} is {value} at step {lane.step + 1}"
     if lane.failure is None:
         lane.optimizer.step()
-        pack.adapter.lane(lane.index).round()
+        pack.adapter.round()
         if not bool(torch.isfinite(lane.v).all()):
             lane.failure = f"v is not finite at step {lane.step + 1} (stored as {lane.config.precision.value})"
             lane.v.data.copy_(before)
+            pack.adapter.round()
     lane.optimizer.zero_grad(set_to_none=True)
     v_norm = float(torch.linalg.vector_norm(lane.v.detach()))
     return {"train/loss": loss, "train/grad_norm": norm, "train/v_norm": v_norm}

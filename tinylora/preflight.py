@@ -10,6 +10,7 @@ from tinylora.checkpoint import load_states
 from tinylora.config import Algorithm, RunConfig
 from tinylora.errors import UsageError
 from tinylora.record import RunFolder, require_writable
+from tinylora.shapes import ModuleShape
 from tinylora.tasks import task_of
 from tinylora.tracking import Mirror
 from tinylora.tying import tie
@@ -17,12 +18,14 @@ from tinylora.tying import tie
 
 def check(configs: Sequence[RunConfig]) -> None:
     """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores."""
-    outlines: dict[str, list[models.ModuleShape]] = {}
+    outlines: dict[str, list[ModuleShape]] = {}
     for config in configs:
         model = repr(config.model)
         if model not in outlines:
             outlines[model] = models.outline(config.model)
         _check_adapter(config, outlines[model])
+    for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
+        models.require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
     for config in {repr(_asked_of_task(config)): config for config in configs}.values():
         _check_task(config)
     for folder in sorted({config.outputs_dir for config in configs}):
@@ -33,7 +36,9 @@ def check(configs: Sequence[RunConfig]) -> None:
         Mirror(config)
 
 
-def _check_adapter(config: RunConfig, outline: Sequence[models.ModuleShape]) -> None:
+def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:
+    if not config.adapter.name.has_basis:
+        return
     tie([module.name for module in outline], config.sharing, config.n_tie)
     smallest = min(min(module.d_out, module.d_in) for module in outline)
     if config.rank > smallest:

@@ -10,23 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import tinylora
-from tinylora.models import MINIATURES, parameter_count
+from tinylora.models import MINIATURES, parameter_count, resolved_commit
 from tinylora.pack import LaneRun, Pack
 
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
     """Plain values that say what exactly a lane's run was made with, and how much it trains."""
     adapter = pack.adapter.lane(lane.index)
+    commit = resolved_commit(lane.config.model)
     shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
     return {
         "trained_values": adapter.trained_values,
         "trained_bytes": adapter.trained_bytes,
         "modules": len(pack.adapter.names),
-        "groups": len(adapter.groups),
+        "groups": len(getattr(adapter, "groups", pack.adapter.names)),
         "lr_setting": lane.config.lr,
         "model.parameters": parameter_count(pack.model),
         "model_digest": pack.model_digest,
-        "basis_digest": pack.basis.digest,
+        **({} if commit is None else {"model_commit": commit}),
+        **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
         "prompt_digest": pack.task.prompt_digest,
         "data_commits": dict(pack.task.data_commits),

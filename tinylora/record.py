@@ -24,9 +24,9 @@ from typing import Any
 
 import yaml
 
-from tinylora.checkpoint import write_atomically
 from tinylora.config import RunConfig, as_plain
 from tinylora.errors import FailureError, UsageError
+from tinylora.files import write_atomically
 
 CONFIG, METRICS, SUMMARY, LOCK = "config.yaml", "metrics.jsonl", "summary.json", ".lock"
 
@@ -116,10 +116,10 @@ class RunFolder:
             return
         for name in ("model_digest", "basis_digest", "data_digest", "prompt_digest"):
             begun_with = written["provenance"].get(name)
-            if begun_with != provenance[name]:
+            if begun_with != provenance.get(name):
                 raise UsageError(
                     f"run folder {self.path}",
-                    f"it was begun with {name} {begun_with}, and this is {provenance[name]}",
+                    f"it was begun with {name} {begun_with}, and this is {provenance.get(name)}",
                     "restore the files it was begun with, give another outputs_dir, or remove the folder",
                 )
 
@@ -144,12 +144,7 @@ class RunFolder:
 
     def lines(self) -> list[MetricLine]:
         """All whole lines; a last line that a kill has cut is left out."""
-        path = self.path / METRICS
-        if not path.exists():
-            return []
-        text = path.read_text()
-        whole = text[: text.rfind("\n") + 1].splitlines()
-        return [MetricLine(**json.loads(line)) for line in whole]
+        return lines_of(self.path)
 
     def drop_after(self, step: int) -> None:
         """Keep the lines up to `step`: what comes after has no saved state and is done again."""
@@ -215,6 +210,16 @@ class RunFolder:
 
 def _dump(line: MetricLine) -> str:
     return json.dumps(asdict(line)) + "\n"
+
+
+def lines_of(folder: Path) -> list[MetricLine]:
+    """The whole lines of a run folder's metrics.jsonl."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return [MetricLine(**json.loads(line)) for line in whole]
 
 
 def require_writable(folder: Path) -> None:

@@ -20,9 +20,9 @@ import torch
 from torch.nn import functional
 from transformers import DynamicCache
 
-from tinylora.adapter import AssignRows
 from tinylora.batches import Completions
 from tinylora.kv_cache import append_rows, can_append, copy_rows, new_cache, select_rows
+from tinylora.lanes import AssignRows
 from tinylora.memory import out_of_memory
 from tinylora.pack import Pack
 

@@ -38,9 +38,9 @@ def accumulate(pack: Pack, completions: Completions) -> torch.Tensor:
     lanes = len(pack.adapter.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
 
-    def row_loss(batch: Sequence[Row], matrices: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def row_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         mask = completion_mask(completions, batch, pack.model.device)
-        logp = completion_logps(pack.model, pack.adapter, completions, batch, matrices=matrices)
+        logp = completion_logps(pack.model, completions, batch)
         weights = share[completions.lane_of_prompt[numbers(batch)]]  # one completion of each prompt
         return sft_row_loss(logp, mask) * weights.to(pack.model.device), {}
 

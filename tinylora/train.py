@@ -2,11 +2,13 @@
 
 After every step, in this order: the metrics lines of all lanes, the states of all lanes, the fate of lanes that ended,
 and now and then the mirror in MLflow. A kill between any two of them loses nothing that is not made again the same.
+Where states are so large that saving them takes long (full fine-tuning), they are saved less often.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,6 +27,7 @@ from tinylora.sft import sft_step
 from tinylora.tracking import Mirror
 
 BASIS_CACHE = "basis"  # folder below outputs_dir
+SAVING_SHARE = 0.05  # of the time at most is spent on saving states: those of a few values are saved at every step
 
 
 def run_pack(configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress) -> list[RunRecord]:
@@ -75,6 +78,7 @@ class PackRun:
         ]
         self.last: list[Metrics] = [{} for _ in self.lanes]
         self.step_seconds: list[float] = []
+        self.saved, self.saved_at, self.saving_seconds = False, -math.inf, 0.0
         progress.phase("trained values: " + ", ".join(map(self._describe_count, self.lanes)))
         for lane, folder in zip(self.lanes, folders, strict=True):
             folder.describe(provenance(self.pack, lane))
@@ -117,6 +121,7 @@ class PackRun:
         for lane, state in zip(self.lanes, states, strict=True):
             if state is not None:
                 restore(lane, state)
+                self.pack.adapter.round()
             self.folders[lane.index].drop_after(lane.step if state is not None else -1)
 
     def _active(self) -> list[LaneRun]:
@@ -146,7 +151,8 @@ class PackRun:
         for lane in active:
             if lane.failure is not None:
                 self._conclude(lane, Status.failed, lane.failure)
-        self.mirror.push(self.folders)
+        if self.saved:  # lines beyond the saved states are made again where the run is continued
+            self.mirror.push(self.folders)
         self.step_seconds.append(time.perf_counter() - started)
         self._show()
 
@@ -158,14 +164,23 @@ class PackRun:
         for lane, values in zip(lanes, metrics, strict=True):
             self.folders[lane.index].append(lane.step, values)
             self.last[lane.index] = values
-        for lane in lanes:
-            save_state(self.folders[lane.index].path, lane)
+        now = time.perf_counter()
+        if any(lane.done for lane in lanes) or (now - self.saved_at) * SAVING_SHARE >= self.saving_seconds:
+            for lane in lanes:
+                save_state(self.folders[lane.index].path, lane)
+            self.saved_at = time.perf_counter()
+            self.saving_seconds = self.saved_at - now
+            self.saved = True
+        else:
+            self.saved = False
 
     def _conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
         folder, adapter = self.folders[lane.index], self.pack.adapter
         trained = adapter.lane(lane.index)
         if status is Status.finished:
-            origin = {"model_digest": self.pack.model_digest, "basis_digest": self.pack.basis.digest}
+            origin = {"model_digest": self.pack.model_digest}
+            if self.pack.basis is not None:
+                origin["basis_digest"] = self.pack.basis.digest
             save_adapter(folder.path / ADAPTER, adapter, lane.index, origin)
         counts = {"trained_values": trained.trained_values, "trained_bytes": trained.trained_bytes}
         folder.conclude(status, reason, counts)

@@ -5,29 +5,30 @@ Hydra imports this file whenever it starts, for `--help` and tab completion too:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from experiments.compose import Composer, Job
 from experiments.display import open_progress
-from experiments.schema import to_run_config
+from experiments.presets import fitting
 from tinylora.config import RunConfig
 from tinylora.progress import Silent
 
-MANY = 20  # points that take a second or more to compose
+MANY = 100  # points that take a second or more to compose
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
-STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper"})
+STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
 class PackLauncher(Launcher):
@@ -35,11 +36,11 @@ class PackLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what `launch` needs; the task function, which starts one point, is not."""
-        self.hydra_context, self.config = hydra_context, config
+        self.composer = Composer(hydra_context.config_loader, config)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the points; a job has failed where its run has."""
-        points = compose_points(self.hydra_context, self.config, job_overrides)
+        points = compose_points(self.composer, [list(job) for job in job_overrides])
 
         from experiments.sweep import incomplete, run_sweep
 
@@ -54,22 +55,23 @@ class PackLauncher(Launcher):
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's grid of all combinations, with three differences.
+    """Hydra's grid of all combinations, with four differences.
 
-    It writes no folder of its own, has every point composed and checked before the first one starts, and raises a
-    job's error as it is, after all jobs.
+    It takes the grids of presets (see `experiments.compose`), writes no folder of its own, has every point composed
+    and checked before the first one starts, and raises a job's error as it is, after all jobs.
     """
 
-    def __init__(self) -> None:
-        super().__init__(max_batch_size=None)
+    def __init__(self, params: Any, grids: Any) -> None:
+        super().__init__(max_batch_size=None)  # params and grids depend on the point's groups: the composer reads them
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Start all combinations of the values in `arguments`."""
+        """Start all points that `arguments` ask for."""
         assert self.launcher is not None and self.hydra_context is not None and self.config is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        (jobs,) = self.split_arguments(parser.parse_overrides(arguments), max_batch_size=None)
-        if not isinstance(self.launcher, PackLauncher):
-            compose_points(self.hydra_context, self.config, jobs)
+        if isinstance(self.launcher, PackLauncher):
+            composer = self.launcher.composer
+        else:
+            composer = Composer(self.hydra_context.config_loader, self.config)
+        jobs = fitting_jobs(composer, composer.jobs(arguments))
         returns = self.launcher.launch(jobs, initial_job_idx=0)
         for job in returns:
             if job.status is JobStatus.FAILED:
@@ -77,8 +79,18 @@ class GridSweeper(BasicSweeper):
         return [returns]
 
 
-def compose_points(context: HydraContext, master: DictConfig, jobs: Sequence[Sequence[str]]) -> list[RunConfig]:
+def fitting_jobs(composer: Composer, jobs: list[Job]) -> list[Job]:
+    """The jobs without those points of presets that do not fit their model; says which. Raises as `compose_points`."""
+    points = compose_points(composer, jobs)
+    kept, reasons = fitting(points)
+    for reason in reasons:
+        print(reason, file=sys.stderr)
+    chosen = {id(point) for point in kept}
+    return [job for job, point in zip(jobs, points, strict=True) if id(point) in chosen]
+
+
+def compose_points(composer: Composer, jobs: Sequence[Job]) -> list[RunConfig]:
     """The point of each job (a list of overrides). Raises for the first one that is no valid point."""
     with open_progress() if len(jobs) >= MANY else Silent() as progress:
         progress.phase(f"composing {len(jobs)} points")
-        return [to_run_config(context.config_loader.load_sweep_config(master, list(overrides))) for overrides in jobs]
+        return [composer.point(list(job)) for job in jobs]

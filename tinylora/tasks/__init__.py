@@ -1,10 +1,10 @@
 """The tasks: what is asked, what a right answer is, and demonstrations of it; data and answer check side by side.
 
-sources     the data sets and where they are            problem     problems and suites of them
-reading     rows of a set, from a folder                prompts     the named templates
-hub         or from the Hugging Face hub                scoring     verdicts on completions
-questions   gsm8k, math and the evaluation sets         generated   reasoning_gym
-sums        the generated sums of the miniature models
+questions   gsm8k, math and the evaluation sets         sources   the data sets and where they are
+generated   reasoning_gym                               reading   rows of a set, from a folder
+sums        the sums of the miniature models            hub       or from the Hugging Face hub
+problem     problems, and suites of them                prompts   the named templates
+scoring     verdicts on completions                     finals    where the final answer of a text stands
 """
 
 from __future__ import annotations

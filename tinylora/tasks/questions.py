@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tinylora.answers import gold_answer
 from tinylora.choices import Checker, Demonstrations, Split
 from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
 from tinylora.seeds import python_stream
-from tinylora.tasks.checks import gold_answer
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.prompts import INSTRUCTIONS, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.reading import DataSet, Row, read_set, same_text

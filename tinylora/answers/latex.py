@@ -1,0 +1,115 @@
+r"""One spelling for each formula: what LaTeX, Unicode and plain text write in many ways.
+
+`normal` takes a final answer as it was written and gives a text of plain LaTeX: no dollar signs, no spacing commands,
+no `\left`; `\frac`, `\sqrt` and powers with braces; words as `\text{...}`. Every substitution takes linear time.
+"""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 1500  # characters; a final answer that is longer is compared as text alone
+
+_CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
+        **{"\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u00b1": r"\pm "},
+        **{"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u221a": r"\sqrt ", "\u00b0": r"^{\circ}", "\u2220": r"\angle "},
+        **{"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u222a": r"\cup ", "\u2229": r"\cap "},
+        **{"\u2208": r"\in ", "\u03b8": r"\theta ", "\u03b1": r"\alpha ", "\u03b2": r"\beta ", "\u03bb": r"\lambda "},
+        **{"\u00bd": r"\frac{1}{2}", "\u00bc": r"\frac{1}{4}", "\u00be": r"\frac{3}{4}", "\u2205": r"\emptyset "},
+        **{"\u00b2": "^{2}", "\u00b3": "^{3}", "\u2074": "^{4}", "\u00b9": "^{1}", "\u2044": "/"},
+        **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\r\n", " "),
+        **{"\u00a2": " cents"},
+        **dict.fromkeys("\u20ac\u00a3\u00a5", ""),
+        **{chr(code): "" for code in (*range(9), 11, 12, *range(14, 32), 127)},
+    }
+)
+_TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|mathrm|operatorname\*?"
+_SUBSTITUTIONS = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
+        (r"\\(?:begin|end)\{(?:equation|align|aligned|gathered)\*?\}", ""),
+        (r"(?<=[0-9])(?:\{,\}|,\s?\\!|\\,|\\!|\\;|\\ )(?=[0-9]{3}(?![0-9]))", ""),  # 1{,}234 and 10\,000
+        (r"\\\$|\$|(?<!\\)\\[()\[\]!,;:>]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits)\b", " "),
+        (r"(?<!\\)\\ |~", " "),
+        (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s{0,3}\.?", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\lbrace\b", r"\\{"),
+        (r"\\rbrace\b", r"\\}"),
+        (r"\\(?:mathbf|boldsymbol|bm|vec|mathit|mathsf)\s{0,3}\{([^{}]*)\}", r"\1"),
+        (r"(?<![0-9])(?<![0-9] )\\mathrm\s{0,3}\{([a-zA-Z])\}", r"\1"),  # a name; after a digit a unit
+        (rf"\\(?:{_TEXT})\s{{0,3}}\{{\s*([^{{}}]*?)\s*\}}", r"\\text{\1}"),
+        (r"\\text\{(arcsin|arccos|arctan|sin|cos|tan|sec|csc|cot|exp|log|ln)\}", r"\\\1"),
+        (r"\\text\{ ?\}", " "),
+        (r"\A ?(?:\\text\{)?(?:[tT]he )?(?:final |correct )?[aA]nswer ?(?:is|:)[:}]{0,2}", ""),
+        (r"(?<=[0-9])(?:\^ ?\{? ?)?(?:\\text\{(?:st|nd|rd|th)\} ?\}?|(?:st|nd|rd|th)(?![a-zA-Z]))", ""),
+        (r"(?<![a-zA-Z])([apAP])\.[mM]\.?", r"\1m"),
+        (r"\\(?:rm|bf|it)\b", ""),
+        (r"\\(?:leqslant|leq)\b|<=|=<", r"\\le "),
+        (r"\\(?:geqslant|geq)\b|>=", r"\\ge "),
+        (r"\\neq\b|!=", r"\\ne "),
+        (r"\\lt\b", "<"),
+        (r"\\gt\b", ">"),
+        (r"\\%", "%"),
+        (r"\*\*", "^"),
+        (r"\^\s?\{\s?\\circ\s?\}|\^\s?\\circ\b|\\degree\b|\^\s?\{\s?\\text\{o\}\s?\}", r"^{\\circ}"),
+        (r"(?<![a-zA-Z\\])(?:np\.)?(arcsin|arccos|arctan|sin|cos|tan|exp|log|ln|sqrt|pi)(?![a-zA-Z])", r"\\\1"),
+        (r"(?<![a-zA-Z\\])(?:infinity|infty|inf|oo)(?![a-zA-Z])", r"\\infty "),
+        (r"\+\s?(?=\\infty)", ""),
+        (r"\\sqrt\s{0,3}\(([^()]*)\)", r"\\sqrt{\1}"),
+        (r"\\sqrt\s{0,3}([0-9]+|[a-zA-Z](?![a-zA-Z]))", r"\\sqrt{\1}"),
+        (r"\\frac\s{0,3}([0-9a-zA-Z]|\\pi)\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac{\1}{\2}"),
+        (r"\\frac\s{0,3}([0-9a-zA-Z]|\\pi)\s{0,3}\{", r"\\frac{\1}{"),
+        (r"\\frac\s{0,3}(\{[^{}]*\})\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac\1{\2}"),
+        (r"(?<![0-9.])\.(?=[0-9])", "0."),
+        (r"(?<=[0-9])\.(?![0-9.\\])", ""),
+        (r"\A ?(?:=|\\approx|\\simeq|(?:USD|Rs\.?)(?= ?[0-9])) ?", ""),
+        (r"\\(?:approx|simeq)(?![a-zA-Z])", "="),
+        (r"\\langle(?![a-zA-Z])", "("),
+        (r"\\rangle(?![a-zA-Z])", ")"),
+        (r"\\varnothing(?![a-zA-Z])|\\\{ ?\\\}", r"\\emptyset "),
+        (r"\(([0-9A-F]+)\) ?_", r"\1_"),
+        (r"\A ?(?:\\text\{)?all real(?:s| numbers)\}? ?\Z|\\mathbb\{?R\}?|\\R(?![a-zA-Z])", r"(-\\infty , \\infty )"),
+        (r"\A ?\\text\{([^{}]*[0-9][^{}]*)\} ?\Z", r"\1"),
+        (r"\s{2,}", " "),
+    ]
+]
+_EDGE = ' .,;:*`"\u201c\u201d'
+
+
+def normal(text: str) -> str:
+    """The one spelling of a final answer (any text); a text longer than `LONGEST` only loses its outer white space."""
+    if len(text) > LONGEST:
+        return text.strip()
+    text = text.translate(_CHARACTERS).strip(" *")  # the stars of Markdown, before ** is read as a power
+    for pattern, replacement in _SUBSTITUTIONS:
+        text = pattern.sub(replacement, text)
+    return _strip_edges(text)
+
+
+def compact(text: str) -> str:
+    """A normal text without its spaces and the braces around single characters, for comparing texts."""
+    return re.sub(r"\{(\w)\}", r"\1", re.sub(r"(?<![0-9]) | (?![0-9])", "", text))
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace and bracketing of LaTeX in a text is closed."""
+    depth = 0
+    for token in re.findall(r"\\.|[{}]", text, re.DOTALL):
+        depth += (token == "{") - (token == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _strip_edges(text: str) -> str:
+    for _ in range(8):  # wrappings around wrappings
+        shorter = text.strip(_EDGE).removesuffix("\\\\")
+        for left, right in (("\\boxed{", "}"), ("{", "}")):
+            if shorter.startswith(left) and shorter.endswith(right) and balanced(shorter[len(left) : -1]):
+                shorter = shorter[len(left) : -1]
+        if shorter == text:
+            break
+        text = shorter
+    return text
