@@ -37,7 +37,10 @@ CURVES = ("train/reward", "train/completion_tokens")
 TAGS = ("run_key", "status", "reason", "label", "scale_model")
 DERIVED = ("lr_setting", "trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 """Parameters that follow from the settings."""
-PROVENANCE = ("model_digest", "basis_digest", "data_digest", "git_commit", "git_dirty")
+PROVENANCE = (
+    "model_digest", "basis_digest", "data_digest", "prompt_digest", "data_commits", "data_notes", "git_commit",
+    "git_dirty",
+)  # fmt: skip
 """Parameters that say what a run was made from; beside them all `version.*`."""
 NUMBERS = ("u", "rank", "lr", "seed", "steps", "trained_values", "trained_bytes", "eval.test_items")
 REQUIRED = (

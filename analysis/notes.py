@@ -11,7 +11,7 @@ from analysis.load import CURVES
 from analysis.stats import SAMPLED, TEST, VALIDATION
 from analysis.tables import SCORE_COLUMNS, percent
 
-WITHIN_CELLS = ("basis_digest", "data_digest")
+WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
 
 RATE_SENTENCE = (

@@ -60,9 +60,8 @@ def train(
     problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, PROMPTS)}
 
     def reward(prompts: Sequence[str], completions: Sequence[str], **keywords: Any) -> list[float]:
-        return [
-            task.score(problems[question], text).reward for question, text in zip(prompts, completions, strict=True)
-        ]
+        scores = task.score_all([problems[question] for question in prompts], completions)
+        return [score.reward for score in scores]
 
     arguments = GRPOConfig(
         output_dir=str(folder), max_steps=steps, per_device_train_batch_size=PROMPTS * SAMPLES,

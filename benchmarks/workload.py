@@ -31,8 +31,11 @@ TINY_RATE = 1e-9  # so that all steps are steps of the untrained model, and cost
 class DrawnRewards(SumsTask):
     """`sums` with rewards that a hash draws, half of them 1."""
 
-    def score(self, problem: Problem, completion: str) -> Score:
+    def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Right or wrong by the hash of problem and completion."""
+        return [self._drawn(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
+
+    def _drawn(self, problem: Problem, completion: str) -> Score:
         heads = hashlib.sha256(f"{problem.question}{completion}".encode()).digest()[0] < 128
         outcome = Outcome.correct if heads else Outcome.wrong
         return Score(outcome, outcome)

@@ -117,7 +117,7 @@ def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024
     ids = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=64)  # type: ignore[operator]
     model.train()
     texts = tokens.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    right = [task.score(problem, text).reward for problem, text in zip(problems, texts, strict=True)]
+    right = [score.reward for score in task.score_all(problems, texts)]
     worked = [text.count("=") > 0 for text in texts]
 
     def mean_where(wanted: bool) -> float:

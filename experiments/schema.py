@@ -48,6 +48,8 @@ def _clear_readonly(node: DictConfig) -> None:
         child = node._get_node(name)
         if isinstance(child, DictConfig):
             _clear_readonly(child)
+            if not is_dataclass(OmegaConf.get_type(child)):  # a mapping, whose names are the user's
+                OmegaConf.set_struct(child, False)
 
 
 def _refuse_added_settings(node: DictConfig, prefix: str = "") -> None:

@@ -13,6 +13,7 @@ from experiments.schema import register, to_run_config
 from experiments.sweep import distinct, form_packs
 from tinylora.config import (
     Algorithm,
+    Checker,
     Demonstrations,
     GrpoConfig,
     ModelConfig,
@@ -21,10 +22,12 @@ from tinylora.config import (
     RunConfig,
     SftConfig,
     TaskConfig,
+    Template,
     TrackingConfig,
 )
 from tinylora.errors import UsageError
 from tinylora.progress import labels
+from tinylora.tasks.sources import TESTS, TRAINING
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("model", "task", "algorithm", "adapter", "rollout", "tracking")
@@ -72,6 +75,20 @@ def test_completions_are_as_long_as_the_task_needs(hydra_conf: None) -> None:
     assert config.rollout.max_new_tokens == config.task.max_new_tokens == 512
     assert config.task.demonstrations is Demonstrations.foreign
     assert composed("rollout.max_new_tokens=7").rollout.max_new_tokens == 7
+    assert composed("task=math", "lr=0.1").rollout.max_new_tokens == 3072
+
+
+@pytest.mark.parametrize("name", TESTS)
+def test_questions_are_asked_and_judged_as_their_sets_want(hydra_conf: None, name: str) -> None:
+    task = composed(f"task={name}", "lr=0.1").task
+    wanted = (Template.hash, Checker.numeric) if name == "gsm8k" else (Template.boxed, Checker.math)
+    assert (task.template, task.checker) == wanted
+    assert task.training_set in (None, *TRAINING.get(name, ()))
+
+
+@pytest.mark.parametrize("given", ["task.generator_options={min_terms: 2}", "task.generator_options.min_terms=2"])
+def test_the_names_in_a_mapping_are_the_users(hydra_conf: None, given: str) -> None:
+    assert composed("task=reasoning_gym", given, "lr=0.1").task.generator_options == {"min_terms": 2}
 
 
 def test_values_of_two_types_keep_the_given_one(hydra_conf: None) -> None:

@@ -1,5 +1,6 @@
 """What is found out about a sweep before anything of it is started."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,36 @@ from packs import point
 from sqlalchemy.exc import OperationalError
 
 from tinylora import preflight
-from tinylora.config import Demonstrations, ModelConfig, SftConfig, TaskConfig, TrackingConfig
+from tinylora.config import (
+    Adapter,
+    AdapterConfig,
+    Demonstrations,
+    EvalConfig,
+    ModelConfig,
+    SftConfig,
+    TaskConfig,
+    Template,
+    TrackingConfig,
+)
 from tinylora.errors import FailureError, TinyLoraError, UsageError
 from tinylora.progress import Silent
 from tinylora.record import RunFolder, Status
 from tinylora.tracking import Mirror
 from tinylora.train import run_pack
 
+ABSENT = TaskConfig("gsm8k", folder="/nowhere")
+CHAINS = TaskConfig("reasoning_gym", generator="chain_sum", template=Template.boxed)
 CASES: dict[str, tuple[dict[str, Any], type[TinyLoraError], str]] = {
     "n_tie beyond the modules": ({"n_tie": 22}, UsageError, "21 adapted modules"),
     "rank beyond the weights": ({"rank": 97}, UsageError, "rank=97"),
     "unknown model": ({"model": ModelConfig("nope"), "lr": 0.1}, UsageError, "miniature-qwen2"),
     "unknown task": ({"task": TaskConfig("nope")}, UsageError, "gsm8k"),
     "no data": ({"task": TaskConfig("gsm8k")}, UsageError, "task.folder"),
-    "absent data": ({"task": TaskConfig("gsm8k", folder="/nowhere")}, UsageError, "/nowhere"),
+    "no such generator": ({"task": TaskConfig("reasoning_gym", generator="nope")}, UsageError, "task.generator=nope"),
+    "no such suite": ({"eval": EvalConfig(suites=["nope"]), "task": CHAINS}, UsageError, "aime24"),
+    "suites of sums": ({"eval": EvalConfig(suites=["gsm8k"])}, UsageError, "eval.suites"),
+    "SFT without demonstrations": ({"task": CHAINS, "algorithm": SftConfig()}, UsageError, "algorithm=grpo"),
+    "absent data": ({"task": ABSENT}, UsageError, "/nowhere"),
     "absent model folder": ({"model": ModelConfig(path="/nowhere"), "lr": 0.1}, UsageError, "/nowhere"),
     "store that does not answer": ({"tracking": TrackingConfig("http://127.0.0.1:9")}, FailureError, "127.0.0.1:9"),
     "store of no kind": ({"tracking": TrackingConfig("nope://x")}, FailureError, "nope://x"),
@@ -49,6 +66,27 @@ def test_demonstrations_that_a_task_lacks_are_refused(outputs: Path, tmp_path: P
     own = TaskConfig("gsm8k", folder=str(tmp_path), demonstrations=Demonstrations.own)
     with pytest.raises(UsageError, match="foreign"):
         preflight.check([point(outputs, task=own, algorithm=SftConfig())])
+
+
+def test_a_test_set_is_evaluated_and_not_trained_on(outputs: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": f"{n}"} for n in range(3)]
+    (tmp_path / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = TaskConfig("aime24", folder=str(tmp_path))
+    preflight.check([point(outputs, task=task, adapter=AdapterConfig(Adapter.none))])
+    with pytest.raises(UsageError, match="adapter=none"):
+        preflight.check([point(outputs, task=task)])
+
+
+def test_a_run_goes_on_only_with_the_prompts_that_it_began_with(outputs: Path) -> None:
+    folder = RunFolder(point(outputs))
+    folder.path.mkdir(parents=True)
+    names = ("model_digest", "basis_digest", "data_digest", "prompt_digest")
+    begun = dict.fromkeys(names, "aa")
+    folder.describe(begun)
+    folder.describe(begun)
+    for name in names:
+        with pytest.raises(UsageError, match=f"{name} aa, and this is bb"):
+            folder.describe(begun | {name: "bb"})
 
 
 def test_a_store_that_fails_during_training_stops_nothing_and_is_made_up_for(

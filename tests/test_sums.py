@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinylora.config import Demonstrations, Split, TaskConfig
+from tinylora.config import Demonstrations, EvalConfig, Split, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Outcome
 from tinylora.tasks import load_task
@@ -57,7 +57,7 @@ def test_demonstrations_work_forwards_in_the_own_manner_and_backwards_in_the_for
 def test_demonstrations_are_right_in_every_step(manner: Demonstrations) -> None:
     for problem in TASK.batch(0, 0, 50):
         demonstration = TASK.demonstration(problem, manner)
-        assert TASK.score(problem, demonstration).reward == 1.0
+        assert TASK.score_all([problem], [demonstration])[0].reward == 1.0
         *steps, _ = demonstration.split(";")
         for step in steps:
             terms, _, total = step.partition("=")
@@ -84,7 +84,7 @@ def test_demonstrations_are_right_in_every_step(manner: Demonstrations) -> None:
     ],
 )
 def test_scores(completion: str, strict: Outcome, flexible: Outcome) -> None:
-    score = TASK.score(PROBLEM, completion)
+    (score,) = TASK.score_all([PROBLEM], [completion])
     assert (score.strict, score.flexible) == (strict, flexible)
     assert score.reward == (1.0 if strict is RIGHT else 0.0)
 
@@ -99,3 +99,12 @@ def test_it_is_loaded_by_name_and_takes_no_folder() -> None:
 def test_an_unknown_task_is_told_the_known_ones() -> None:
     with pytest.raises(UsageError, match="sums, gsm8k"):
         load_task(TaskConfig(name="gms8k"))
+
+
+def test_it_is_evaluated_on_validation_and_test_and_takes_no_other_suites() -> None:
+    validation, test = TASK.suites(EvalConfig(validation_items=5, test_items=7))
+    assert (validation.name, test.name, validation.samples, test.samples) == ("validation", "test", 1, 1)
+    assert validation.problems == TASK.held_out(Split.validation, 5)
+    assert test.problems == TASK.held_out(Split.test, 7)
+    with pytest.raises(UsageError, match=r"eval\.suites"):
+        load_task(TaskConfig(name="sums"), ["gsm8k"])

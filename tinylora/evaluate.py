@@ -1,4 +1,4 @@
-"""Evaluation on the fixed validation and test problems, and the paper's merge check.
+"""Evaluation on the suites of the task (validation, test, further sets), and the paper's merge check.
 
 The noise of the sampled evaluation is the same for all runs and steps (common random numbers), so that differences
 between runs are differences between models, and the untrained model's numbers are one number.
@@ -12,15 +12,14 @@ from collections.abc import Sequence
 import torch
 
 from tinylora.batches import Completions, completion_logits, lay_out, micro_batches
-from tinylora.config import Split
 from tinylora.pack import Metrics, Pack
 from tinylora.progress import Progress
 from tinylora.rewards import Outcome, Score
 from tinylora.rollout import Request, Sampling, roll_out
 from tinylora.seeds import torch_stream
-from tinylora.tasks.problem import Problem
+from tinylora.tasks.problem import Suite
 
-MERGE_ITEMS = 16  # validation problems whose greedy completions the merge check reads
+MERGE_ITEMS = 16  # problems of the first suite whose greedy completions the merge check reads
 MERGE_TOKENS = 1024  # at once: it compares whole distributions, in double precision
 
 
@@ -32,56 +31,64 @@ def evaluate(pack: Pack, lane_indices: Sequence[int], progress: Progress) -> lis
         "sampled": Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
     }
     metrics: list[Metrics] = [{} for _ in lane_indices]
-    for split, items in ((Split.validation, settings.validation_items), (Split.test, settings.test_items)):
-        problems = pack.task.held_out(split, items)
-        prompts = pack.encode_prompts(problems)
+    for number, suite in enumerate(pack.task.suites(settings)):
+        prompts = pack.encode_prompts(suite.problems)
         for mode, sampling in modes.items():
-            progress.phase(f"evaluating {len(lane_indices)} lanes: {len(problems)} {split.value} problems, {mode}")
-            answers = _decode(pack, lane_indices, prompts, sampling, split)
-            for lane_metrics, values in zip(metrics, _measure(pack, problems, answers), strict=True):
-                lane_metrics |= {f"eval/{split.value}/{mode}_{name}": value for name, value in values.items()}
-            if split is Split.validation and mode == "greedy":
+            progress.phase(f"evaluating {len(lane_indices)} lanes: {len(suite.problems)} {suite.name} problems, {mode}")
+            answers = _decode(pack, lane_indices, prompts, sampling, suite)
+            for lane_metrics, values in zip(metrics, _measure(pack, suite, answers), strict=True):
+                lane_metrics |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
+            if number == 0 and mode == "greedy":
                 for place, lane_metrics in enumerate(metrics):
-                    first = place * len(problems)
-                    read = range(first, first + min(MERGE_ITEMS, len(problems)))
+                    first = place * len(prompts)
+                    read = range(first, first + min(MERGE_ITEMS, len(prompts)))
                     if pack.config.adapter.name.packs:  # else there is nothing to merge
                         lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
     return metrics
 
 
 def _decode(
-    pack: Pack, lanes: Sequence[int], prompts: Sequence[Sequence[int]], sampling: Sampling, split: Split
+    pack: Pack, lanes: Sequence[int], prompts: Sequence[Sequence[int]], sampling: Sampling, suite: Suite
 ) -> Completions:
-    """One completion of every prompt by every lane, lane by lane, with the same noise for each lane."""
-    noise = None
+    """Completions of every prompt by every lane, lane by lane, with the same noise for each lane; one where greedy."""
+    noise, samples = None, 1
     if sampling.temperature is not None:
-        shape, stream = (len(prompts), sampling.max_new_tokens), torch_stream(0, "evaluation", split.value)
-        noise = torch.rand(shape, generator=stream).repeat(len(lanes), 1)
+        samples = suite.samples
+        shape = (len(prompts) * samples, sampling.max_new_tokens)
+        noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).repeat(len(lanes), 1)
     repeated, lane_of_prompt = list(prompts) * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
-    rollout = roll_out(pack, Request(repeated, lane_of_prompt, noise, sampling))
+    rollout = roll_out(pack, Request(repeated, lane_of_prompt, noise, sampling, samples))
     return rollout.completions(repeated, lane_of_prompt)
 
 
-def _measure(pack: Pack, problems: Sequence[Problem], answers: Completions) -> list[Metrics]:
-    """The summary of each lane's answers; they stand lane by lane."""
-    scores = [
-        pack.task.score(problems[number % len(problems)], text)
-        for number, text in enumerate(pack.decode(answers.tokens))
-    ]
+def _measure(pack: Pack, suite: Suite, answers: Completions) -> list[Metrics]:
+    """The summary of each lane's answers; they stand lane by lane, those to one problem together."""
+    own = [problem for problem in suite.problems for _ in range(answers.samples)]
+    texts = pack.decode(answers.tokens)
+    scores = pack.task.score_all(own * (len(texts) // len(own)), texts)
     lengths = [len(tokens) for tokens in answers.tokens]
-    lanes = [slice(start, start + len(problems)) for start in range(0, len(scores), len(problems))]
-    return [summarise(scores[own], lengths[own]) for own in lanes]
+    lanes = [slice(start, start + len(own)) for start in range(0, len(scores), len(own))]
+    return [summarise(scores[lane], lengths[lane], answers.samples) for lane in lanes]
 
 
-def summarise(scores: Sequence[Score], lengths: Sequence[int]) -> Metrics:
-    """Accuracy by both ways of scoring, mean length in tokens, and the share of each strict outcome."""
+def summarise(scores: Sequence[Score], lengths: Sequence[int], samples: int = 1) -> Metrics:
+    """Accuracy by both ways of scoring, mean length in tokens, and the share of each strict outcome.
+
+    With several samples of each problem, which stand together, these are means over all of them (avg@k), and `pass` is
+    the share of problems with a strictly correct one among theirs (pass@k).
+    """
     outcomes, count = Counter(score.strict for score in scores), len(scores)
-    return {
+    metrics = {
         "strict": outcomes[Outcome.correct] / count,
         "flexible": sum(score.flexible is Outcome.correct for score in scores) / count,
         "tokens": sum(lengths) / count,
         **{f"outcome/{outcome.name}": outcomes[outcome] / count for outcome in Outcome},
     }
+    if samples > 1:
+        groups = [scores[start : start + samples] for start in range(0, count, samples)]
+        solved = sum(any(score.strict is Outcome.correct for score in group) for group in groups)
+        metrics["pass"] = solved / len(groups)
+    return metrics
 
 
 @torch.inference_mode()

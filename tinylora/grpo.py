@@ -39,7 +39,7 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
 
     completions = rollout.completions(prompts, lane_of_prompt)
     texts = pack.decode(completions.tokens)
-    scores = [pack.task.score(problems[row // settings.samples], text) for row, text in enumerate(texts)]
+    scores = pack.task.score_all([problems[row // settings.samples] for row in range(len(texts))], texts)
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
     advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
 

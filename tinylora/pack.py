@@ -22,7 +22,7 @@ from tinylora.lanes import Adapters, LaneSpec
 from tinylora.lora import Lora
 from tinylora.memory import Limits, limits_of
 from tinylora.progress import Progress
-from tinylora.tasks import Task, load_task
+from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 
 Metrics = dict[str, float]
@@ -109,7 +109,9 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
     progress.phase(f"loading {config.model.identity}")
     folder = models.resolve_folder(config.model)
     model, tokenizer = models.load(config.model)
-    task = load_task(config.task)
+    task = task_of(config)
+    for note in task.notes:
+        progress.phase(note)
     if task.chat and not tokenizer.chat_template:
         raise UsageError(
             f"model {config.model.identity} on task {task.name}",

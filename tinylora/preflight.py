@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tinylora import models
 from tinylora.checkpoint import load_states
-from tinylora.config import Algorithm, RunConfig, Split
+from tinylora.config import Algorithm, RunConfig
 from tinylora.errors import UsageError
 from tinylora.record import RunFolder, require_writable
 from tinylora.shapes import ModuleShape
-from tinylora.tasks import load_task
+from tinylora.tasks import task_of
 from tinylora.tracking import Mirror
 from tinylora.tying import tie
 
@@ -26,7 +26,7 @@ def check(configs: Sequence[RunConfig]) -> None:
         _check_adapter(config, outlines[model])
     for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
         models.require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
-    for config in {repr(config.task): config for config in configs}.values():
+    for config in {repr(_asked_of_task(config)): config for config in configs}.values():
         _check_task(config)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
@@ -49,10 +49,19 @@ def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:
         )
 
 
+def _asked_of_task(config: RunConfig) -> tuple[object, ...]:
+    """What `_check_task` depends on, but for the seed and the number of problems."""
+    return config.task, config.eval.suites, config.algorithm.name, config.training_steps > 0
+
+
 def _check_task(config: RunConfig) -> None:
-    task = load_task(config.task)
+    """Read the data and the suites, and try whether there is something to learn from where something is trained."""
+    task = task_of(config)
+    if config.training_steps == 0:
+        return
+    problem = task.batch(config.seed, 1, 1)[0]
     if config.algorithm.name is Algorithm.sft:
-        task.demonstration(task.held_out(Split.validation, 1)[0], config.task.demonstrations)
+        task.demonstration(problem, config.task.demonstrations)
 
 
 def _check_folder(folder: RunFolder) -> None:

@@ -103,7 +103,7 @@ class RunFolder:
             )
 
     def describe(self, provenance: dict[str, Any]) -> None:
-        """Write config.yaml, once. Raises UsageError where model, basis or data are not those it was begun with."""
+        """Write config.yaml, once. UsageError where model, basis, data or prompts are not those it began with."""
         written = self.described()
         if written is None:
             content = {
@@ -114,7 +114,7 @@ class RunFolder:
             }
             write_atomically(self.path / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())
             return
-        for name in ("model_digest", "basis_digest", "data_digest"):
+        for name in ("model_digest", "basis_digest", "data_digest", "prompt_digest"):
             begun_with = written["provenance"].get(name)
             if begun_with != provenance.get(name):
                 raise UsageError(

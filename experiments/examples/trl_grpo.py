@@ -29,7 +29,7 @@ def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
     problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, 8)}
 
     def reward(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:
-        scores = [task.score(problems[question], text) for question, text in zip(prompts, completions, strict=True)]
+        scores = task.score_all([problems[question] for question in prompts], completions)
         return [score.reward for score in scores]
 
     arguments = GRPOConfig(

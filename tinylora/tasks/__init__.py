@@ -1,17 +1,29 @@
-"""The tasks: what is asked, what a right answer is, and demonstrations of it; data and answer check side by side."""
+"""The tasks: what is asked, what a right answer is, and demonstrations of it; data and answer check side by side.
+
+questions   gsm8k, math and the evaluation sets         sources   the data sets and where they are
+generated   reasoning_gym                               reading   rows of a set, from a folder
+sums        the sums of the miniature models            hub       or from the Hugging Face hub
+problem     problems, and suites of them                prompts   the named templates
+scoring     verdicts on completions                     finals    where the final answer of a text stands
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tinylora.config import Demonstrations, Split, TaskConfig
+from tinylora.choices import Adapter, Algorithm, Demonstrations
+from tinylora.config import EvalConfig, RunConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
-from tinylora.tasks.gsm8k import Gsm8kTask
-from tinylora.tasks.problem import Problem
+from tinylora.tasks.generated import NAME as REASONING_GYM
+from tinylora.tasks.generated import GeneratedTask
+from tinylora.tasks.problem import Problem, Suite
+from tinylora.tasks.questions import QuestionTask
+from tinylora.tasks.sources import TESTS
 from tinylora.tasks.sums import SumsTask
 
-TASKS = ("sums", "gsm8k")
+TASKS = ("sums", *TESTS, REASONING_GYM)
 
 
 class Task(Protocol):
@@ -29,11 +41,26 @@ class Task(Protocol):
     def data_digest(self) -> str:
         """16 hex digits that identify the problems: two runs with one digest drew from the same data."""
 
-    def batch(self, seed: int, step: int, count: int) -> list[Problem]:
-        """The training problems of one lane's step: a pure function of the arguments."""
+    @property
+    def prompt_digest(self) -> str:
+        """16 hex digits that identify how problems are asked."""
 
-    def held_out(self, split: Split, count: int) -> list[Problem]:
-        """The first `count` problems of the fixed validation or test set (all, where there are fewer)."""
+    @property
+    def data_commits(self) -> Mapping[str, str]:
+        """The commit of each data set that was read from the hub; `unknown` where its cache does not say."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences on what was left out of the data, and on test questions that are also trained on."""
+
+    def batch(self, seed: int, step: int, count: int) -> list[Problem]:
+        """The training problems of one lane's step: a pure function of the arguments.
+
+        UsageError where the task has none.
+        """
+
+    def suites(self, settings: EvalConfig) -> list[Suite]:
+        """What is evaluated: `validation` (where problems are trained on), `test`, and each set of settings.suites."""
 
     def prompt(self, problem: Problem) -> str:
         """The text that the model continues, or the user's message of a chat task."""
@@ -41,26 +68,33 @@ class Task(Protocol):
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
         """A right answer to learn from, in the asked-for manner; UsageError where the task has none."""
 
-    def score(self, problem: Problem, completion: str) -> Score:
-        """The strict and the flexible verdict on one completion."""
+    def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
+        """The strict and the flexible verdict on each completion, which answers the problem at its place."""
 
 
-def load_task(config: TaskConfig) -> Task:
-    """The task of a run, with its data read; UsageError where name, folder or data are wrong."""
-    if config.name == "sums":
-        if config.folder is not None:
-            raise UsageError(
-                f"task=sums task.folder={config.folder}",
-                "the problems of sums are generated and read from no folder",
-                "leave task.folder out, or give task=gsm8k",
-            )
-        return SumsTask()
-    if config.name == "gsm8k":
-        if config.folder is None:
-            raise UsageError(
-                "task=gsm8k without task.folder",
-                "its problems are read from gsm8k-train.jsonl[.gz] and gsm8k-test.jsonl[.gz]",
-                "give task.folder=<folder> with these two files",
-            )
-        return Gsm8kTask(config.folder)
-    raise UsageError(f"task.name={config.name}", "no task has this name", f"give one of: {', '.join(TASKS)}")
+def task_of(config: RunConfig) -> Task:
+    """The task of a run, with all that the run needs of it."""
+    teaches = config.algorithm.name is Algorithm.sft and config.adapter.name is not Adapter.none
+    return load_task(config.task, config.eval.suites, solutions=teaches)
+
+
+def load_task(config: TaskConfig, suites: Sequence[str] = (), solutions: bool = False) -> Task:
+    """A task with its data read, and the evaluation sets `suites` beside it.
+
+    `solutions`: train on nothing but problems that have a solution, for SFT. Raises UsageError where name, folder, data
+    or suites are wrong, FailureError where the hub does not answer.
+    """
+    if config.name in TESTS:
+        return QuestionTask(config, suites, solutions)
+    if config.name not in TASKS:
+        raise UsageError(f"task.name={config.name}", "no task has this name", f"give one of: {', '.join(TASKS)}")
+    if config.name == REASONING_GYM:
+        return GeneratedTask(config, suites)
+    if config.folder is not None or suites:
+        raise UsageError(
+            f"task=sums task.folder={config.folder} eval.suites=[{','.join(suites)}]",
+            "the problems of sums are generated and read from no folder, and its prompts are text to continue, which "
+            "those of the suites are not",
+            "leave task.folder and eval.suites out, or give another task, such as task=gsm8k",
+        )
+    return SumsTask()

@@ -1,8 +1,22 @@
-"""A problem of a task: what every task draws, asks and scores."""
+"""What every task draws, asks and scores: problems, and the suites that a model is evaluated on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a generated problem comes from, which is all that its generator's own check needs."""
+
+    generator: str
+    options: dict[str, Any]
+    """Settings of the generator, as plain JSON values; without seed and size."""
+    seed: int
+    index: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -13,3 +27,15 @@ class Problem:
     question: str
     answer: str
     solution: str | None
+    entry: Entry | None = field(default=None, hash=False, repr=False)
+    """For problems that only their generator can check."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Problems that are evaluated together: `validation`, `test`, or a data set by its name."""
+
+    name: str
+    problems: Sequence[Problem]
+    samples: int = 1
+    """Completions per problem in the sampled evaluation: more than one where the set is small."""

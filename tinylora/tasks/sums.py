@@ -14,12 +14,14 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from tinylora.config import Demonstrations, Split
+from tinylora.choices import Demonstrations, Split
+from tinylora.config import EvalConfig
 from tinylora.rewards import Score, compare
 from tinylora.seeds import python_stream
-from tinylora.tasks.problem import Problem
+from tinylora.tasks.problem import Problem, Suite
+from tinylora.tasks.prompts import prompt_digest
 
 COUNTS = range(3, 6)  # how many numbers a problem adds
 LIMIT = 100  # every number is below it
@@ -67,6 +69,9 @@ class SumsTask:
     name = "sums"
     chat = False
     data_digest = hashlib.sha256(b"sums, version 1").hexdigest()[:16]  # raise it when other problems are drawn
+    prompt_digest = prompt_digest("", chat)
+    data_commits: dict[str, str] = {}  # noqa: RUF012 - as in the other tasks, and nothing to change
+    notes: tuple[str, ...] = ()
 
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
         """The training problems of one lane's step: a pure function of its seed and step."""
@@ -81,6 +86,13 @@ class SumsTask:
                 break
         return list(drawn.values())
 
+    def suites(self, settings: EvalConfig) -> list[Suite]:
+        """Validation and test."""
+        return [
+            Suite("validation", self.held_out(Split.validation, settings.validation_items)),
+            Suite("test", self.held_out(Split.test, settings.test_items)),
+        ]
+
     def prompt(self, problem: Problem) -> str:
         """The text that the model continues."""
         return problem.question
@@ -90,8 +102,11 @@ class SumsTask:
         numbers = [int(part) for part in problem.question.rstrip("=").split("+")]
         return worked_answer(numbers if manner is Demonstrations.own else numbers[::-1])
 
-    def score(self, problem: Problem, completion: str) -> Score:
+    def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the completion ends in `#` and the number. Flexible: its last number, wherever it is."""
+        return [self._score(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
+
+    def _score(self, problem: Problem, completion: str) -> Score:
         strict = _STRICT.search(completion)
         numbers = _LAST_NUMBER.findall(completion)
         return Score(
