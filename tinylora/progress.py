@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from tinylora.config import AUTO, RunConfig, flatten
+from tinylora.config import AUTO, Adapter, RunConfig, flatten
 
 SINGLE = ("u", "precision", "seed")
 """What the label of a run without company names."""
@@ -72,6 +72,10 @@ def labels(configs: Sequence[RunConfig]) -> list[str]:
 
 def _named_settings(config: RunConfig) -> dict[str, Any]:
     settings = flatten(config.scientific()) | {"lr": config.lr}
+    if config.adapter.name is Adapter.none:
+        return {
+            name: value for name, value in settings.items() if name not in ("lr", "seed", "steps", "algorithm.name")
+        }
     if config.lr == AUTO:
         settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
     return settings
