@@ -57,6 +57,27 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     return [box for box in found if box[2].strip()]
 
 
+def last_box(text: str) -> str | None:
+    r"""The content of the last `\boxed{...}` of a text that is closed and not empty."""
+    found = boxes(text)
+    return found[-1][2].strip() if found else None
+
+
+def final_texts(completion: str, template: Template) -> tuple[str | None, str | None]:
+    """The likeliest final answer in the asked-for format, and in any or else the last line; None where there is none.
+
+    For answers of any kind, words and grids too: `plain` asks for nothing but the answer, so there it is all that is
+    said.
+    """
+    text = spoken(completion).strip()
+    whole = [text] if text else []
+    strict = whole if template is Template.plain else marked(text, template)
+    flexible = (
+        marked(text, template) or marked(text, Template.plain) or [line.strip() for line in text.splitlines()[-1:]]
+    )
+    return next(iter(strict), None), next(iter(flexible), None)
+
+
 def marked(text: str, template: Template) -> list[str]:
     """The readings of the final answer in the asked-for format, likeliest first; empty where there is none.
 

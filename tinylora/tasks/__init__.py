@@ -4,7 +4,7 @@ questions   gsm8k, math and the evaluation sets         sources   the data sets 
 generated   reasoning_gym                               reading   rows of a set, from a folder
 sums        the sums of the miniature models            hub       or from the Hugging Face hub
 problem     problems, and suites of them                prompts   the named templates
-scoring     verdicts on completions                     finals    where the final answer of a text stands
+scoring     verdicts on completions
 """
 
 from __future__ import annotations

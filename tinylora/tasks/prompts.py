@@ -11,8 +11,8 @@ import hashlib
 import json
 import re
 
+from tinylora.answers.extraction import last_box
 from tinylora.choices import Template
-from tinylora.tasks.finals import last_boxed
 
 INSTRUCTIONS: dict[Template, str] = {
     Template.boxed: "\nPlease reason step by step, and put your final answer within \\boxed{}.",
@@ -44,7 +44,7 @@ def demonstration_of(solution: str, answer: str, template: Template) -> str:
         text = _CALCULATOR_NOTE.sub("", kept).strip()
     else:
         text = solution.strip()
-    if template is Template.boxed and last_boxed(text) is None:
+    if template is Template.boxed and last_box(text) is None:
         return f"{text}\n\\boxed{{{answer}}}"
     if template is Template.hash and not mark:
         return f"{text}\n#### {answer}"

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tinylora.answers.extraction import last_box
 from tinylora.errors import UsageError
-from tinylora.tasks.finals import last_boxed
 from tinylora.tasks.hub import fetch
 from tinylora.tasks.sources import SOURCES, Source
 
@@ -123,7 +123,7 @@ def _row_of(raw: Mapping[str, Any], default_id: str, where: str) -> Row:
 def _renamed(raw: Mapping[str, Any], source: Source, name: str) -> dict[str, Any]:
     """A row of the hub under our names."""
     solution = _text(raw, source.solution)
-    answer = last_boxed(solution or "") if source.answer is None else _text(raw, source.answer)
+    answer = last_box(solution or "") if source.answer is None else _text(raw, source.answer)
     identity = _text(raw, source.id)
     if identity is not None and "/" not in identity:
         identity = f"{name}/{identity}"
