@@ -97,7 +97,7 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     tokenizer = AutoTokenizer.from_pretrained(MINIATURES / "miniature-qwen2", padding_side="left")
     pack = Pack(
         configs[0], model, tokenizer, LongPrompts(), adapter, basis, "random", frozenset(),
-        limits_of(model, adapter, configs[0]), row_width(model.config),
+        limits_of(model, adapter, configs[0]), row_width(model.config), None,
         DecodeStep(model, adapter) if can_step(model) else None,
     )  # fmt: skip
     return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]

@@ -9,7 +9,7 @@ from packs import give_v, open_pack, point
 
 from tinylora.batches import completion_logps, completion_mask, lay_out, micro_batches, numbers
 from tinylora.config import Precision, Split
-from tinylora.errors import FailureError
+from tinylora.errors import FailureError, UsageError
 from tinylora.pack import Pack
 from tinylora.rollout import Decoder, Request, Rollout, Sampling, choose, left_pad, roll_out
 
@@ -164,3 +164,18 @@ def test_top_p_keeps_the_smallest_set_of_that_mass() -> None:
     shares = chosen.bincount(minlength=4) / 5000
     torch.testing.assert_close(shares, torch.tensor([0.0, 2 / 3, 0.0, 1 / 3]), atol=0.03, rtol=0)
     assert logp[chosen == 1][0].exp() == pytest.approx(0.5)  # of the full softmax
+
+
+def test_a_completion_ends_where_the_models_context_does(pack: Pack) -> None:
+    request = mixed_request(pack, samples=2)
+    whole = roll_out(pack, request)
+    shortest = min(map(len, request.prompts))
+    small = replace(pack, context=max(map(len, request.prompts)) + 3)
+    cut = roll_out(small, request)
+    assert small.context is not None
+    for row in range(len(cut.lengths)):
+        room = small.context - len(request.prompts[row // 2])
+        assert cut.completion(row) == whole.completion(row)[:room]
+        assert bool(cut.truncated[row]) == (bool(whole.truncated[row]) or int(whole.lengths[row]) > room)
+    with pytest.raises(UsageError, match="prompt and completion together"):
+        roll_out(replace(pack, context=shortest), request)

@@ -66,6 +66,7 @@ class Pack:
     end_tokens: frozenset[int]
     limits: Limits
     row_width: int  # of rows of completions in training
+    context: int | None  # longest sequence of the model, in tokens; None: it names none
     decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
 
     @property
@@ -87,6 +88,21 @@ class Pack:
             for text in texts
         ]
         return self._encode([str(text) for text in templated], add_special_tokens=False)
+
+    def room_after(self, prompt: Sequence[int], wanted: int) -> int:
+        """How many tokens may follow a prompt: `wanted`, or less where the model's context ends before.
+
+        Raises UsageError where the prompt alone fills the context.
+        """
+        if self.context is None:
+            return wanted
+        if len(prompt) >= self.context:
+            raise UsageError(
+                f"a prompt of {len(prompt)} tokens for {self.config.model.identity}",
+                f"it reads at most {self.context} tokens, prompt and completion together",
+                "take a model of longer context, or a task with shorter prompts",
+            )
+        return min(wanted, self.context - len(prompt))
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of demonstrations, each with the end token."""
@@ -126,7 +142,8 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
     adapter = make_adapters(configs, model, weights, basis)
     return Pack(
         config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer),
-        limits_of(model, adapter, config), row_width(model.config), _decode_step(model, adapter),
+        limits_of(model, adapter, config), row_width(model.config), models.context_length(model.config),
+        _decode_step(model, adapter),
     )  # fmt: skip
 
 

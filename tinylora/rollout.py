@@ -101,6 +101,8 @@ class Decoder:
     def __init__(self, pack: Pack, assign: AssignRows, request: Request, most_rows: int) -> None:
         self.pack, self.assign, self.request, self.most_rows = pack, assign, request, most_rows
         self.device, length = pack.model.device, request.sampling.max_new_tokens
+        longest = [pack.room_after(prompt, length) for prompt in request.prompts for _ in range(request.samples)]
+        self.longest = torch.tensor(longest, device=self.device)  # (B,) tokens at which a completion is cut
         self.lane_of_prompt = request.lane_of_prompt.to(self.device)
         self.noise = request.noise.to(self.device) if request.noise is not None else None
         self.ends = torch.tensor(sorted(pack.end_tokens), device=self.device)
@@ -131,7 +133,7 @@ class Decoder:
         chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, self.request.sampling)
         self.tokens[self.going, count] = chosen
         self.lengths[self.going] = count + 1
-        goes_on = ~torch.isin(chosen, self.ends) & (count + 1 < self.request.sampling.max_new_tokens)
+        goes_on = ~torch.isin(chosen, self.ends) & (count + 1 < self.longest[self.going])
         self.going, self.row, chosen = self.going[goes_on], self.row[goes_on], chosen[goes_on]
         if len(self.going) == 0:
             return

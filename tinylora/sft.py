@@ -21,7 +21,12 @@ def sft_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     manners = [lane.config.task.demonstrations for lane in lanes for _ in range(count)]
     texts = [pack.task.demonstration(problem, manner) for problem, manner in zip(problems, manners, strict=True)]
     lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(count)
-    completions = Completions(pack.encode_prompts(problems), lane_of_prompt, pack.encode_completions(texts))
+    prompts = pack.encode_prompts(problems)
+    targets = [
+        tokens[: pack.room_after(prompt, len(tokens))]
+        for prompt, tokens in zip(prompts, pack.encode_completions(texts), strict=True)
+    ]
+    completions = Completions(prompts, lane_of_prompt, targets)
     losses = accumulate(pack, completions)
     metrics = []
     for place, lane in enumerate(lanes):
