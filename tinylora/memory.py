@@ -114,5 +114,6 @@ def out_of_memory(what: str, config: RunConfig) -> FailureError:
     return FailureError(
         f"out of memory at {what} of {config.model.identity}",
         "work is cut until it fits, down to one row",
-        "free memory on the device, take a smaller model or rollout.max_new_tokens, or another model.device",
+        "lower rollout.max_new_tokens, give model.gradient_checkpointing=true or model.dtype=bf16, or take a smaller "
+        "model or a larger device",
     )
