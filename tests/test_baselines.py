@@ -13,6 +13,7 @@ from tinylora import grpo, sft, train
 from tinylora.batches import Completions
 from tinylora.checkpoint import load_states, read_safetensors
 from tinylora.config import ALL, Adapter, AdapterConfig, GrpoConfig, ModelConfig, Precision, RunConfig, SftConfig
+from tinylora.mixing import LARGE, RowMatrices, mix, outer
 from tinylora.pack import LaneRun, Pack
 from tinylora.progress import Silent
 from tinylora.record import RunFolder, Status
@@ -69,9 +70,12 @@ def sft_gradient(pack: Pack, lane: LaneRun) -> torch.Tensor:
     return torch.autograd.grad(total / tokens, lane.v)[0]
 
 
-@pytest.mark.parametrize("kind", [Adapter.lora_xs, Adapter.lora])
-def test_gradients_of_lanes_are_those_of_the_dense_formula(kind: Adapter, tmp_path: Path) -> None:
-    pack, lanes = two_lanes(tmp_path, kind, algorithm=SftConfig(prompts=2))
+SIZES = [(Adapter.lora_xs, 3), (Adapter.lora_xs, LARGE + 1), (Adapter.lora, 3)]
+
+
+@pytest.mark.parametrize(("kind", "rank"), SIZES)
+def test_gradients_of_lanes_are_those_of_the_dense_formula(kind: Adapter, rank: int, tmp_path: Path) -> None:
+    pack, lanes = two_lanes(tmp_path, kind, algorithm=SftConfig(prompts=2), rank=rank)
     sft.accumulate(pack, COMPLETIONS)
     for lane in lanes:
         wanted = sft_gradient(pack, lane)
@@ -79,13 +83,18 @@ def test_gradients_of_lanes_are_those_of_the_dense_formula(kind: Adapter, tmp_pa
         assert (lane.v.grad - wanted).norm() < 1e-4 * wanted.norm()
 
 
-@pytest.mark.parametrize("kind", [Adapter.lora_xs, Adapter.lora])
-def test_rollouts_and_merged_weights_are_those_of_the_dense_formula(kind: Adapter, tmp_path: Path) -> None:
-    pack, lanes = two_lanes(tmp_path, kind)
-    noise = torch.rand((4, 12), generator=torch.Generator().manual_seed(0))
-    rollout = roll_out(pack, Request(PROMPTS, COMPLETIONS.lane_of_prompt, noise, Sampling(12)))
-    for row, prompt in enumerate(PROMPTS):
-        weights = dense(pack, lanes[int(COMPLETIONS.lane_of_prompt[row])])
+@pytest.mark.parametrize(("kind", "rank"), SIZES)
+@pytest.mark.parametrize("own_step", [True, False])
+def test_rollouts_and_merged_weights_are_those_of_the_dense_formula(
+    kind: Adapter, rank: int, own_step: bool, tmp_path: Path
+) -> None:
+    pack, lanes = two_lanes(tmp_path, kind, rank=rank)
+    assert (pack.decode_step is not None) == kind.has_basis
+    noise = torch.rand((12, 12), generator=torch.Generator().manual_seed(0))
+    request = Request(PROMPTS, COMPLETIONS.lane_of_prompt, noise, Sampling(12), samples=3)
+    rollout = roll_out(pack if own_step else replace(pack, decode_step=None), request)
+    for row, prompt in enumerate(prompt for prompt in PROMPTS for _ in range(3)):
+        weights = dense(pack, lanes[int(COMPLETIONS.lane_of_prompt[row // 3])])
         ids = torch.tensor([[*prompt, *rollout.completion(row)]])
         logps = functional_call(pack.model, weights, (ids,)).logits[0].log_softmax(-1)
         wanted = logps[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0]
@@ -222,3 +231,15 @@ def test_recomputed_activations_give_the_same_gradient(kind: Adapter, tmp_path: 
         kept.append(pack.limits.pass_tokens)
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-5)
     assert kept[1] >= kept[0]
+
+
+def test_rows_side_by_side_by_lane_are_mixed_as_each_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    formed = torch.randn(5, 1, LARGE + 1, LARGE + 1, generator=generator)
+    lane_of_row = torch.tensor([3, 1, 3, 3, 0, 1, 3])
+    x, y = torch.randn(2, 7, 4, LARGE + 1, generator=generator)
+    rows = RowMatrices.of(formed, lane_of_row)
+    assert rows.slots is not None and (rows.slots.lanes, rows.slots.size) == (3, 4)
+    torch.testing.assert_close(mix(x, rows.matrices[:, 0], rows.slots), torch.bmm(x, formed[lane_of_row, 0]))
+    summed = torch.zeros(5, LARGE + 1, LARGE + 1).index_add(0, lane_of_row, torch.bmm(x.transpose(1, 2), y))
+    torch.testing.assert_close(outer(x, y, rows.slots), summed[[0, 1, 3]])

@@ -26,6 +26,7 @@ from tinylora.basis import Basis
 from tinylora.config import Adapter
 from tinylora.lanes import Lane, LaneSpec, MapAdapters, bias_of
 from tinylora.maps import weight_of
+from tinylora.mixing import RowMatrices, Slots, mix, outer
 from tinylora.seeds import torch_stream
 from tinylora.tying import Groups, tie
 
@@ -104,11 +105,12 @@ class AdaptedLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
-        ctx, x, weight, bias, left, right, matrix
+        ctx, x, weight, bias, left, right, matrix, slots
     ) -> torch.Tensor:
-        """x (B, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in), matrix: R of each row (B, r, r), fp32."""
-        output, reduced = _adapted(x, weight, bias, left, right, matrix)
+        """x (B, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in); matrix (N, r, r) and slots as in `mix`."""
+        output, reduced = _adapted(x, weight, bias, left, right, matrix, slots)
         ctx.save_for_backward(weight, left, right, matrix, reduced)
+        ctx.slots = slots
         return output
 
     @staticmethod
@@ -117,13 +119,13 @@ class AdaptedLinear(torch.autograd.Function):
         """The gradients of x and of R."""
         weight, left, right, matrix, reduced = ctx.saved_tensors
         of_mixed = functional.linear(gradient, left).float()  # (B, T, r)
-        of_matrix = torch.bmm(of_mixed.transpose(1, 2), reduced)  # (B, r, r)
+        of_matrix = outer(of_mixed, reduced, ctx.slots)  # (N, r, r)
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = gradient @ weight
-            of_reduced = torch.bmm(of_mixed, matrix).to(right.dtype)
+            of_reduced = mix(of_mixed, matrix, ctx.slots).to(right.dtype)
             of_x.view(-1, of_x.shape[-1]).addmm_(of_reduced.view(-1, len(right)), right)
-        return of_x, None, None, None, None, of_matrix
+        return of_x, None, None, None, None, of_matrix, None
 
 
 def _adapted(
@@ -133,11 +135,12 @@ def _adapted(
     left: torch.Tensor,
     right: torch.Tensor,
     matrix: torch.Tensor,
+    slots: Slots | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The output of an adapted linear map (B, T, d_out), and x V (B, T, r) in fp32."""
     output = functional.linear(x, weight, bias)
     reduced = functional.linear(x, right).float()
-    mixed = torch.bmm(reduced, matrix.transpose(1, 2)).to(left.dtype)
+    mixed = mix(reduced, matrix.transpose(1, 2), slots).to(left.dtype)
     output.view(-1, output.shape[-1]).addmm_(mixed.view(-1, len(left)), left)
     return output, reduced
 
@@ -171,11 +174,11 @@ class TinyLora(MapAdapters):
     def _formed(self) -> tuple[torch.Tensor, ...]:
         return (self.matrices(),)
 
-    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Take R (B, M, r, r) of the rows from `leaves`, which hold R (L, M, r, r)."""
+    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices:
+        """Take the R of the rows from `leaves`, which hold R (L, M, r, r)."""
         (formed,) = leaves
-        chosen = formed.index_select(0, lane_of_row.to(formed.device))
-        self._rows = chosen.unbind(1)
+        chosen = RowMatrices.of(formed, lane_of_row)
+        self._rows = chosen.matrices.unbind(1), chosen.slots
         return chosen
 
     @torch.no_grad()
@@ -197,16 +200,16 @@ class TinyLora(MapAdapters):
         """(U Sigma)^T (r, d_out) and V^T (r, d_in) of module number `index`, in the weights' type."""
         return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
 
-    def _matrix(self, index: int, rows: int) -> torch.Tensor | None:
-        """R of one module for each row of a batch (B, r, r); None where the base model is asked for."""
+    def _matrix(self, index: int, rows: int) -> tuple[torch.Tensor, Slots | None] | None:
+        """R of one module for a batch of rows (N, r, r), as `mix` takes it; None where the base model is asked for."""
         if self._rows is not None:
-            matrix: torch.Tensor = self._rows[index]
-            return matrix
+            matrices, slots = self._rows
+            return matrices[index], slots
         if self._whole is None:
             return None
         lane = self.lane(self._whole)
         assert isinstance(lane, TinyLane | XsLane)
-        return lane.matrix(index).expand(rows, -1, -1)
+        return lane.matrix(index).expand(rows, -1, -1), None
 
     def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
         """The forward of one linear map with its adapter."""
@@ -216,7 +219,7 @@ class TinyLora(MapAdapters):
             weight, bias = weight_of(module), bias_of(module)
             if matrix is None:
                 return functional.linear(x, weight, bias)
-            arguments = (x, weight, bias, *self.factors(index), matrix)
+            arguments = (x, weight, bias, *self.factors(index), *matrix)
             if torch.is_grad_enabled():
                 output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
                 return output

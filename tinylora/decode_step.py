@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from tinylora.adapter import TinyLora
+from tinylora.mixing import RowMatrices, Slots
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 MAPS = 7  # adapted linear maps of a block: q, k, v, o, gate, up, down
@@ -51,14 +52,18 @@ class FusedMaps:
         self.left = torch.block_diag(*(left for left, _ in factors))  # (count * r, sum of d_out)
         self.right = torch.cat([right for _, right in factors])  # (count * r, d_in)
 
-    def matrices_of(self, matrices: torch.Tensor | None) -> torch.Tensor | None:
-        """R^T (A * count, r, r) of these maps, from R (A, M, r, r) of all modules."""
-        if matrices is None:
+    def matrices_of(self, rows: RowMatrices | None) -> torch.Tensor | None:
+        """R^T (N * count, r, r) of these maps, for the N rows of a batch, or with slots for its N lanes."""
+        if rows is None:
             return None
-        return matrices[:, self.first : self.first + self.count].flatten(0, 1).transpose(1, 2).contiguous()
+        return rows.matrices[:, self.first : self.first + self.count].flatten(0, 1).transpose(1, 2).contiguous()
 
     def __call__(
-        self, x: torch.Tensor, matrices: torch.Tensor | None, residual: torch.Tensor | None = None
+        self,
+        x: torch.Tensor,
+        matrices: torch.Tensor | None,
+        slots: Slots | None = None,
+        residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """What the maps make of x (A, d_in), (A, sum of d_out), added to `residual` where there is one."""
         if residual is None:
@@ -70,9 +75,14 @@ class FusedMaps:
         if matrices is None:
             return output
         rank = matrices.shape[-1]
-        reduced = functional.linear(x, self.right).view(-1, 1, rank).float()
-        mixed = torch.bmm(reduced, matrices).to(x.dtype).view(len(x), -1)
-        return output.addmm_(mixed, self.left)
+        reduced = functional.linear(x, self.right)
+        if slots is None:
+            mixed = torch.bmm(reduced.view(-1, 1, rank).float(), matrices)
+        else:  # the rows of a lane side by side, for each map: (lanes * count, size, r)
+            grid = slots.spread(reduced.float().view(-1, self.count, rank)).transpose(1, 2)
+            mixed = torch.bmm(grid.flatten(0, 1), matrices).view_as(grid).transpose(1, 2)
+            mixed = slots.collect(mixed)
+        return output.addmm_(mixed.to(x.dtype).reshape(len(x), -1), self.left)
 
 
 def _fuse(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -110,11 +120,13 @@ class DecodeStep:
         self.model: Any = model
         self.blocks = [Block(adapter, layer, MAPS * i) for i, layer in enumerate(self.model.model.layers)]
         self.matrices: list[list[torch.Tensor | None]] = []
+        self.slots: Slots | None = None
         self._angles = torch.empty((2, 0, 0))
 
-    def assign(self, matrices: torch.Tensor | None) -> None:
-        """Take R (A, M, r, r) of the rows from now on."""
-        self.matrices = [[maps.matrices_of(matrices) for maps in block.maps] for block in self.blocks]
+    def assign(self, rows: RowMatrices | None) -> None:
+        """Take the R of the rows from now on."""
+        self.matrices = [[maps.matrices_of(rows) for maps in block.maps] for block in self.blocks]
+        self.slots = rows.slots if rows is not None else None
 
     def __call__(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: DynamicCache
@@ -128,11 +140,11 @@ class DecodeStep:
         unseen = torch.where(seen, 0.0, torch.finfo(x.dtype).min).to(x.dtype)[:, None, None]  # (A, 1, 1, capacity)
         for block, matrices, cached in zip(self.blocks, self.matrices, layers, strict=True):
             of_qkv, of_output, of_gate_up, of_down = matrices
-            qkv = block.qkv(_norm(x, block.before_attention), of_qkv)
+            qkv = block.qkv(_norm(x, block.before_attention), of_qkv, self.slots)
             attended = _attend(block, qkv, cos, sin, unseen, cached)
-            x = block.output(attended, of_output, residual=x)
-            gate, up = block.gate_up(_norm(x, block.before_mlp), of_gate_up).chunk(2, dim=1)
-            x = block.down(functional.silu(gate).mul_(up), of_down, residual=x)
+            x = block.output(attended, of_output, self.slots, residual=x)
+            gate, up = block.gate_up(_norm(x, block.before_mlp), of_gate_up, self.slots).chunk(2, dim=1)
+            x = block.down(functional.silu(gate).mul_(up), of_down, self.slots, residual=x)
         logits: torch.Tensor = self.model.lm_head(_norm(x, self.model.model.norm))
         return logits
 

@@ -23,10 +23,11 @@ from transformers.pytorch_utils import Conv1D
 from tinylora.config import ALL, Adapter, Precision, RunConfig, Sharing
 from tinylora.errors import UsageError
 from tinylora.maps import weight_of
+from tinylora.mixing import RowMatrices
 from tinylora.precision import round_to_stored, stored
 
-AssignRows = Callable[[torch.Tensor], torch.Tensor | None]
-"""Gives the rows of the next batches their lanes (B,); returns their R (B, M, r, r), where lanes differ in R alone."""
+AssignRows = Callable[[torch.Tensor], RowMatrices | None]
+"""Gives the rows of the next batches their lanes (B,); returns their R, where lanes differ in R alone."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class MapAdapters(nn.Module, ABC):
         """What all lanes are made of, differentiable in every v."""
 
     @abstractmethod
-    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices | None:
         """Set `_rows` for rows of these lanes (B,)."""
 
     @abstractmethod

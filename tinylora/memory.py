@@ -21,6 +21,7 @@ from tinylora.adapter import TinyLora
 from tinylora.config import AUTO, RunConfig
 from tinylora.errors import FailureError
 from tinylora.lanes import Adapters
+from tinylora.mixing import LARGE
 from tinylora.recompute import recomputed_blocks, recomputing
 
 GIB = 2**30
@@ -46,8 +47,8 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig) -> L
     """The limits that keep a pack within `pack.memory_gib`."""
     budget = memory_budget(config, model.device)
     choice = CHOICE_BYTES * model.config.vocab_size
-    if isinstance(adapter, TinyLora):
-        choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row, which LoRA-XS may have large
+    if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
+        choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
     rows = int(budget * (1 - CACHE_SHARE) / choice)
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
@@ -102,8 +103,11 @@ def _kept_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
     frozen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *adapter.buffers(), *leaves)}
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        adapter.rows(torch.zeros(1, dtype=torch.long), leaves),
+        adapter.rows(torch.zeros(1, dtype=torch.long), leaves) as assign,
     ):
+        rows = assign(torch.zeros(1, dtype=torch.long))
+        if rows is not None and rows.slots is not None:  # R of the lane, however many tokens it has
+            frozen.add(rows.matrices.untyped_storage().data_ptr())
         probe = model(inputs_embeds=embeddings, use_cache=False).logits.float().log_softmax(-1)
     assert probe.grad_fn is not None, "all that is kept lives as long as this: no address stands for two tensors"
     return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS
