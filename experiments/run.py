@@ -2,8 +2,10 @@
 
     python -m experiments.run u=13
     python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
+    python -m experiments.run -m seed=0,1,2 hydra/launcher=slurm launcher.partition=gpu launcher.gpus=1
 
-Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`.
+Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`, or
+`experiments.submission` for a launcher that submits jobs, whose settings are written launcher.<name>=<value>.
 Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 130 after Ctrl-C.
 """
 
@@ -40,6 +42,7 @@ def main() -> int:
     """Do what the command line asks; returns the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
+    sys.argv[1:] = [f"hydra.{word}" if word.startswith("launcher.") else word for word in sys.argv[1:]]
     try:
         check_flags(sys.argv[1:])
         if sys.argv[1:] == ["-sc", "install=bash"]:

@@ -40,6 +40,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 KillWait=10
+DefMemPerCPU=1500
 MpiDefault=none
 MinJobAge=60
 SlurmdParameters=config_overrides
