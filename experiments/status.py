@@ -16,8 +16,8 @@ from pathlib import Path
 
 from experiments import sweeps
 from experiments.lane_states import LaneState, State, states_of
-from experiments.sync import add_outputs_dir, require_folder
 from experiments.sweeps import Active, Sweep
+from experiments.sync import add_outputs_dir, require_folder
 from tinylora.config import RunConfig
 from tinylora.errors import FailureError, TinyLoraError
 

@@ -144,7 +144,7 @@ def find(outputs: Path, given: str) -> Sweep:
         return found[0]
     known = ", ".join(sweep.id for sweep in sweeps) or "none"
     what = "several sweeps" if found else "no sweep"
-    raise UsageError(f"sweep {given}: {what} in {outputs / SWEEPS}", f"the id (or its beginning) is that of one: {known}",
+    raise UsageError(f"sweep {given}: {what} in {outputs / SWEEPS}", f"there are {known}",
                      "give one of these, and --outputs-dir where it is not `outputs`")  # fmt: skip
 
 

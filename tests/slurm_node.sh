@@ -13,7 +13,9 @@ running() { pgrep -x "$1" > /dev/null; }
 
 stop() {
     for daemon in slurmd slurmctld; do
-        [ ! -s "$STATE/$daemon.pid" ] || kill "$(cat "$STATE/$daemon.pid")" || true
+        if [ -s "$STATE/$daemon.pid" ] && kill "$(cat "$STATE/$daemon.pid")" 2> /dev/null; then
+            while running "$daemon"; do sleep 0.2; done
+        fi
     done
 }
 

@@ -17,11 +17,14 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
     """The config that `as_plain` made `plain` of. UsageError where it is none, such as one of another version."""
     try:
         config = _build(RunConfig, plain)
+    except UsageError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"a recorded config: {type(error).__name__}: {error}",
-                         "it has the settings of tinylora/config.py", "read it with the version that wrote it") from error  # fmt: skip
+        raise UsageError(
+            f"a recorded config: {type(error).__name__}: {error}",
+            "it has the settings of tinylora/config.py",
+            "read it with the version that wrote it",
+        ) from error
     assert isinstance(config, RunConfig)
     return config
 

@@ -31,15 +31,9 @@ MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
-SETTINGS = LaunchSettings().plain()
-STORE.store(
-    group="hydra/launcher", name="slurm", node={"_target_": f"{MODULE}.JobLauncher", "kind": "slurm"} | SETTINGS
-)
-STORE.store(
-    group="hydra/launcher",
-    name="local",
-    node={"_target_": f"{MODULE}.JobLauncher", "kind": "local"} | SETTINGS | LOCAL_DEFAULTS,
-)
+for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": kind.value} | LaunchSettings().plain() | changes
+    STORE.store(group="hydra/launcher", name=kind.value, node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
