@@ -1,8 +1,8 @@
 """What runs in a job: the packs that it was given, from the sources that were copied when it was submitted.
 
 A scheduler gives notice by a signal: submitit's (before the time limit, or by `scancel --signal`), USR1 or TERM. The
-pack then stops before its next step with all states saved, and only then submitit's own handler is called: it writes the
-job down again and requeues it. TERM comes with a cancellation too: then, as SLURM says, the job just ends.
+pack then stops before its next step with all states saved, and only then submitit's own handler is called: it writes
+the job down again and requeues it. TERM comes with a cancellation too: then, as SLURM says, the job just ends.
 """
 
 from __future__ import annotations
