@@ -58,7 +58,7 @@ class LaneState:
 
 def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
     """The state of each run of a sweep, in the order of its points. `active` must not be younger than the call."""
-    found = {}
+    found: dict[str, LaneState] = {}
     for submission in sweep.submissions:  # the last one that has a run counts
         for number, pack in enumerate(submission.packs):
             job = active.job(sweep, submission, number)

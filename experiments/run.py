@@ -12,6 +12,7 @@ Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def main() -> int:
     """Do what the command line asks; returns the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
-    sys.argv[1:] = [f"hydra.{word}" if word.startswith("launcher.") else word for word in sys.argv[1:]]
+    sys.argv[1:] = [re.sub(r"^(\+*)launcher\.", r"\1hydra.launcher.", word) for word in sys.argv[1:]]
     try:
         check_flags(sys.argv[1:])
         if sys.argv[1:] == ["-sc", "install=bash"]:

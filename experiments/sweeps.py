@@ -177,7 +177,7 @@ class Active:
 
     def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
         """The job of each run that waits or runs, by run key."""
-        found = {}
+        found: dict[str, str] = {}
         for sweep in sweeps:
             for submission in sweep.submissions:
                 for number, pack in enumerate(submission.packs):

@@ -65,7 +65,7 @@ class JobLauncher(PackLauncher):
 
     def __init__(self, kind: str, **settings: Any) -> None:
         self.kind = Kind(kind)
-        self.settings = {
+        self.settings: dict[str, Any] = {
             name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             for name, value in settings.items()
         }
