@@ -43,7 +43,7 @@ def main() -> int:
     """Do what the command line asks; returns the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
-    sys.argv[1:] = [re.sub(r"^(\+*)launcher\.", r"\1hydra.launcher.", word) for word in sys.argv[1:]]
+    sys.argv[1:] = [_launcher_setting(word) for word in sys.argv[1:]]
     try:
         check_flags(sys.argv[1:])
         if sys.argv[1:] == ["-sc", "install=bash"]:
@@ -60,6 +60,11 @@ def main() -> int:
             raise
         return _report(known)
     return 0
+
+
+def _launcher_setting(word: str) -> str:
+    """`launcher.gpus=1` as Hydra calls it; `launcher.sbatch` is a mapping whose names are the user's."""
+    return re.sub(r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word))
 
 
 def _report(error: TinyLoraError) -> int:

@@ -111,8 +111,7 @@ def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> No
 def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tmp_path: Path) -> None:
     sources, outputs = tmp_path / "checkout", tmp_path / "outputs"
     snapshot.take(sources)
-    launcher = f"{SLURM} launcher.sbatch.hold=true"
-    sweep = submit(outputs, SHORT, launcher.replace("launcher.sbatch.hold", "+launcher.sbatch.hold"), sources)
+    sweep = submit(outputs, SHORT, f"{SLURM} launcher.sbatch={{hold:true}}", sources)
     code, text = status(outputs, sweep)
     assert code == 0 and text.startswith(f"sweep {sweep}: 4 queued") and "JobHeldUser" in text
 
