@@ -103,8 +103,8 @@ class Notice:
 
     def _terminated_alone(self) -> bool:
         """Whether SLURM still counts the job as running: so TERM was no cancellation, but notice of an end to come."""
-        job = os.environ.get("SLURM_JOB_ID")
-        return job is not None and slurm.state_of(job) == "RUNNING"
+        in_slurm = "SLURM_JOB_ID" in os.environ
+        return in_slurm and slurm.state_of(str(self.environment.job_id)) == "RUNNING"
 
 
 def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, notice: Notice) -> None:

@@ -30,13 +30,16 @@ from tinylora.record import RunFolder
 
 PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
 # After the job's Python: a kill (137, say; 255 is submitit's own end after it has requeued) is no end of the pack.
+# (An array's id alone would be that of all its jobs.)
 REQUEUE_KILLED = """\
 ended=$?
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+job=${{job:-$SLURM_JOB_ID}}
 if [ $ended -gt 128 ] && [ $ended -lt 255 ] && [ ! -e {cancelled} ] &&
    [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] &&
-   [ "$(squeue --noheader --jobs "$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+   [ "$(squeue --noheader --jobs "$job" --format=%T)" = RUNNING ]; then
     echo "killed ($ended): requeued" >&2
-    scontrol requeue "$SLURM_JOB_ID" && sleep 60
+    scontrol requeue "$job" && sleep 60
 fi
 exit $ended"""
 
@@ -126,7 +129,7 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
     shares = min(settings.array_parallelism, len(packs))
     jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
-    with _in_environment(_environment(place / sweeps.CODE, settings)):
+    with _in_environment(_environment(place / sweeps.CODE, settings)), _without_streams():
         return [str(job.job_id) for job in executor.submit_array(jobs)]
 
 
@@ -134,6 +137,22 @@ def _all_gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
+
+
+@contextmanager
+def _without_streams() -> Iterator[None]:
+    """What is started within does not hold this process' terminal or pipes open."""
+    kept = [os.dup(number) for number in range(3)]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number in range(3):
+            os.dup2(nothing, number)
+        yield
+    finally:
+        for number, copy in enumerate(kept):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nothing)
 
 
 @contextmanager
