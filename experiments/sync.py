@@ -2,7 +2,8 @@
 
 python -m experiments.sync [--outputs-dir outputs]
 
-As often as one likes: what is there already is not written again. `experiments.status` and `analysis.build` do it too.
+As often as one likes: what is there already is not written again. `experiments.status` and `analysis.build` do it too,
+but for runs of a tracking server, to which only this command brings what the server has missed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         from tinylora.sync import sync
 
-        synced = sync(options.outputs_dir)
+        synced = sync(options.outputs_dir, servers=True)
     except TinyLoraError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +32,7 @@ from slurm_jobs import (
 )
 
 from experiments import snapshot
+from tinylora.record import lines_of
 from tinylora.sync import sync
 
 pytestmark = pytest.mark.slurm
@@ -162,6 +168,54 @@ def test_a_time_limit_requeues_with_all_states_saved(tmp_path: Path) -> None:
     wait_until(lambda: "requeued" in status(tmp_path, sweep)[1])
     assert call("cancel", f"{sweep} --outputs-dir {tmp_path}").returncode == 0
     wait_for_end(sweep)
+
+
+def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    outputs = tmp_path / "outputs"
+    with server(tmp_path, port):
+        words = f"u=range(1,9) steps=25 tracking=server {SLURM} pack.max_lanes=1"
+        ended = call("run", f"-m {SMALL} {words} outputs_dir={outputs}")
+        assert ended.returncode == 0, ended.stderr
+        sweep = ended.stdout.split("sweep ")[1].split(":")[0]
+        assert len(job_ids(sweep)) == 8
+        wait_until(lambda: steps_done(outputs) >= 3)
+    time.sleep(20)
+    with server(tmp_path, port):
+        wait_until(lambda: not job_ids(sweep), 400)
+        assert status(outputs, sweep)[0] == 0 and not (outputs / "mlflow.db").exists()
+        for path in outputs.glob("*/metrics.jsonl"):
+            assert_all_metrics_arrived(path.parent)
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    words = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store]
+    with (folder / "server.log").open("a") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def assert_all_metrics_arrived(folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("tinylora")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.run_key = '{folder.name}'")
+    expected = Counter(name for line in lines_of(folder) for name in line.metrics)
+    assert run.data.tags["status"] == "finished" and expected
+    for name, count in expected.items():
+        assert len(client.get_metric_history(run.info.run_id, name)) == count, name
 
 
 BAD = {

@@ -63,10 +63,10 @@ def run_folders(outputs: Path) -> Iterator[Path]:
         yield path.parent
 
 
-def sync(outputs: Path) -> Synced:
-    """Bring the store of every run in `outputs` up to date: its server, or the SQLite file there.
+def sync(outputs: Path, servers: bool = False) -> Synced:
+    """Bring the SQLite store in `outputs` up to date with the runs there; and with `servers` those that have one.
 
-    A run that another process trains now is left to it where it has a server, to which that process writes itself.
+    A run with a server is left to the process that trains it now, which writes itself.
     """
     problems: list[str] = []
     groups: dict[tuple[str, str], list[RunFolder]] = {}
@@ -76,7 +76,7 @@ def sync(outputs: Path) -> Synced:
         except TinyLoraError as error:
             problems.append(f"{path.name}: {error.given}")
             continue
-        if config.tracking.uri is None or not _in_use(path):
+        if config.tracking.uri is None or (servers and not _in_use(path)):
             groups.setdefault((config.tracking_uri, config.tracking.experiment), []).append(SettledFolder(config))
     done = 0
     with _one_at_a_time(outputs):
