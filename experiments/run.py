@@ -64,7 +64,9 @@ def main() -> int:
 
 def _launcher_setting(word: str) -> str:
     """`launcher.gpus=1` as Hydra calls it; `launcher.sbatch` is a mapping whose names are the user's."""
-    return re.sub(r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word))
+    return re.sub(
+        r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word)
+    )
 
 
 def _report(error: TinyLoraError) -> int:

@@ -120,7 +120,9 @@ def _unknown_setting(error: ConfigAttributeError | ConfigKeyError, message: str)
 def _unknown_launcher_setting(name: str, given: str) -> UsageError:
     known = [f"launcher.{field.name}" for field in fields(LaunchSettings)]
     if name in known:
-        return UsageError(given, "only the launchers that submit jobs have settings", "add hydra/launcher=slurm (or local)")
+        return UsageError(
+            given, "only the launchers that submit jobs have settings", "add hydra/launcher=slurm (or local)"
+        )
     near = _nearest(name, known)
     rule = f"there is no setting `{name}`; there are {', '.join(known)}"
     return UsageError(given, rule, f"give {near or known[0]}=..., or leave it out")

@@ -170,7 +170,9 @@ def test_a_time_limit_requeues_with_all_states_saved(tmp_path: Path) -> None:
     wait_for_end(sweep)
 
 
-def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
