@@ -62,7 +62,7 @@ def queued_jobs() -> list[QueuedJob]:
 
 
 def state_of(job_id: str) -> str:
-    """State of one job, `<array>_<place>` for one of an array; empty where SLURM does not know it or does not answer."""
+    """State of one job, `<array>_<place>` for one of an array; empty where SLURM does not know or answer."""
     try:
         return _answer(["squeue", "--noheader", "--jobs", job_id, "--format=%T"]).strip()
     except FailureError:
