@@ -13,6 +13,7 @@ from pathlib import Path
 
 from analysis import load, report
 from tinylora.errors import TinyLoraError, UsageError
+from tinylora.sync import run_folders, sync
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     uri = options.uri or f"sqlite:///{(options.outputs_dir / 'mlflow.db').resolve()}"
     try:
         _require_folder(options.out)
+        if options.uri is None:
+            _import_run_folders(options.outputs_dir)
         files = report.make_files(load.load(uri, options.experiment))
         write_files(options.out, files)
     except TinyLoraError as error:
@@ -38,6 +41,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the sweep's runs")
     parser.add_argument("--out", type=Path, default=Path("reports"), help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
+
+
+def _import_run_folders(outputs: Path) -> None:
+    """Runs whose jobs wrote nothing but their folders are put into the store first."""
+    if next(run_folders(outputs), None) is not None:
+        for problem in sync(outputs).problems:
+            print(f"not imported into MLflow: {problem}", file=sys.stderr)
 
 
 def _require_folder(out: Path) -> None:

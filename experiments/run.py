@@ -2,14 +2,17 @@
 
     python -m experiments.run u=13
     python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
+    python -m experiments.run -m seed=0,1,2 hydra/launcher=slurm launcher.partition=gpu launcher.gpus=1
 
-Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`.
+Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`, or
+`experiments.submission` for a launcher that submits jobs, whose settings are written launcher.<name>=<value>.
 Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -40,6 +43,7 @@ def main() -> int:
     """Do what the command line asks; returns the exit status."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
+    sys.argv[1:] = [_launcher_setting(word) for word in sys.argv[1:]]
     try:
         check_flags(sys.argv[1:])
         if sys.argv[1:] == ["-sc", "install=bash"]:
@@ -56,6 +60,13 @@ def main() -> int:
             raise
         return _report(known)
     return 0
+
+
+def _launcher_setting(word: str) -> str:
+    """`launcher.gpus=1` as Hydra calls it; `launcher.sbatch` is a mapping whose names are the user's."""
+    return re.sub(
+        r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word)
+    )
 
 
 def _report(error: TinyLoraError) -> int:

@@ -19,6 +19,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
+from experiments.launch import LaunchSettings
 from tinylora.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.errors import TinyLoraError, UsageError
 
@@ -103,6 +104,8 @@ def _broken_override(error: OverrideParseException) -> UsageError:
 
 def _unknown_setting(error: ConfigAttributeError | ConfigKeyError, message: str) -> UsageError:
     name = str(error.full_key)
+    if name.startswith("hydra.launcher."):
+        return _unknown_launcher_setting(name.removeprefix("hydra."), _given(message, name).removeprefix("hydra."))
     group = name.rpartition(".")[0]
     siblings = [field.name for field in fields(error.object_type)] if is_dataclass(error.object_type) else []
     candidates = [f"{group}.{sibling}" if group else sibling for sibling in siblings] + list(_settings())
@@ -112,6 +115,17 @@ def _unknown_setting(error: ConfigAttributeError | ConfigKeyError, message: str)
         rule += f"; {group or 'a run'} has {', '.join(siblings)}"
     remedy = f"did you mean {near}? {SHOW}" if near else SHOW
     return UsageError(_given(message, name), rule, remedy)
+
+
+def _unknown_launcher_setting(name: str, given: str) -> UsageError:
+    known = [f"launcher.{field.name}" for field in fields(LaunchSettings)]
+    if name in known:
+        return UsageError(
+            given, "only the launchers that submit jobs have settings", "add hydra/launcher=slurm (or local)"
+        )
+    near = _nearest(name, known)
+    rule = f"there is no setting `{name}`; there are {', '.join(known)}"
+    return UsageError(given, rule, f"give {near or known[0]}=..., or leave it out")
 
 
 def _nearest(name: str, candidates: Sequence[str]) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,24 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("slurm") is not None]
+    if marked and (reason := why_no_slurm()):
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=f"{reason}; as root, tests/slurm_node.sh starts a SLURM here"))
+
+
+def why_no_slurm() -> str | None:
+    """Why jobs cannot be submitted from here; None where they can."""
+    if shutil.which("sbatch") is None:
+        return "no sbatch on PATH"
+    asked = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True, check=False)
+    if asked.returncode != 0:
+        return f"no SLURM answers ({(asked.stderr.strip() or 'sinfo failed').splitlines()[0]})"
+    usable = {"idle", "mix", "alloc"}
+    return None if usable & set(asked.stdout.split()) else f"no node is up (sinfo: {' '.join(asked.stdout.split())})"
 
 
 @pytest.fixture(scope="session")

@@ -16,8 +16,11 @@ from tinylora.tracking import Mirror
 from tinylora.tying import tie
 
 
-def check(configs: Sequence[RunConfig]) -> None:
-    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores."""
+def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
+    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
+
+    Points that run `in_jobs` write to servers only, so no store of their own is looked at.
+    """
     outlines: dict[str, list[ModuleShape]] = {}
     for config in configs:
         model = repr(config.model)
@@ -33,7 +36,8 @@ def check(configs: Sequence[RunConfig]) -> None:
     for config in configs:
         _check_folder(RunFolder(config))
     for config in {config.tracking_uri: config for config in configs}.values():
-        Mirror(config)
+        if not (in_jobs and config.tracking.uri is None):
+            Mirror(config)
 
 
 def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 from functools import cache
@@ -12,6 +13,8 @@ from typing import Any
 import tinylora
 from tinylora.models import MINIATURES, parameter_count, resolved_commit
 from tinylora.pack import LaneRun, Pack
+
+SOURCE = "source.json"  # beside the packages in a copy of the sources: what they were copied from
 
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
@@ -34,15 +37,18 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         "data_commits": dict(pack.task.data_commits),
         "data_notes": list(pack.task.notes),
         "scale_model": shipped,
-        **_git(),
+        **git_state(),
         **_versions(),
     }
 
 
 @cache
-def _git() -> dict[str, Any]:
-    """Commit and whether the checkout has changes; unknown outside a checkout."""
+def git_state() -> dict[str, Any]:
+    """Commit and whether the checkout has changes; unknown outside a checkout, as noted in a copy of one."""
     folder = Path(__file__).resolve().parent
+    if (folder.parent / SOURCE).is_file():
+        noted: dict[str, Any] = json.loads((folder.parent / SOURCE).read_text())
+        return noted
 
     def ask(*words: str) -> str | None:
         try:

@@ -3,16 +3,19 @@
 A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction, so the
 newest step in the store says where to go on: nothing is missing and nothing is there twice, whatever was killed when.
 A lane's lines are pushed only up to its last saved state: what comes after is dropped when the lane continues.
+An SQLite file has one writer at a time: whoever pushes holds the lock beside it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinylora.config import RunConfig, flatten
 from tinylora.errors import FailureError
@@ -35,6 +38,10 @@ PARAMS_BATCH = 100  # likewise for parameters
 MARKER = "record/lines"  # written with every line: its newest step says how far the mirror is
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
+SECONDS_FOR_THE_LOCK = 60.0  # another writer pushes a whole sweep in less
+SQLITE = "sqlite:///"
+
+Result = TypeVar("Result")
 
 MLFLOW_STATUS = {
     Status.running: "RUNNING",
@@ -44,23 +51,44 @@ MLFLOW_STATUS = {
 }
 
 
+class Unmirrored:
+    """Stands in for the mirror where the run folders are all that is written (see `sync`)."""
+
+    def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
+        """Write nothing."""
+
+
 class Mirror:
     """One experiment in one store."""
 
-    def __init__(self, config: RunConfig) -> None:
-        """Connect, and make schema and experiment where they are not there yet. Raises FailureError."""
-        self.uri = config.tracking_uri
+    def __init__(self, config: RunConfig, patience: float = 0.0) -> None:
+        """Connect, and make schema and experiment where they are not there yet. Raises FailureError.
+
+        `patience` is how many seconds a store may be away, at the start and at a final push, before that is an error.
+        """
+        self.uri, self.patience = config.tracking_uri, patience
         try:
             self.client = MlflowClient(tracking_uri=self.uri)
-            self.experiment = self._experiment(config)
+            self.experiment = self._patiently(lambda: self._experiment(config))
         except Exception as error:  # the stores raise what their drivers raise
             raise FailureError(
                 f"tracking.uri={self.uri}: {_first_line(error)}",
                 "the store must answer before training starts",
                 "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)",
             ) from error
-        self._pushed: dict[str, int] = {}  # the newest step in the store, by MLflow run id
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        """The action's result, as the only writer; a store that is away is asked again until patience ends."""
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                with _only_writer(self.uri):
+                    return action()
+            except (MlflowException, SQLAlchemyError):
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(SECONDS_BETWEEN_PUSHES)
 
     def _experiment(self, config: RunConfig) -> str:
         name = config.tracking.experiment
@@ -86,8 +114,11 @@ class Mirror:
             return
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
         try:
-            for folder in folders:
-                self._push(folder)
+            if final:
+                self._patiently(lambda: self._push_all(folders))
+            else:
+                with _only_writer(self.uri):
+                    self._push_all(folders)
         except (MlflowException, SQLAlchemyError) as error:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
             if final:
@@ -97,17 +128,15 @@ class Mirror:
                     "make the store answer (or make room for it); the same command then only mirrors what is missing",
                 ) from error
 
+    def _push_all(self, folders: Sequence[RunFolder]) -> None:
+        for folder in folders:
+            self._push(folder)
+
     def _push(self, folder: RunFolder) -> None:
         run = self._run(folder)
-        run_id = run.info.run_id
-        if run_id not in self._pushed:
-            history = self.client.get_metric_history(run_id, MARKER)
-            self._pushed[run_id] = max((metric.step for metric in history), default=-1)
-        new = [line for line in folder.lines() if line.step > self._pushed[run_id]]
-        for batch in _batches(new):
-            self.client.log_batch(run_id, metrics=batch)
-        if new:
-            self._pushed[run_id] = new[-1].step
+        pushed = run.data.metrics.get(MARKER, -1.0)  # of the newest step
+        for batch in _batches([line for line in folder.lines() if line.step > pushed]):
+            self.client.log_batch(run.info.run_id, metrics=batch)
         self._conclude(run, folder)
 
     def _run(self, folder: RunFolder) -> Run:
@@ -152,6 +181,30 @@ class Mirror:
         }
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         self.client.update_run(run.info.run_id, status=MLFLOW_STATUS[status])
+
+
+@contextmanager
+def _only_writer(uri: str) -> Iterator[None]:
+    """Hold the lock of an SQLite store; a server and other databases sort their writers themselves."""
+    if not uri.startswith(SQLITE):
+        yield
+        return
+    path = Path(uri.removeprefix(SQLITE))
+    try:
+        lock = path.with_name(f".{path.name}.lock").open("w")
+    except OSError as error:
+        raise MlflowException(f"{path}: {error.strerror}") from error
+    with lock as file:
+        until = time.monotonic() + SECONDS_FOR_THE_LOCK
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise MlflowException("another process is writing to it all the time") from None
+                time.sleep(0.1)
+        yield
 
 
 def name_of(config: RunConfig) -> str:

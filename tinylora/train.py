@@ -24,27 +24,35 @@ from tinylora.progress import LaneProgress, Progress
 from tinylora.provenance import provenance
 from tinylora.record import RunFolder, RunRecord, Status
 from tinylora.sft import sft_step
-from tinylora.tracking import Mirror
+from tinylora.stopping import Stopped, StopRequest
+from tinylora.tracking import Mirror, Unmirrored
 
 BASIS_CACHE = "basis"  # folder below outputs_dir
 SAVING_SHARE = 0.05  # of the time at most is spent on saving states: those of a few values are saved at every step
 
 
-def run_pack(configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress) -> list[RunRecord]:
+def run_pack(
+    configs: Sequence[RunConfig],
+    labels: Sequence[str],
+    progress: Progress,
+    mirror: Mirror | Unmirrored | None = None,
+    stop: StopRequest | None = None,
+) -> list[RunRecord]:
     """Run the points of one pack; those that have ended before are skipped. Returns their records, in order.
 
-    Raises FailureError where a folder is in use, damaged or cannot be written, UsageError where it holds another run.
+    `mirror` stands in for the points' own MLflow store. Raises FailureError where a folder is in use, damaged or cannot
+    be written, UsageError where it holds another run, Stopped after `stop` was asked for.
     """
     folders = [RunFolder(config) for config in configs]
     with ExitStack() as held, clear_disk_errors():
         for folder in folders:
             held.enter_context(folder.locked())
-        mirror = Mirror(configs[0])
+        mirror = mirror or Mirror(configs[0])
         ended = {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
         open_folders = [folder for folder in folders if folder.config.run_key not in ended]
         if open_folders:
             open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
-            PackRun(open_folders, open_labels, mirror, progress).run()
+            PackRun(open_folders, open_labels, mirror, progress, stop or StopRequest()).run()
         progress.phase("writing records to MLflow")
         mirror.push(folders, final=True)
         return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
@@ -68,9 +76,16 @@ def clear_disk_errors() -> Iterator[None]:
 class PackRun:
     """The lanes of one pack with their folders."""
 
-    def __init__(self, folders: Sequence[RunFolder], labels: Sequence[str], mirror: Mirror, progress: Progress) -> None:
+    def __init__(
+        self,
+        folders: Sequence[RunFolder],
+        labels: Sequence[str],
+        mirror: Mirror | Unmirrored,
+        progress: Progress,
+        stop: StopRequest,
+    ) -> None:
         configs = [folder.config for folder in folders]
-        self.folders, self.mirror, self.progress = folders, mirror, progress
+        self.folders, self.mirror, self.progress, self.stop = folders, mirror, progress, stop
         self.pack: Pack = load_pack(configs, Path(configs[0].outputs_dir) / BASIS_CACHE, progress)
         self.lanes = [
             open_lane(self.pack, index, config, label)
@@ -94,6 +109,7 @@ class PackRun:
         try:
             self._evaluate_untrained()
             while active := self._active():
+                self._stop_if_asked()
                 self._step(active)
             for lane in self.lanes:
                 if lane.failure is None:
@@ -101,10 +117,22 @@ class PackRun:
         except KeyboardInterrupt:
             self._cut_short("interrupted")
             raise
+        except Stopped as stopped:
+            with suppress(FailureError):  # a store that does not answer can wait; a scheduler does not
+                self._cut_short(str(stopped))
+            raise
         except Exception as error:
             with suppress(OSError, FailureError):  # on a full disk, say: the error itself matters more
                 self._cut_short(f"{type(error).__name__}: {error}")
             raise
+
+    def _stop_if_asked(self) -> None:
+        if self.stop.reason is None:
+            return
+        for lane in self.lanes:
+            if lane.failure is None and max(load_states(self.folders[lane.index].path), default=-1) < lane.step:
+                save_state(self.folders[lane.index].path, lane)
+        raise Stopped(self.stop.reason)
 
     def _cut_short(self, reason: str) -> None:
         """Record that the lanes which had not ended stop here, at the last step whose state is saved."""

@@ -1,4 +1,6 @@
-"""Hydra's side of a sweep: `hydra/sweeper=grid` lists its points, `hydra/launcher=pack` hands them over together.
+"""Hydra's side of a sweep: `hydra/sweeper=grid` lists its points, a launcher hands them over together.
+
+`hydra/launcher=pack` trains them in this process; `slurm` and `local` submit jobs (settings: `experiments.launch`).
 
 Hydra imports this file whenever it starts, for `--help` and tab completion too: whatever is heavy is imported later.
 """
@@ -14,10 +16,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from experiments.compose import Composer, Job
 from experiments.display import open_progress
+from experiments.launch import LOCAL_DEFAULTS, Kind, LaunchSettings
 from experiments.presets import fitting
 from tinylora.config import RunConfig
 from tinylora.progress import Silent
@@ -28,6 +31,9 @@ MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
+for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": kind.value} | LaunchSettings().plain() | changes
+    STORE.store(group="hydra/launcher", name=kind.value, node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
@@ -52,6 +58,33 @@ class PackLauncher(Launcher):
             value = record if status is JobStatus.COMPLETED else error
             returns.append(JobReturn(overrides=overrides, status=status, _return_value=value))
         return returns
+
+
+class JobLauncher(PackLauncher):
+    """Submits all points of a sweep together, a job per pack, to SLURM or to background processes."""
+
+    def __init__(self, kind: str, **settings: Any) -> None:
+        self.kind = Kind(kind)
+        self.settings: dict[str, Any] = {
+            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for name, value in settings.items()
+        }
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Submit the points; with launcher.wait they have failed where not all have finished in the end."""
+        settings = LaunchSettings(**self.settings)
+        points = compose_points(self.composer, [list(job) for job in job_overrides])
+
+        from experiments.submission import submit_sweep
+
+        sweep = submit_sweep(points, self.kind, settings)
+        error = None
+        if settings.wait and not settings.dry_run:
+            from experiments.status import wait_for
+
+            error = wait_for(points if sweep is None else sweep)
+        status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
+        return [JobReturn(overrides=list(job), status=status, _return_value=error) for job in job_overrides]
 
 
 class GridSweeper(BasicSweeper):

@@ -1,0 +1,119 @@
+"""How submitted sweeps stand: from the run folders and squeue, without accounting.
+
+python -m experiments.status [sweep] [--watch] [--outputs-dir outputs]
+
+Without an id, all sweeps. Exit status: 0 all runs finished, wait or run; 1 something failed, was lost or cancelled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import sweeps
+from experiments.lane_states import LaneState, State, states_of
+from experiments.sweeps import Active, Sweep
+from experiments.sync import add_outputs_dir, require_folder
+from tinylora.config import RunConfig
+from tinylora.errors import FailureError, TinyLoraError
+
+SECONDS_BETWEEN_LOOKS = 5.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print how the sweeps stand; the exit status."""
+    options = _parse(arguments)
+    try:
+        outputs = options.outputs_dir.expanduser().resolve()
+        require_folder(outputs)
+        chosen = [sweeps.find(outputs, options.sweep)] if options.sweep else sweeps.all_sweeps(outputs)
+        states = look(chosen, options.watch)
+        if options.sync:
+            _import(outputs)
+    except TinyLoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        return 130
+    return 1 if any(state.state.bad for lanes in states for state in lanes) else 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.status", description="How submitted sweeps stand.")
+    parser.add_argument("sweep", nargs="?", help="id of a sweep, or its beginning (default: all)")
+    parser.add_argument("--watch", action="store_true", help="look again every few seconds until all jobs have ended")
+    parser.add_argument("--no-sync", dest="sync", action="store_false", help="do not import run folders into MLflow")
+    add_outputs_dir(parser)
+    return parser.parse_args(arguments)
+
+
+def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
+    """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states."""
+    if not chosen:
+        print("no sweep was submitted")
+    shown = ""
+    while True:
+        active = Active(chosen)
+        states = [states_of(sweep, active) for sweep in chosen]
+        text = "\n\n".join(describe(sweep, lanes) for sweep, lanes in zip(chosen, states, strict=True))
+        if text != shown:
+            print(f"\n{time.strftime('%H:%M:%S')}\n{text}" if watch else text, flush=True)
+        shown = text
+        if not watch or not any(state.state.active for lanes in states for state in lanes):
+            return states
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def describe(sweep: Sweep, lanes: Sequence[LaneState]) -> str:
+    """A sweep as text: a heading, then a line for each run."""
+    counts = Counter(lane.state.value for lane in lanes)
+    totals = ", ".join(f"{counts[state.value]} {state.value}" for state in State if counts[state.value])
+    lines = [f"sweep {sweep.id}: {totals}{', cancelled' if sweep.cancelled else ''}"]
+    widest = max((len(lane.label) for lane in lanes), default=0)
+    for lane in lanes:
+        requeued = f" (requeued {lane.requeued} times)" if lane.requeued > 1 else " (requeued once)"
+        state = lane.state.value + (requeued if lane.requeued else "")
+        details = "; ".join(filter(None, [lane.progress, lane.note]))
+        lines.append(f"  {lane.label:<{widest}}  {lane.job:<10}  {state:<12}  {details}".rstrip())
+    return "\n".join(lines)
+
+
+def wait_for(what: Sweep | Sequence[RunConfig]) -> FailureError | None:
+    """Show progress until the jobs have ended; the error where runs did not finish.
+
+    Points stand for a sweep of which nothing was left to submit: it waits for the jobs that have them.
+    """
+    chosen = [what] if isinstance(what, Sweep) else _sweeps_with(what)
+    keys = set(what.runs) if isinstance(what, Sweep) else {point.run_key for point in what}
+    states = [lane for lanes in look(chosen, watch=True) for lane in lanes if lane.key in keys]
+    for sweep in chosen[:1]:
+        _import(sweep.folder.parent.parent)
+    missed = [lane for lane in states if lane.state is not State.finished]
+    if not missed:
+        return None
+    return FailureError(
+        f"{len({lane.key for lane in missed})} of {len(keys)} runs did not finish",
+        "a sweep is complete when every run has finished; the list gives the reasons",
+        "the same command submits what was cut short again; what failed would fail again: change its settings",
+    )
+
+
+def _sweeps_with(points: Sequence[RunConfig]) -> list[Sweep]:
+    keys = {point.run_key for point in points}
+    outputs = Path(points[0].outputs_dir).expanduser().resolve()
+    return [sweep for sweep in sweeps.all_sweeps(outputs) if keys & set(sweep.runs)]
+
+
+def _import(outputs: Path) -> None:
+    from tinylora.sync import sync
+
+    for problem in sync(outputs).problems:
+        print(f"not imported into MLflow: {problem}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
