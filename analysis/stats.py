@@ -15,7 +15,7 @@ RESAMPLES = 2000
 BOOTSTRAP_SEED = 2602
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
-SIZES = ("trained_values", "trained_bytes")
+SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 VALIDATION = "final validation/greedy_strict"
 TEST = "final test/greedy_strict"
 SAMPLED = "final test/sampled_strict"
@@ -158,7 +158,7 @@ def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataF
     _, axis = min((way for way in ways if way), default=(0, ""), key=lambda way: way[0])
     labels = [name for name in varying if name != axis]
     cells = cells.copy()
-    cells["extra"] = [", ".join(f"{_short(n)}={row[n]}" for n in labels) for row in cells[labels].to_dict("records")]
+    cells["extra"] = [", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels) for row in cells[labels].to_dict("records")]
     cells["line"] = [
         f"{method} {precision}" + (f", {extra}" if extra else "")
         for method, precision, extra in zip(cells["method"], cells["precision"], cells["extra"], strict=True)
@@ -173,6 +173,11 @@ def _lines_along(cells: pd.DataFrame, varying: list[str], axis: str) -> tuple[in
     if (lines["trained_values"].nunique() < lines[axis].nunique()).any():
         return None
     return lines.ngroups, axis
+
+
+def _plain(value: object) -> object:
+    """A whole number without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _short(setting: str) -> str:

@@ -77,3 +77,15 @@ def lighten(method: str, amount: float) -> str:
     lightness = 0.6 * amount
     red, green, blue = (part + (1 - part) * lightness for part in to_rgb(colour(method)))
     return to_hex((red, green, blue))
+
+
+ADAPTER_COLOURS = {
+    "tinylora": METHOD_COLOURS["GRPO"],
+    "lora_xs": METHOD_COLOURS["LoRA-XS GRPO"],
+    "lora": METHOD_COLOURS["LoRA GRPO"],
+    "full": "#444a53",
+}
+ADAPTER_NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "full": "full fine-tuning"}
+ADAPTER_MARKERS = {"tinylora": "o", "lora_xs": "D", "lora": "^", "full": "s"}
+SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Of lines of one method, which shades alone would not tell apart in grey."""
