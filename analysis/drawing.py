@@ -74,9 +74,11 @@ def labels_height(texts: list[str]) -> float:
     return lines * style.LABEL_SIZE * 1.2 / 72
 
 
-def panels_below(count: int, height: float, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
+def panels_below(
+    count: int, height: float, title: str, subtitle: str, between: float = 0.5
+) -> tuple[Figure, list[Axes]]:
     """Axes of this height in inches, one below the other, with room for titles, tick labels and line labels."""
-    top, between, bottom = 0.5 if count == 1 else 0.7, 0.5, 0.5
+    top, bottom = 0.5 if count == 1 else 0.7, 0.5
     total = top + count * height + (count - 1) * between + bottom
     figure = Figure(figsize=(style.WIDTH, total))
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]

@@ -20,6 +20,7 @@ from analysis.drawing import Label, label_right, labels_height, panels_below, re
 
 LOOK = ("colour", "linestyle", "marker")
 DECADES = 3.5  # from this span on, ticks are powers of ten
+ASIDE = 0.008  # of the width, between the points of two lines at one place
 HEIGHT = 2.6  # inches of a panel, unless its labels need more
 
 
@@ -48,7 +49,8 @@ def lines_figure(
     texts = [_texts(points[points["panel"] == panel], levels, panel) for panel in scales]
     height = max(HEIGHT if len(scales) == 1 else 2.1, *(labels_height(of_panel) for of_panel in texts))
     with matplotlib.rc_context(style.SETTINGS):
-        figure, axes = panels_below(len(scales), height, title, subtitle)
+        different = len({scale.label for scale in scales.values()}) > 1
+        figure, axes = panels_below(len(scales), height, title, subtitle, between=0.75 if different else 0.5)
         limits = _limits(points, levels, percent)
         for (panel, scale), ax in zip(scales.items(), axes, strict=True):
             ax.set_ylim(*limits)
@@ -58,7 +60,6 @@ def lines_figure(
             if percent:
                 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             ax.set_title(panel if len(scales) > 1 else "")
-            different = len({scale.label for scale in scales.values()}) > 1
             ax.set_xlabel(scale.label if different or ax is axes[-1] else "")
     return figure
 
@@ -100,16 +101,18 @@ def short_number(value: float) -> str:
 
 def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
     labels: list[Label] = []
-    for _, line in points[~points["paper"]].groupby("series", sort=False):
+    lines = [line for _, line in points[~points["paper"]].groupby("series", sort=False)]
+    for place, line in enumerate(lines):
         line = line.sort_values("x", kind="stable")
-        first, known = line.iloc[0], line[line["mean"].notna()]
-        ax.plot(line["x"], line["mean"], color=first["colour"], linestyle=first["linestyle"], marker=first["marker"],
+        x = _aside(line["x"], place - (len(lines) - 1) / 2, ax)
+        first, known = line.iloc[0], line["mean"].notna()
+        ax.plot(x, line["mean"], color=first["colour"], linestyle=first["linestyle"], marker=first["marker"],
                 zorder=3)  # fmt: skip
-        ax.vlines(line["x"], line["low"].astype(float), line["high"].astype(float), color=first["colour"], alpha=0.55,
-                  linewidth=2.4, zorder=2)  # fmt: skip
-        if len(known) and first["label"]:
-            end = known.iloc[-1]
-            labels.append((float(end["x"]), float(end["mean"]), first["label"], first["colour"]))
+        ax.vlines(x, line["low"].astype(float), line["high"].astype(float), color=first["colour"], alpha=0.5,
+                  linewidth=1.4, zorder=2)  # fmt: skip
+        if known.any() and first["label"]:
+            labels.append((float(x[known].iloc[-1]), float(line["mean"][known].iloc[-1]), first["label"],
+                           first["colour"]))  # fmt: skip
     published = points[points["paper"]]
     for (colour, marker), group in published.groupby(["colour", "marker"]):
         ax.plot(group["x"], group["mean"], linestyle="none", marker=marker, markerfacecolor=style.PAPER,
@@ -120,3 +123,11 @@ def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
             ax.axhline(level.value, zorder=1, **(style.BASE_STYLE | {"color": level.colour}))
             labels.append((right, level.value, level.label, level.colour))
     label_right(labels, ax)
+
+
+def _aside(x: pd.Series, places: float, ax: Axes) -> pd.Series:
+    """The points moved a little sideways, so that the intervals of several lines do not cover each other."""
+    low, high = ax.get_xlim()
+    if ax.get_xscale() == "log":
+        return x * (high / low) ** (ASIDE * places)
+    return x + (high - low) * ASIDE * places
