@@ -1,7 +1,7 @@
 """Build the paper's tables and figures, and those of any other sweep, from MLflow records.
 
-    python -m analysis.build [--outputs-dir outputs | --uri URI] [--experiment tinylora] [--out reports]
-                             [--only figure4,table2] [--format pdf,svg,png]
+python -m analysis.build [--outputs-dir outputs | --uri URI] [--experiment tinylora] [--out reports]
+                         [--only figure4,table2] [--format pdf,svg,png]
 """
 
 from __future__ import annotations

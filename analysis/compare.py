@@ -52,7 +52,7 @@ def size_reaching(sizes: Array, accuracies: Array, targets: Array) -> Array:
     `accuracies` (R, C) belong to ascending sizes. Infinite where no size reaches it; the smallest size where that
     already does: its true answer may be smaller.
     """
-    best = np.maximum.accumulate(accuracies, axis=1)
+    best: Array = np.maximum.accumulate(accuracies, axis=1)
     reached = best >= targets[:, None] - 1e-12
     first = np.argmax(reached, axis=1)
     rows = np.arange(len(best))
@@ -68,14 +68,16 @@ def size_reaching(sizes: Array, accuracies: Array, targets: Array) -> Array:
 def smallest_reaching(sizes: Array, accuracies: Array, share: float) -> Array:
     """(R,): the smallest measured size (C,) whose accuracy is at least this share of the best of its row (R, C)."""
     reached = accuracies >= share * accuracies.max(axis=1, keepdims=True) - 1e-12
-    return np.where(reached, sizes, np.inf).min(axis=1)
+    smallest: Array = np.where(reached, sizes, np.inf).min(axis=1)
+    return smallest
 
 
 def size_ratio(first: tuple[Array, Array], second: tuple[Array, Array], targets: Array) -> Array:
     """(R,): how many times the size the second curve needs for the targets; NaN where neither reaches them."""
     needed = [size_reaching(sizes, accuracies, targets) for sizes, accuracies in (first, second)]
     with np.errstate(invalid="ignore"):
-        return np.where(np.isinf(needed[0]) & np.isinf(needed[1]), np.nan, needed[1] / needed[0])
+        ratio: Array = np.where(np.isinf(needed[0]) & np.isinf(needed[1]), np.nan, needed[1] / needed[0])
+    return ratio
 
 
 def difference(first: Sequence[Array], second: Sequence[Array]) -> tuple[float, float, float]:

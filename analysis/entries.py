@@ -15,7 +15,7 @@ from analysis.style import ADAPTER_NAMES
 
 MOST_NAMED = 12
 NO_PAPER_MODEL = "A scale model is not one of the paper's: its numbers are not drawn beside these."
-OTHER_MODEL = "The paper has no values for this model here."
+OTHER_MODEL = "The paper has no values for this model and task here."
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
     made = item.make(part)
     figure = figure_file(part.name, made.figure, made.data, formats) if made.figure is not None else None
     text = made.table if made.table is not None else tables.summary_table(_labelled(part.cells), table.settings)
-    known = bool(len(paper.values_of(item.name, list(part.models))))
+    known = bool(len(paper.values_of(item.name, part.models, part.task)))
     beside = [] if known else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
     tried = table.cells[table.cells["choice"].isin(part.cells["choice"])]
     said = notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
@@ -80,7 +80,8 @@ def _labelled(cells: pd.DataFrame) -> pd.DataFrame:
     labels = []
     for row in cells.to_dict("records"):
         words = [f"{name}={text}" for name in names if (text := show(row.get(name)))]
-        labels.append(" ".join([str(row["algorithm.name"]).upper(), ADAPTER_NAMES.get(row["adapter.name"], ""), *words]))
+        kind = ADAPTER_NAMES.get(row["adapter.name"], "")
+        labels.append(" ".join([str(row["algorithm.name"]).upper(), kind, *words]))
     return cells.assign(line=labels)
 
 
@@ -90,9 +91,8 @@ def _runs(part: Part) -> str:
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
     trained = part.runs["cell"].isin(part.cells["cell"]).sum()
     untrained = "" if part.untrained.empty else ", and the untrained model"
-    return (
-        f"{trained} runs in {len(part.cells)} cells{untrained}; {count} seed{'s' if most > 1 else ''} a cell"
-        + (", so no intervals." if most == 1 else "; bars are bootstrap 95% intervals of the mean over seeds.")
+    return f"{trained} runs in {len(part.cells)} cells{untrained}; {count} seed{'s' if most > 1 else ''} a cell" + (
+        ", so no intervals." if most == 1 else "; bars are bootstrap 95% intervals of the mean over seeds."
     )
 
 

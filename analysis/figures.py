@@ -130,6 +130,6 @@ def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
         for metric, ax in zip(metrics, panels, strict=True):
             draw_curves(curves[curves["metric"] == metric], ax)
             ax.set_title(CURVE_LABELS[metric])
-            ax.ticklabel_format(axis="y", scilimits=(-4, 4))
+            ax.ticklabel_format(axis="y", scilimits=(-2, 4))
         panels[-1].set_xlabel("step")
     return figure

@@ -208,8 +208,8 @@ FAMILIES = Item(
 RL_AND_SFT = Item(
     "rl-sft",
     "Reinforcement learning and supervised fine-tuning",
-    "The best accuracy of any update of a size, by GRPO and by SFT, and how many times the parameters SFT needs for the "
-    "same accuracy.",
+    "The best accuracy of any update of a size, by GRPO and by SFT, and how many times the parameters SFT needs for "
+    "the same accuracy.",
     (*_of("grpo", *ALL_ADAPTERS), *_of("sft", *ALL_ADAPTERS)),
     (*METHOD, *ADAPTER),
     (TWO_SIZES, ("algorithm.name",)),

@@ -7,6 +7,7 @@ A frame of points says all: `panel`, `series`, `label`, `x`, `mean`, `low`, `hig
 from __future__ import annotations
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 import matplotlib
@@ -20,6 +21,7 @@ from analysis.drawing import Label, label_right, labels_height, panels_below, re
 
 LOOK = ("colour", "linestyle", "marker")
 DECADES = 3.5  # from this span on, ticks are powers of ten
+PLACE_CHARACTERS = 46  # that fit below a panel, side by side
 ASIDE = 0.008  # of the width, between the points of two lines at one place
 HEIGHT = 2.6  # inches of a panel, unless its labels need more
 
@@ -80,22 +82,23 @@ def _scale(points: pd.DataFrame, scale: Scale, ax: Axes) -> None:
     ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     if scale.places:
         ax.set_xlim(-0.3, len(scale.places) - 0.7)
-        ax.set_xticks(range(len(scale.places)), scale.places)
+        room = int(PLACE_CHARACTERS / len(scale.places))
+        ax.set_xticks(range(len(scale.places)), [textwrap.fill(place, room) for place in scale.places])
         return
     sizes = sorted(points["x"].unique())
     ax.set_xscale("log")
     ax.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6) if len(sizes) > 1 else ax.set_xlim(sizes[0] / 4, sizes[0] * 4)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     wide = math.log10(sizes[-1] / sizes[0]) > DECADES
-    ax.xaxis.set_major_locator(LogLocator(10, numticks=12) if wide else FixedLocator(readable_ticks(sizes)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value, from_k=1e3 if wide else 1e4)))
+    ax.xaxis.set_major_locator(LogLocator(10, numticks=7) if wide else FixedLocator(readable_ticks(sizes)))
 
 
-def short_number(value: float) -> str:
+def short_number(value: float, from_k: float = 1e3) -> str:
     """1, 13, 1k, 12.5k, 51.4M: a count that fits below a tick."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if value >= size:
-            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}"
+    for least, size, letter in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (from_k, 1e3, "k")):
+        if value >= least:
+            return f"{value / size:.3g}{letter}"
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 

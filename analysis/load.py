@@ -131,7 +131,7 @@ def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
 def _utc(milliseconds: float | None) -> str:
     if milliseconds is None or pd.isna(milliseconds):
         return ""
-    return pd.Timestamp(int(milliseconds), unit="ms").isoformat(timespec="milliseconds")
+    return str(pd.Timestamp(int(milliseconds), unit="ms").isoformat(timespec="milliseconds"))
 
 
 def _mark_incomplete(runs: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,7 @@ class Made:
 
 def accuracy_by_size(part: Part) -> Made:
     """Figures 1 and 2: accuracy by trained parameters, a line for each adapter, full fine-tuning as a level."""
-    points = by_adapter(part.cells, panel="", item=part.item)
+    points = by_adapter(part, part.cells, "")
     levels = untrained_levels(part, "") + full_levels(part.cells, "")
     return _accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
 
@@ -51,7 +51,7 @@ def by_backbone(part: Part) -> Made:
     points, levels = [], []
     for model in part.models:
         own = part.cells[part.cells["model.name"] == model]
-        points.append(by_adapter(own, panel=model, item=part.item))
+        points.append(by_adapter(part, own, model))
         levels += untrained_levels(part, model, model) + full_levels(own, model)
     scales = {model: Scale(SIZE_LABEL) for model in part.models}
     return _accuracy_figure(part, pd.concat(points, ignore_index=True), levels, scales)
@@ -63,7 +63,7 @@ def _accuracy_figure(part: Part, points: pd.DataFrame, levels: list[Level], scal
     return Made(figure, _data(points, levels))
 
 
-def by_adapter(cells: pd.DataFrame, panel: str, item: str) -> pd.DataFrame:
+def by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
     """Points of one model: a series for each adapter; TinyLoRA with several values per group stands apart."""
     cells = cells[cells["adapter.name"] != "full"]
     adapter = cells["adapter.name"]
@@ -72,7 +72,7 @@ def by_adapter(cells: pd.DataFrame, panel: str, item: str) -> pd.DataFrame:
     names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
     ours = _points(cells, x=cells["trained_values"], panel=panel, series=names, labels=names,
                    looks=[_adapter_look(kind) for kind in adapter])  # fmt: skip
-    table = paper.accuracies(item, list(cells["model.name"].unique()))
+    table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
     table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
     looks = [_adapter_look(kind) for kind in table["adapter"]]
     return _with_paper(ours, table, table["trained_values"], panel, looks)
@@ -109,7 +109,7 @@ def full_levels(cells: pd.DataFrame, panel: str) -> list[Level]:
 def precision_and_sharing(part: Part) -> Made:
     """Figure 4: by trained values and, below, by the bytes that they take; line style = precision."""
     cells, frames = part.cells, []
-    table = paper.accuracies(part.item, list(part.models))
+    table = paper.accuracies(part.item, part.models, part.task)
     for panel, column in (("by trained parameters", "trained_values"), ("by bytes of the update", "trained_bytes")):
         names = [f"{sharing} {kind}" for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
         looks = [_bits_look(sharing, kind) for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
@@ -154,7 +154,7 @@ def _ends_table(part: Part, ends: pd.DataFrame) -> pd.DataFrame:
     names = {"train/reward": "critic/score/mean", "train/completion_tokens": "response_length/mean",
              "train/prob_diff": "training/rollout_probs_diff_mean"}  # fmt: skip
     table = pd.DataFrame({"trained": ours["trained_values"].map("{:,.0f}".format)})
-    published = paper.values_of(part.item, list(part.models))
+    published = paper.values_of(part.item, part.models, part.task)
     for metric, name in names.items():
         if metric not in ours:
             continue
@@ -190,7 +190,7 @@ def _by_places(part: Part, axis: str, series: str, scale: Scale) -> Made:
         names = [f"{series}={show(value)}" for value in cells[series]]
         looks = [_shade_look(show(value), lines) for value in cells[series]]
         ours = _points(cells, cells[axis].map(show).map(places.index), model, names, names, looks)
-        table = _with_tying(paper.accuracies(part.item, [model]), model)
+        table = _with_tying(paper.accuracies(part.item, [model], part.task), model)
         seen = table[axis].map(show).isin(places) & table[series].map(show).isin(lines)
         table = table[seen]
         theirs = [_shade_look(show(value), lines) for value in table[series]]
@@ -236,7 +236,7 @@ def smallest_updates(part: Part) -> Made:
     table = pd.DataFrame(rows).sort_values(["parameters", "share"], kind="stable", ignore_index=True)
     points, places = _update_points(table, part)
     figure = lines_figure(points, [], {"": Scale("model, by size", places)}, part.title,
-                          "smallest update reaching a share of the best accuracy: trained parameters", percent=False)  # fmt: skip
+                          "smallest update that is nearly the best: trained parameters", percent=False)  # fmt: skip
     with matplotlib.rc_context(style.SETTINGS):
         _count_axis(figure)
     return Made(figure, table, _updates_table(table, part))
@@ -269,7 +269,7 @@ def _update_points(table: pd.DataFrame, part: Part) -> tuple[pd.DataFrame, tuple
 
 
 def _published_updates(part: Part) -> pd.DataFrame:
-    table = paper.values_of(part.item, list(part.models))
+    table = paper.values_of(part.item, part.models, part.task)
     shares = table["metric"].str.extract(r"reach ([0-9.]+) x", expand=False).astype(float)
     return pd.DataFrame({"model": table["model"], "share": shares, "size": table["value"], "low": np.nan,
                          "high": np.nan})  # fmt: skip
@@ -290,7 +290,8 @@ def _updates_table(table: pd.DataFrame, part: Part) -> pd.DataFrame:
 
 def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> np.ndarray:
     """The values of a score over the seeds of a cell."""
-    return runs.loc[runs["cell"] == cell, score].dropna().to_numpy(dtype=float)
+    values: np.ndarray = runs.loc[runs["cell"] == cell, score].dropna().to_numpy(dtype=float)
+    return values
 
 
 def _points(
@@ -301,11 +302,12 @@ def _points(
     labels: list[str],
     looks: list[tuple[str, Any, str]],
 ) -> pd.DataFrame:
-    columns = dict(zip(LOOK, zip(*looks, strict=True), strict=True)) if looks else {name: [] for name in LOOK}
+    columns = {name: [look[place] for look in looks] for place, name in enumerate(LOOK)}
     return pd.DataFrame({
         "panel": panel, "series": series, "label": labels, "x": x.astype(float).to_numpy(),
-        "mean": cells[TEST].to_numpy(), "low": cells[f"{TEST} low"].to_numpy(), "high": cells[f"{TEST} high"].to_numpy(),
-        "flexible": cells[FLEXIBLE].to_numpy(), "n_seeds": cells[f"{TEST} n"].to_numpy(),
+        "mean": cells[TEST].to_numpy(), "low": cells[f"{TEST} low"].to_numpy(),
+        "high": cells[f"{TEST} high"].to_numpy(), "flexible": cells[FLEXIBLE].to_numpy(),
+        "n_seeds": cells[f"{TEST} n"].to_numpy(),
         "trained_values": cells["trained_values"].to_numpy(), "lr": cells["lr"].to_numpy(),
         "rates_tried": cells["rates"].to_numpy(), "paper": False, **columns,
     })  # fmt: skip

@@ -46,7 +46,7 @@ def six_benchmarks(part: Part) -> Made:
     if not (frame["adapter"] == "full").any():
         notes.append(f"Without full fine-tuning there is no share of its gain: add {part.item} with adapter=full.")
     table = layout(frame, list(scores))
-    published = [paper.table2(model) for model in part.models]
+    published = [paper.table2(model) for model in part.models if part.task == "math"]
     theirs = pd.concat([layout(rows, list(SETS)) for rows in published if len(rows)] or [pd.DataFrame()])
     text = pd.concat([as_text(table, "ours"), as_text(theirs, "paper")], ignore_index=True)
     return Made(None, table, text, notes)

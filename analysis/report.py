@@ -14,7 +14,6 @@ from analysis.entries import Entry, make_entry
 from analysis.files import FORMATS, FigureFile, figure_file, table_files
 from analysis.items import ITEMS
 from analysis.load import Records
-from analysis.selection import Table
 
 FILE_NAMES = {"train/reward": "reward", "train/completion_tokens": "length"}
 TABLE_1, CLAIMS_TABLE = "table1", "claims"
@@ -232,8 +231,9 @@ def _summary(report: Report) -> str:
     parts = ["# What the sweep found", *([SCALE_SENTENCE] if report.scale_model else [])]
     for entry in report.entries:
         for drawing in entry.drawings:
-            lines = "\n".join(f"- {line}" for line in drawing.notes)
-            parts += [f"## {entry.item.title}: {drawing.part.title}", drawing.runs, tables.to_markdown(drawing.table), lines]
+            said = "\n".join(f"- {line}" for line in drawing.notes)
+            heading = f"## {entry.item.title}: {drawing.part.title}"
+            parts += [heading, drawing.runs, tables.to_markdown(drawing.table), *([said] if said else [])]
     if report.claims is not None and any(entry.drawings for entry in report.entries):
         columns = ["claim", "measured on", "effect", "95% interval", "runs", "verdict"]
         parts += ["## Claims of the paper", tables.to_markdown(report.claims[columns])]

@@ -7,7 +7,6 @@ are separate parts of it, each with its own figure and a note; none is averaged 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,7 +17,7 @@ from analysis.stats import UNTRAINED
 NUMBER = "a number"
 """In a `Where`: any value but `all`."""
 
-Where = Mapping[str, tuple[str, ...]]
+Where = dict[str, tuple[str, ...]]
 """Setting -> its allowed values as text; settings that are not named may have any."""
 
 METHOD = ("algorithm.name", "algorithm.prompts", "algorithm.samples", "algorithm.kl_coefficient",
@@ -40,6 +39,7 @@ class Part:
     """Name of its files."""
     title: str
     models: tuple[str, ...]
+    task: str
     scale_model: bool
     cells: pd.DataFrame
     """Trained cells with their chosen learning rate."""
@@ -124,7 +124,7 @@ def _names(item: str, frames: list[pd.DataFrame], fixed: list[str], multiple_mod
 
 def _models(cells: pd.DataFrame) -> str:
     names = in_order(cells["model.name"].unique())
-    return ", ".join(names) if len(names) < 4 else f"{len(names)} models"
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} models"
 
 
 def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, fixed: list[str]) -> Part:
@@ -137,5 +137,6 @@ def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, f
     runs = table.runs[table.runs["averaged"] & table.runs["cell"].isin(wanted)]
     scale = bool((runs["scale_model"] == "true").any())
     models = tuple(in_order(cells["model.name"].unique()))
-    return Part(item, name, title + (" (scale model)" if scale else ""), models, scale, cells, untrained, runs,
+    return Part(item, name, title + (" (scale model)" if scale else ""), models,
+                str(first["task.name"]), scale, cells, untrained, runs,
                 table.history)  # fmt: skip

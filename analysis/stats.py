@@ -158,7 +158,9 @@ def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataF
     _, axis = min((way for way in ways if way), default=(0, ""), key=lambda way: way[0])
     labels = [name for name in varying if name != axis]
     cells = cells.copy()
-    cells["extra"] = [", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels) for row in cells[labels].to_dict("records")]
+    cells["extra"] = [
+        ", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels) for row in cells[labels].to_dict("records")
+    ]
     cells["line"] = [
         f"{method} {precision}" + (f", {extra}" if extra else "")
         for method, precision, extra in zip(cells["method"], cells["precision"], cells["extra"], strict=True)

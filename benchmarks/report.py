@@ -30,7 +30,8 @@ from analysis.load import CURVES
 from analysis.paper_tables import shape_of
 from tinylora.shapes import adapted_shapes, shape_parameters
 
-MODELS = ("qwen2.5-3b-instruct", "llama-3.2-3b-instruct", "qwen2.5-7b-instruct", "llama-3.2-1b-instruct")
+MODELS = ("qwen2.5-3b-instruct", "llama-3.2-3b-instruct", "qwen2.5-7b-instruct", "llama-3.2-1b-instruct",
+          "qwen2.5-1.5b-instruct")  # fmt: skip
 PRESETS = ("figure4", "figure1", "figure2", "figure7", "figure8", "table2")
 RATES = (1e-7, 5e-7, 1e-6, 5e-6, 1e-5, 1e-4, 2e-4)
 SEEDS = (0, 1, 2)
@@ -62,8 +63,8 @@ def write_runs(path: Path, runs: Iterable[MadeRun]) -> int:
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("PRAGMA journal_mode = OFF")
     number = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (EXPERIMENT,)).fetchone()[0]
-    indexes = connection.execute("SELECT name, sql FROM sqlite_master WHERE type='index' AND tbl_name='metrics' AND sql "
-                                 "IS NOT NULL").fetchall()  # fmt: skip
+    query = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'metrics' AND sql IS NOT NULL"
+    indexes = connection.execute(query).fetchall()
     for name, _ in indexes:  # made again at the end: much faster than keeping them up to date
         connection.execute(f"DROP INDEX {name}")
     count = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -129,8 +130,9 @@ def made_run(
         **point, "lr": lr, "seed": seed, "steps": steps, "model.name": model, "model.dtype": "bf16",
         "task.name": task, "task.template": "hash", "algorithm.name": algorithm, "algorithm.prompts": 64,
         "rollout.max_new_tokens": 512, "rollout.temperature": 1.0, "eval.test_items": 1319,
-        "eval.suites": ",".join(SUITES) if task == "math" else "", "trained_values": size, "trained_bytes": size * width,
-        "modules": modules, "groups": groups, "lr_setting": lr, "model.parameters": _parameters(model),
+        "eval.suites": ",".join(SUITES) if task == "math" else "", "trained_values": size,
+        "trained_bytes": size * width, "modules": modules, "groups": groups, "lr_setting": lr,
+        "model.parameters": _parameters(model),
         "git_commit": "0123abc", "git_dirty": "False", "model_digest": model, "version.torch": "2.13.0",
     }  # fmt: skip
     params |= {"algorithm.samples": 4} if algorithm == "grpo" else {"task.demonstrations": "own"}
@@ -215,7 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not store.exists():
         create_store(store)
         made = write_runs(store, made_runs(options.runs, options.steps, options.metrics))
-        print(f"{made:,} runs of {options.steps} steps and {options.metrics} metrics: {store.stat().st_size / 1e9:.2f} GB")
+        print(
+            f"{made:,} runs of {options.steps} steps and {options.metrics} metrics: {store.stat().st_size / 1e9:.2f} GB"
+        )
     seconds, gib = measure(work)
     print(f"report: {seconds:.1f} s, peak memory {gib:.2f} GiB")
     if not options.keep:
