@@ -15,9 +15,11 @@ import pandas as pd
 from analysis import effects
 from analysis.effects import Effect
 from analysis.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RL_AND_SFT, TINYLORA
+from analysis.ratios import range_text
 from analysis.selection import ADAPTER, METHOD, Part, Table, Where, parts
 from analysis.tables import GAP
 
+TIMES = " times"
 FEWEST_SEEDS = 3
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not enough runs"
 
@@ -61,6 +63,7 @@ def _row(claim: Claim, effect: Effect | None) -> dict[str, str]:
         return row | {"measured on": GAP, "effect": GAP, "95% interval": GAP, "runs": "0", "verdict": OPEN}
     gap = math.isnan(effect.low) or math.isnan(effect.high)
     ends = GAP if gap else f"{_number(effect.low)} to {_number(effect.high)}"
+    ends = range_text(effect.low, effect.high) if claim.unit == TIMES else ends
     return row | {"measured on": effect.of, "effect": f"{_number(effect.value)}{claim.unit}", "95% interval": ends,
                   "runs": f"{effect.runs}", "verdict": claim.verdict(effect)}  # fmt: skip
 
@@ -125,7 +128,7 @@ CLAIMS = (
         "at least 100 times, at half the gain",
         100,
         True,
-        " times",
+        TIMES,
         RL_AND_SFT.where,
         (*METHOD, *ADAPTER),
         effects.sft_ratio,
@@ -180,7 +183,7 @@ CLAIMS = (
         "at least 10 times, at half the gain",
         10,
         True,
-        " times",
+        TIMES,
         FAMILIES.where,
         FAMILIES.axes,
         effects.family_ratio,

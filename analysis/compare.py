@@ -80,6 +80,22 @@ def size_ratio(first: tuple[Array, Array], second: tuple[Array, Array], targets:
     return ratio
 
 
+def ratio_interval(
+    first: tuple[Array, Array], second: tuple[Array, Array], targets: Array, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile interval of `size_ratio`. Where the smallest size already reaches a target, less might have done.
+
+    So the ratio may then be anything above (the first's smallest size does) or below (the second's).
+    """
+    ratios = size_ratio(first, second, targets)
+    if np.isnan(ratios).any():
+        return math.nan, math.nan
+    open_above, open_below = (accuracies[:, 0] >= targets - 1e-12 for _, accuracies in (first, second))
+    low = np.quantile(np.where(open_below, 0.0, ratios), (1 - level) / 2, method="nearest")
+    high = np.quantile(np.where(open_above, np.inf, ratios), (1 + level) / 2, method="nearest")
+    return float(low), float(high)
+
+
 def difference(first: Sequence[Array], second: Sequence[Array]) -> tuple[float, float, float]:
     """Mean over pairs of cells of the first's mean less the second's, with its interval over resampled seeds."""
     effect = float(np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)]))

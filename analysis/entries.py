@@ -26,6 +26,8 @@ class Drawing:
     runs: str
     figure: FigureFile | None
     table: pd.DataFrame
+    data: pd.DataFrame
+    """The numbers behind figure or table."""
     notes: list[str]
 
 
@@ -71,7 +73,7 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
     beside = [] if known else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
     tried = table.cells[table.cells["choice"].isin(part.cells["choice"])]
     said = notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
-    return Drawing(part, _runs(part), figure, text, [*made.notes, *beside, *_missing(item, part), *said])
+    return Drawing(part, _runs(part), figure, text, made.data, [*made.notes, *beside, *_missing(item, part), *said])
 
 
 def _labelled(cells: pd.DataFrame) -> pd.DataFrame:

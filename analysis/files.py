@@ -56,10 +56,10 @@ def figure_file(
     return FigureFile(name, caption, drawn, tables.to_csv(data), formats)
 
 
-def table_files(name: str, table: pd.DataFrame, caption: str) -> dict[str, bytes]:
-    """A table of text as CSV, Markdown and LaTeX."""
+def table_files(name: str, table: pd.DataFrame, caption: str, data: pd.DataFrame | None = None) -> dict[str, bytes]:
+    """A table of text as CSV, Markdown and LaTeX; with `data`, the CSV holds these numbers."""
     return {
-        f"{name}.csv": tables.to_csv(table),
+        f"{name}.csv": tables.to_csv(table if data is None else data),
         f"{name}.md": f"{tables.to_markdown(table)}\n".encode(),
         f"{name}.tex": tables.to_latex(table, caption).encode(),
     }

@@ -94,12 +94,13 @@ def accuracies(item: str, models: Sequence[str], task: str) -> pd.DataFrame:
 
 
 def table2(model: str) -> pd.DataFrame:
-    """Table 2's scores of a model as shares: one row for each size, one column for each evaluation set."""
+    """Table 2 of a model as shares: one row for each size, a column for each evaluation set, the printed average."""
     table = accuracies("table2", [model], "math")
-    table = table[table["dataset"].isin(TABLE_2_SETS)]
-    sets = table["dataset"].map(TABLE_2_SETS)
+    sets = table["dataset"].map(TABLE_2_SETS | {"average-of-6": "average"})
     wide = table.assign(dataset=sets).pivot(index=["adapter", "trained_values"], columns="dataset", values="value")
     wide.columns.name = None
     return (
-        wide.reindex(columns=list(TABLE_2_SETS.values())).reset_index().sort_values("trained_values", ignore_index=True)
+        wide.reindex(columns=[*TABLE_2_SETS.values(), "average"])
+        .reset_index()
+        .sort_values("trained_values", ignore_index=True)
     )

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from analysis import compare, paper
+from analysis import compare, paper, tables
 from analysis.load import SUITE_SCORES
 from analysis.paper_figures import Made, untrained_score
 from analysis.selection import Part
-from analysis.stats import TEST
+from analysis.stats import TEST, bootstrap_interval
 from analysis.tables import GAP
 from tinylora.config import ShapeConfig
 from tinylora.shapes import adapted_shapes, shape_parameters
@@ -58,26 +58,32 @@ def _score_rows(part: Part, scores: dict[str, str]) -> pd.DataFrame:
     rows = [{"adapter": "none", "trained_values": 0, "seeds": np.nan, **first}]
     for row in part.cells.sort_values("trained_values").to_dict("records"):
         values = {name: row[column] for name, column in scores.items()}
+        averages = part.runs.loc[part.runs["cell"] == row["cell"], list(scores.values())].mean(axis=1, skipna=False)
+        low, high = bootstrap_interval(averages.dropna().to_numpy())
         rows.append({"adapter": row["adapter.name"], "trained_values": row["trained_values"], "seeds": row["seeds"],
-                     **values})  # fmt: skip
+                     "low": float(low), "high": float(high), **values})  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def layout(frame: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
     """Table 2 in per cent: scores, their average and the gain kept.
 
-    `frame` has adapter, trained_values and a share for each set. Averages are rounded as printed, and the gain kept
-    is computed from them, so that a reader can check it. A row that lacks a score has no average.
+    `frame` has adapter, trained_values, a share for each set, and may have the average that was printed: the paper's
+    are of scores that it had not rounded yet. The gain kept is computed from averages as printed, so that a reader can
+    check it. A row that lacks a score has no average.
     """
     table = frame[["adapter", "trained_values"]].copy()
     table["seeds"] = frame.get("seeds", pd.Series(np.nan, index=frame.index))
     for name in sets:
         table[HEADINGS.get(name, name)] = 100 * frame[name]
-    averages = frame[sets].mean(axis=1, skipna=False).map(compare.printed_percent)
+    shares = frame["average"] if "average" in frame else frame[sets].mean(axis=1, skipna=False)
+    averages = shares.map(compare.printed_percent)
     untrained = averages[frame["adapter"] == "none"]
     full = averages[frame["adapter"] == "full"]
     ends = (float(untrained.iloc[0]) if len(untrained) else math.nan, float(full.iloc[-1]) if len(full) else math.nan)
     table["average"] = averages
+    for end in ("low", "high"):
+        table[f"average {end}"] = 100 * frame.get(end, pd.Series(np.nan, index=frame.index))
     table["gain kept"] = [100 * compare.gain_kept(average, *ends) for average in averages]
     return table
 
@@ -96,8 +102,10 @@ def as_text(table: pd.DataFrame, source: str) -> pd.DataFrame:
         for row in table.to_dict("records")
     ]
     columns["seeds"] = ["" if seeds != seeds else f"{seeds:.0f}" for seeds in table["seeds"]]
-    for name in table.columns[3:-1]:
+    for name in table.columns[3 : list(table.columns).index("average") + 1]:
         columns[name] = [GAP if value != value else f"{value:.1f}" for value in table[name]]
+    ends = zip(table["average low"] / 100, table["average high"] / 100, strict=True)
+    columns["95% interval"] = [tables.interval(low, high) for low, high in ends]
     columns["gain kept %"] = [GAP if value != value else f"{value:.0f}" for value in table["gain kept"]]
     return pd.DataFrame(columns)
 

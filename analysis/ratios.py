@@ -13,6 +13,7 @@ from analysis.lines import LOOK, Level, Scale, lines_figure
 from analysis.paper_figures import ACCURACY, FLEXIBLE, SIZE_LABEL, Made, seeds_of, untrained_levels, untrained_score
 from analysis.selection import Part
 from analysis.stats import TEST
+from analysis.tables import GAP
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
@@ -125,23 +126,31 @@ def _ratio_interval(curves: list[Curve], target: float) -> tuple[float, float]:
     means = compare.resampled_means([values for _, _, groups in curves for values in groups])
     count = len(curves[0][2])
     targets = np.full(len(means), target)
-    ratios = compare.size_ratio((curves[0][0], means[:, :count]), (curves[1][0], means[:, count:]), targets)
-    return compare.interval(ratios)
+    return compare.ratio_interval((curves[0][0], means[:, :count]), (curves[1][0], means[:, count:]), targets)
 
 
 def ratio_text(table: pd.DataFrame) -> pd.DataFrame:
     """The ratios as text."""
-
-    def count(value: float) -> str:
-        return "more than tried" if math.isinf(value) else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
-
+    rows = table.to_dict("records")
     return pd.DataFrame({
-        "compared": [f"{b} v {a}" for a, b in zip(table["first"], table["second"], strict=True)],
-        "gain": [f"{100 * share:g}% of what both reach" for share in table["share"]],
-        "accuracy %": [f"{100 * value:.1f}" for value in table["accuracy"]],
-        "first needs": table["size_first"].map(count), "second needs": table["size_second"].map(count),
-        "ratio": [count(value) + (" (bound)" if bound else "")
-                  for value, bound in zip(table["ratio"], table["bounded"], strict=True)],
-        "95% interval": ["\N{EN DASH}" if low != low else f"{count(low)} to {count(high)}"
-                         for low, high in zip(table["low"], table["high"], strict=True)],
+        "compared": [f"{row['second']} v {row['first']}" for row in rows],
+        "gain": [f"{100 * row['share']:g}% of what both reach" for row in rows],
+        "accuracy %": [f"{100 * row['accuracy']:.1f}" for row in rows],
+        "first needs": [_count(row["size_first"]) for row in rows],
+        "second needs": [_count(row["size_second"]) for row in rows],
+        "ratio": [_count(row["ratio"]) + (" (bound)" if row["bounded"] else "") for row in rows],
+        "95% interval": [range_text(row["low"], row["high"]) for row in rows],
     })  # fmt: skip
+
+
+def _count(value: float) -> str:
+    return "more than tried" if math.isinf(value) else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def range_text(low: float, high: float) -> str:
+    """An interval of ratios, which may be open to either side."""
+    if math.isnan(low) or math.isnan(high):
+        return GAP
+    if math.isinf(high):
+        return "any" if low == 0 else f"at least {_count(low)}"
+    return f"at most {_count(high)}" if low == 0 else f"{_count(low)} to {_count(high)}"

@@ -95,9 +95,11 @@ def _files(report: Report, runs: pd.DataFrame) -> dict[str, bytes]:
     }
     for entry in report.entries:
         for drawing in entry.drawings:
-            name = drawing.part.name + ("-table" if drawing.figure else "")
-            files |= table_files(name, drawing.table, f"{entry.item.title}. {drawing.part.title}")
-            files |= drawing.figure.files if drawing.figure else {}
+            caption, name = f"{entry.item.title}. {drawing.part.title}", drawing.part.name
+            if drawing.figure:
+                files |= table_files(f"{name}-table", drawing.table, caption) | drawing.figure.files
+            else:
+                files |= table_files(name, drawing.table, caption, drawing.data)
     for name, table, caption in ((TABLE_1, report.formulas, "Trained parameters by method"),
                                  (CLAIMS_TABLE, report.claims, "Claims of the paper")):  # fmt: skip
         files |= table_files(name, table, caption) if table is not None else {}
