@@ -75,10 +75,10 @@ def labels_height(texts: list[str]) -> float:
 
 
 def panels_below(
-    count: int, height: float, title: str, subtitle: str, between: float = 0.5
+    count: int, height: float, title: str, subtitle: str, between: float = 0.5, bottom: float = 0.5
 ) -> tuple[Figure, list[Axes]]:
     """Axes of this height in inches, one below the other, with room for titles, tick labels and line labels."""
-    top, bottom = 0.5 if count == 1 else 0.7, 0.5
+    top = 0.5 if count == 1 else 0.7
     total = top + count * height + (count - 1) * between + bottom
     figure = Figure(figsize=(style.WIDTH, total))
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]

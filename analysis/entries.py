@@ -11,6 +11,7 @@ from analysis.files import FigureFile, figure_file
 from analysis.grid import show
 from analysis.items import Item
 from analysis.selection import Part, Table, matching, parts
+from analysis.stats import TEST
 from analysis.style import ADAPTER_NAMES
 
 MOST_NAMED = 12
@@ -55,7 +56,7 @@ def make_entry(item: Item, table: Table, provenance: tuple[str, ...], formats: t
     found = parts(table, item.name, item.where, item.axes)
     drawings, waiting = [], []
     for part in found:
-        reason = item.too_little(part.cells)
+        reason = item.too_little(part.cells[part.cells[TEST].notna()])
         if reason:
             waiting.append(f"{part.title}: {len(part.runs)} runs belong here, but with {reason} there is nothing to "
                            "compare.")  # fmt: skip
@@ -72,7 +73,8 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
     known = bool(len(paper.values_of(item.name, part.models, part.task)))
     beside = [] if known else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
     tried = table.cells[table.cells["choice"].isin(part.cells["choice"])]
-    said = notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
+    said = [note for note in notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
+            if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)]  # fmt: skip
     return Drawing(part, _runs(part), figure, text, made.data, [*made.notes, *beside, *_missing(item, part), *said])
 
 

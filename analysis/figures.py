@@ -18,7 +18,7 @@ from analysis.stats import TEST
 CURVE_LABELS = {
     "train/reward": "reward: share of the sampled answers that are right",
     "train/completion_tokens": "mean response length in tokens",
-    "train/prob_diff": "mean difference of probabilities, trainer and sampler",
+    "train/prob_diff": "mean probability difference, trainer and sampler",
 }
 
 
@@ -128,8 +128,11 @@ def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
     with matplotlib.rc_context(style.SETTINGS):
         figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, "labels: trained parameters")
         for metric, ax in zip(metrics, panels, strict=True):
-            draw_curves(curves[curves["metric"] == metric], ax)
-            ax.set_title(CURVE_LABELS[metric])
-            ax.ticklabel_format(axis="y", scilimits=(-2, 4))
+            own = curves[curves["metric"] == metric]
+            draw_curves(own, ax)
+            power = math.floor(math.log10(own["mean"].abs().max() or 1))
+            unit = 10.0**power if power < -1 else 1.0
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:.4g}"))
+            ax.set_title(CURVE_LABELS[metric] + (f", times {unit:g}" if unit < 1 else ""))
         panels[-1].set_xlabel("step")
     return figure

@@ -43,6 +43,8 @@ class Item:
 
     def too_little(self, cells: pd.DataFrame) -> str:
         """Why these cells are not enough to draw; "" where they are."""
+        if cells.empty:
+            return "no test accuracy"
         lacking = [group for group in self.least if max(cells[name].nunique() for name in group if name in cells) < 2]
         return "; ".join(f"one value of {' and '.join(group)}" for group in lacking)
 

@@ -52,7 +52,10 @@ def lines_figure(
     height = max(HEIGHT if len(scales) == 1 else 2.1, *(labels_height(of_panel) for of_panel in texts))
     with matplotlib.rc_context(style.SETTINGS):
         different = len({scale.label for scale in scales.values()}) > 1
-        figure, axes = panels_below(len(scales), height, title, subtitle, between=0.75 if different else 0.5)
+        named = [_place_names(scale) for scale in scales.values()]
+        bottom = 0.5 + 0.16 * max((name.count("\n") for names in named for name in names), default=0)
+        between = 0.75 if different else 0.5
+        figure, axes = panels_below(len(scales), height, title, subtitle, between, bottom)
         limits = _limits(points, levels, percent)
         for (panel, scale), ax in zip(scales.items(), axes, strict=True):
             ax.set_ylim(*limits)
@@ -82,8 +85,7 @@ def _scale(points: pd.DataFrame, scale: Scale, ax: Axes) -> None:
     ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     if scale.places:
         ax.set_xlim(-0.3, len(scale.places) - 0.7)
-        room = int(PLACE_CHARACTERS / len(scale.places))
-        ax.set_xticks(range(len(scale.places)), [textwrap.fill(place, room) for place in scale.places])
+        ax.set_xticks(range(len(scale.places)), _place_names(scale))
         return
     sizes = sorted(points["x"].unique())
     ax.set_xscale("log")
@@ -92,6 +94,10 @@ def _scale(points: pd.DataFrame, scale: Scale, ax: Axes) -> None:
     wide = math.log10(sizes[-1] / sizes[0]) > DECADES
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value, from_k=1e3 if wide else 1e4)))
     ax.xaxis.set_major_locator(LogLocator(10, numticks=7) if wide else FixedLocator(readable_ticks(sizes)))
+
+
+def _place_names(scale: Scale) -> list[str]:
+    return [textwrap.fill(place, PLACE_CHARACTERS // len(scale.places)) for place in scale.places]
 
 
 def short_number(value: float, from_k: float = 1e3) -> str:

@@ -43,6 +43,7 @@ NUMBERS = (
     "u", "rank", "lr", "seed", "steps", "trained_values", "trained_bytes", "modules", "groups", "model.parameters",
     "eval.test_items",
 )  # fmt: skip
+FEW = 3
 REQUIRED = (
     "model.name",
     "task.name",
@@ -121,11 +122,18 @@ def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
     finished = runs["status"] == "finished"
     again = runs[finished].duplicated("run_key", keep="last").reindex(runs.index, fill_value=True)
     runs["averaged"] = finished & ~again
-    for key in sorted(runs.loc[finished & ~runs["averaged"], "run_key"].unique()):
-        notes.append(f"Run {key} finished more than once: only its latest record is averaged.")
-    for _, run in runs[runs["status"] == "incomplete"].iterrows():
-        notes.append(f"Run {run['run_key']} is marked finished, but {run['reason']}: not averaged.")
+    repeated = sorted(runs.loc[finished & ~runs["averaged"], "run_key"].unique())
+    notes += _for_each("finished more than once: only its latest record is averaged", repeated)
+    for reason, group in runs[runs["status"] == "incomplete"].groupby("reason", sort=True):
+        notes += _for_each(f"is marked finished, but {reason}: not averaged", sorted(group["run_key"]))
     return runs, tuple(notes)
+
+
+def _for_each(what: str, keys: list[str]) -> list[str]:
+    """A note for each of a few runs, one for many."""
+    if len(keys) <= FEW:
+        return [f"Run {key} {what}." for key in keys]
+    return [f"Of each of {len(keys)} runs ({', '.join(keys[:FEW])} and others): it {what}."]
 
 
 def _utc(milliseconds: float | None) -> str:

@@ -14,8 +14,9 @@ from analysis.tables import SCORE_COLUMNS, percent
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
 
-MOST_NAMED = 6
+MOST_NAMED = 4
 
+NARROW = "Intervals from few seeds"
 RATE_SENTENCE = (
     "Where several learning rates ran, the one with the best mean greedy accuracy on validation problems is shown; "
     "the test set had no part in the choice."
@@ -46,8 +47,9 @@ def _seed_notes(cells: pd.DataFrame) -> list[str]:
     if len(chosen) > single:
         fewest = int(chosen.loc[chosen["seeds"] > 1, "seeds"].min())
         if fewest < 5:
-            notes.append(f"Intervals from few seeds (here from {fewest}) are too narrow: they cannot leave the range "
-                         "of the seeds seen.")  # fmt: skip
+            notes.append(
+                f"{NARROW} (here from {fewest}) are too narrow: they cannot leave the range of the seeds seen."
+            )
     return notes
 
 

@@ -223,6 +223,8 @@ def smallest_updates(part: Part) -> Made:
     rows = []
     for model in part.models:
         cells = part.cells[(part.cells["model.name"] == model) & part.cells[TEST].notna()].sort_values("trained_values")
+        if cells.empty:
+            continue
         sizes = cells["trained_values"].to_numpy(dtype=float)
         groups = [seeds_of(part.runs, cell) for cell in cells["cell"]]
         means = np.array([[values.mean() for values in groups]])

@@ -24,7 +24,7 @@ def families(part: Part) -> Made:
     """Qwen v Llama: lines of both, and the ratio for each pair of models of different families."""
     own = part.cells[part.cells["model.name"].map(family) != ""]
     chosen = [(model, group) for model, group in own.groupby("model.name", sort=True)]
-    looks = {model: _family_look(str(model), i) for i, (model, _) in enumerate(chosen)}
+    looks = {str(model): _family_look(str(model), [str(name) for name, _ in chosen]) for model, _ in chosen}
     curves = {str(model): group for model, group in chosen}
     pairs = [(a, b) for a in curves for b in curves if family(a) == "qwen" and family(b) == "llama"]
     points = _best_points(curves, looks)
@@ -39,9 +39,12 @@ def family(model: str) -> str:
     return next((word for word in FAMILY_WORDS if word in model.lower()), "")
 
 
-def _family_look(model: str, place: int) -> tuple[str, Any, str]:
-    colour = style.METHOD_COLOURS["GRPO"] if family(model) == "qwen" else style.METHOD_COLOURS["SFT foreign"]
-    return colour, "solid", style.SERIES_MARKERS[place % len(style.SERIES_MARKERS)]
+def _family_look(model: str, models: list[str]) -> tuple[str, Any, str]:
+    """A colour for each family, shades and markers for its models."""
+    own = [name for name in models if family(name) == family(model)]
+    method = "GRPO" if family(model) == "qwen" else "SFT foreign"
+    colour = style.lighten(method, own.index(model) / max(2, len(own)))
+    return colour, "solid", style.SERIES_MARKERS[models.index(model) % len(style.SERIES_MARKERS)]
 
 
 def algorithms(part: Part) -> Made:
@@ -96,6 +99,8 @@ def ratio_rows(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, p
     models = [str(cells["model.name"].iloc[0]) for _, cells in (first, second)]
     untrained = max(untrained_score(part, TEST, model) for model in models)
     curves = [_measured(part, cells) for _, cells in (first, second)]
+    if not all(len(means) for _, means, _ in curves):
+        return []
     reached = min(float(means.max()) for _, means, _ in curves)
     if not reached > untrained:
         return []
