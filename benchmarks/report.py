@@ -190,15 +190,16 @@ def _metrics(params: dict[str, Any], steps: int, metrics: int) -> dict[str, list
     return scores
 
 
-def measure(work: Path) -> tuple[float, float]:
-    """Seconds and peak GiB of a full build, in a process of its own."""
+def measure(work: Path) -> tuple[float, float, float]:
+    """Seconds, processor seconds and peak GiB of a full build, in a process of its own."""
     start = time.monotonic()
     command = [sys.executable, "-m", "analysis.build", "--outputs-dir", str(work), "--out", str(work / "reports")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     seconds = time.monotonic() - start
     if done.returncode:
         raise SystemExit(f"the build failed: {done.stderr}")
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -220,8 +221,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(
             f"{made:,} runs of {options.steps} steps and {options.metrics} metrics: {store.stat().st_size / 1e9:.2f} GB"
         )
-    seconds, gib = measure(work)
-    print(f"report: {seconds:.1f} s, peak memory {gib:.2f} GiB")
+    seconds, processor, gib = measure(work)
+    print(f"report: {seconds:.1f} s ({processor:.1f} s of processor time), peak memory {gib:.2f} GiB")
     if not options.keep:
         shutil.rmtree(work)
 
