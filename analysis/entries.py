@@ -29,6 +29,8 @@ class Drawing:
     table: pd.DataFrame
     data: pd.DataFrame
     """The numbers behind figure or table."""
+    published: pd.DataFrame
+    """The paper's values for these models and this task."""
     notes: list[str]
 
 
@@ -70,12 +72,21 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
     made = item.make(part)
     figure = figure_file(part.name, made.figure, made.data, formats) if made.figure is not None else None
     text = made.table if made.table is not None else tables.summary_table(_labelled(part.cells), table.settings)
-    known = bool(len(paper.values_of(item.name, part.models, part.task)))
-    beside = [] if known else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
+    published = _published(item, part)
+    beside = [] if len(published) else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
     tried = table.cells[table.cells["choice"].isin(part.cells["choice"])]
     said = [note for note in notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
             if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)]  # fmt: skip
-    return Drawing(part, _runs(part), figure, text, made.data, [*made.notes, *beside, *_missing(item, part), *said])
+    return Drawing(
+        part, _runs(part), figure, text, made.data, published, [*made.notes, *beside, *_missing(item, part), *said]
+    )
+
+
+def _published(item: Item, part: Part) -> pd.DataFrame:
+    """The paper's values as text, without columns that say nothing."""
+    table = paper.values_of(item.name, part.models, part.task).drop(columns="item")
+    text = table.astype(object).map(show)
+    return text[[name for name in text.columns if (text[name] != "").any()]]
 
 
 def _labelled(cells: pd.DataFrame) -> pd.DataFrame:

@@ -124,8 +124,10 @@ def precision_and_sharing(part: Part) -> Made:
 
 
 def _bits_look(sharing: str, precision: str) -> tuple[str, Any, str]:
-    colour = style.METHOD_COLOURS["GRPO"] if sharing == "tiled" else style.METHOD_COLOURS["SFT foreign"]
-    return colour, style.LINE_STYLES.get(precision, "solid"), style.MARKERS.get(precision, "D")
+    tiled = sharing == "tiled"
+    colour = style.METHOD_COLOURS["GRPO" if tiled else "SFT foreign"]
+    markers = style.MARKERS if tiled else style.STRUCTURED_MARKERS
+    return colour, style.LINE_STYLES.get(precision, "solid"), markers.get(precision, "P")
 
 
 def dynamics(part: Part) -> Made:

@@ -96,10 +96,20 @@ def parts(table: Table, item: str, where: tuple[Where, ...], axes: tuple[str, ..
     if trained.empty:
         return []
     fixed = [name for name in table.settings if name not in (*axes, "lr")]
-    groups = list(table.cells_text.loc[trained.index].groupby(fixed, sort=True)) if fixed else []
-    frames = sorted((table.cells.loc[text.index] for _, text in groups), key=_order)
+    text = table.cells_text.loc[trained.index]
+    fixed += _of_one_model(text, axes)
+    groups = [group for _, group in text.groupby(fixed, sort=True)] if fixed else [text]
+    frames = sorted((table.cells.loc[group.index] for group in groups), key=_order)
     names = _names(item, frames, fixed, multiple_models="model.name" in axes)
     return [_part(table, item, frame, *name, fixed) for frame, name in zip(frames, names, strict=True)]
+
+
+def _of_one_model(text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
+    """Where models are compared, the settings of a model in which one of them differs from itself: types, revisions."""
+    if "model.name" not in axes:
+        return []
+    counts = text.groupby("model.name")[[name for name in MODEL[1:] if name in text]].nunique()
+    return [name for name in counts.columns if (counts[name] > 1).any()]
 
 
 def _order(cells: pd.DataFrame) -> tuple[str, str, int]:

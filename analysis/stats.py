@@ -139,6 +139,7 @@ def choose_rates(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame
     best = choices[VALIDATION].transform("max")
     equal = np.isclose(cells[VALIDATION], best, rtol=0, atol=1e-12)  # means of the same numbers in another order
     cells["tied"] = pd.Series(equal, index=cells.index).groupby(cells["choice"]).transform("sum") - 1
+    cells["tied"] = cells["tied"].clip(lower=0)
     smallest = cells[equal].sort_values("lr", kind="stable").drop_duplicates("choice")["cell"]
     cells["chosen"] = (cells["rates"] == 1) | cells["cell"].isin(smallest)
     return cells

@@ -27,6 +27,7 @@ METHOD_COLOURS = {
 OTHER_COLOUR = "#999999"
 LINE_STYLES: dict[str, Any] = {"fp32": "solid", "bf16": (0, (5, 2)), "fp16": (0, (1, 1.4))}
 MARKERS = {"fp32": "o", "bf16": "s", "fp16": "^"}
+STRUCTURED_MARKERS = {"fp32": "D", "bf16": "X", "fp16": "v"}  # told apart in grey, too
 BASE_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "linestyle": (0, (8, 4))}
 
 WIDTH = 4.7  # inches: readable when a phone shrinks the figure to its width

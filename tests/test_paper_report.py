@@ -176,6 +176,18 @@ def test_unlike_runs_are_never_drawn_together(store: Path) -> None:
     assert not csv(files, "figure8-math")["paper"].any()  # the paper's Figure 8 is on GSM8K
 
 
+def test_one_model_in_two_types_is_two_parts(store: Path) -> None:
+    runs = [
+        run({"u": u, "n_tie": tie}, model=model) for u in ("1", "4") for tie in ("1", "8") for model in (QWEN, LLAMA)
+    ]
+    for made in runs[:2]:
+        made.params["model.dtype"] = "fp32"
+    write_runs(store, runs)
+    files = files_of(store, "families")
+    assert {name for name in files if name.startswith("families") and name.endswith(".svg")} == {
+        "families-gsm8k-model.dtype=bf16.svg", "families-gsm8k-model.dtype=fp32.svg"}  # fmt: skip
+
+
 def test_without_runs_an_item_says_what_makes_them(store: Path) -> None:
     write_runs(store, [run({"rank": "4"})])
     shown = page(files_of(store))
