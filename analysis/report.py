@@ -19,6 +19,7 @@ FILE_NAMES = {"train/reward": "reward", "train/completion_tokens": "length"}
 TABLE_1, CLAIMS_TABLE = "table1", "claims"
 NAMES = (*(item.name for item in ITEMS), TABLE_1, CLAIMS_TABLE)
 """Everything that can be asked for by name."""
+MOST_PANELS = 8  # of a figure against the step: what a reader can still compare
 MOST_RUNS = 400  # runs that the page lists one by one; beyond, only those that are not averaged
 SCALE_SENTENCE = (
     "This is a scale model, a miniature that ships with the package: it shows how the method behaves on it and says "
@@ -208,7 +209,10 @@ def _curves(
     curves = curves.merge(tables.sort_rows(chosen, records.settings)[columns], on="cell", how="right")
     what = "Training reward" if metric == "train/reward" else "Length of the sampled training responses"
     caption = f"{what} at each step (GRPO). Labels: trained parameters; a darker line has more. {_seeds(chosen)}"
-    figure = figures.curve_figure(curves, metric, title)
+    lines = chosen.groupby("line")[stats.VALIDATION].max().sort_values(ascending=False, kind="stable").index
+    if len(lines) > MOST_PANELS:
+        caption += f" Drawn: the {MOST_PANELS} of {len(lines)} lines that are best on validation; the CSV has all."
+    figure = figures.curve_figure(curves[curves["line"].isin(lines[:MOST_PANELS])], metric, title)
     return figure_file(f"{FILE_NAMES[metric]}{suffix}", figure, tables.curve_data(curves), formats, caption)
 
 
