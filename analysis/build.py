@@ -1,6 +1,7 @@
-"""Build every table and figure of a sweep from its MLflow records.
+"""Build the paper's tables and figures, and those of any other sweep, from MLflow records.
 
-python -m analysis.build [--uri URI] [--experiment NAME] [--outputs-dir outputs] [--out reports]
+python -m analysis.build [--outputs-dir outputs | --uri URI] [--experiment tinylora] [--out reports]
+                         [--only figure4,table2] [--format pdf,svg,png]
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis import load, report
+from analysis.files import FORMATS
 from tinylora.errors import TinyLoraError, UsageError
 from tinylora.sync import run_folders, sync
 
@@ -24,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         _require_folder(options.out)
         if options.uri is None:
             _import_run_folders(options.outputs_dir)
-        files = report.make_files(load.load(uri, options.experiment))
+        only = _words("--only", options.only, report.NAMES)
+        formats = _words("--format", options.format, FORMATS)
+        files = report.make_files(load.load(uri, options.experiment), only, formats)
         write_files(options.out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
@@ -39,6 +44,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the sweep's runs")
+    parser.add_argument("--only", default=",".join(report.NAMES), metavar="ITEMS",
+                        help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}")  # fmt: skip
+    parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("reports"), help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
 
@@ -48,6 +56,16 @@ def _import_run_folders(outputs: Path) -> None:
     if next(run_folders(outputs), None) is not None:
         for problem in sync(outputs).problems:
             print(f"not imported into MLflow: {problem}", file=sys.stderr)
+
+
+def _words(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
+    """The words of a list with commas, each one of the known ones."""
+    words = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
+    unknown = [word for word in words if word not in known]
+    if unknown or not words:
+        raise UsageError(f"{option} {given}: {', '.join(unknown) or 'nothing'} is not known",
+                         f"known are {', '.join(known)}", f"give {option} of these, with commas between")  # fmt: skip
+    return words
 
 
 def _require_folder(out: Path) -> None:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import math
-import textwrap
-from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from analysis import style
+from analysis.drawing import Label, label_right, labels_height, panels_below, readable_ticks
 from analysis.grid import in_order
 from analysis.stats import TEST
 
-Label = tuple[float, float, str, str]
-"""Of a line: x and y of its last point, text, colour."""
-
-LABEL_WIDTH = 19  # characters before a line label is wrapped
 CURVE_LABELS = {
     "train/reward": "reward: share of the sampled answers that are right",
     "train/completion_tokens": "mean response length in tokens",
+    "train/prob_diff": "mean probability difference, trainer and sampler",
 }
 
 
@@ -49,7 +43,7 @@ def draw_accuracy(cells: pd.DataFrame, base: pd.DataFrame, axis: str, ax: Axes) 
                 ax.axhline(row[manner], zorder=1, **style.BASE_STYLE)
                 text = f"untrained, {manner}" + (f", {row['extra']}" if row["extra"] else "")
                 labels.append((right, row[manner], text, style.MUTED))
-    _label_right(labels, ax)
+    label_right(labels, ax)
     return ax
 
 
@@ -70,7 +64,7 @@ def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
     sizes = sorted(cells["trained_values"].unique())
     ax.set_xscale("log")
     ax.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5) if len(sizes) > 1 else ax.set_xlim(sizes[0] / 4, sizes[0] * 4)
-    ax.xaxis.set_major_locator(FixedLocator(_readable_ticks(sizes)))
+    ax.xaxis.set_major_locator(FixedLocator(readable_ticks(sizes)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -79,19 +73,6 @@ def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
     ax.set_ylim(max(values.min() - margin, -0.02), min(values.max() + margin, 1.02))
     ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     ax.set_xlabel("trained parameters")
-
-
-def _readable_ticks(sizes: list[float]) -> list[float]:
-    """The sizes themselves, without those that would touch their neighbour's label."""
-    span = math.log(sizes[-1] / sizes[0]) + math.log(2.25)
-    room = (
-        (style.WIDTH - style.LABEL_SPACE - 0.5) / span if span else math.inf
-    )  # inches of axis per unit of the logarithm
-    ticks = [sizes[-1]]
-    for size in reversed(sizes[:-1]):
-        if math.log(ticks[-1] / size) * room > 0.042 * (len(f"{size:,.0f}") + len(f"{ticks[-1]:,.0f}")) + 0.08:
-            ticks.append(size)
-    return ticks[::-1]
 
 
 def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
@@ -110,50 +91,15 @@ def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_xlim(steps.min(), max(steps.max(), steps.min() + 1))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
-    _label_right(labels, ax)
+    label_right(labels, ax)
     return ax
-
-
-def _label_right(labels: list[Label], ax: Axes) -> None:
-    """Write labels right of the axes, moved apart where they would overlap, with a leader to their points."""
-    if not labels:
-        return
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, high)
-    points = 72 * ax.get_position().height * ax.figure.bbox.height / ax.figure.dpi
-    line_height = style.LABEL_SIZE * 1.2 * (high - low) / points
-    labels = sorted(labels, key=lambda label: label[1])
-    texts = [textwrap.fill(text, LABEL_WIDTH) for _, _, text, _ in labels]
-    sizes = np.array([(text.count("\n") + 1.25) * line_height for text in texts])
-    places = _spread(np.array([y for _, y, _, _ in labels]), sizes, low, high)
-    for (x, y, _, colour), text, place in zip(labels, texts, places, strict=True):
-        ink = style.MUTED if colour == style.MUTED else style.INK
-        ax.annotate(text, xy=(x, y), xytext=(1.06, place),
-                    textcoords=ax.get_yaxis_transform(), va="center", fontsize=style.LABEL_SIZE, color=ink,
-                    annotation_clip=False,
-                    arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.8, "alpha": 0.7, "shrinkA": 1,
-                                "shrinkB": 3, "relpos": (0, 0.5)})  # fmt: skip
-
-
-def _spread(heights: np.ndarray[Any, Any], sizes: np.ndarray[Any, Any], low: float, high: float) -> list[float]:
-    """Places near the sorted heights where labels of these sizes do not overlap, inside low..high if they fit."""
-    places: list[float] = []
-    floor = -math.inf
-    for height, size in zip(heights, sizes, strict=True):
-        places.append(max(height, floor + size / 2, low + size / 2))
-        floor = places[-1] + size / 2
-    ceiling = high
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], ceiling - sizes[i] / 2)
-        ceiling = places[i] - sizes[i] / 2
-    return places
 
 
 def accuracy_figure(cells: pd.DataFrame, base: pd.DataFrame, axis: str, title: str) -> Figure:
     """Accuracy against trained parameters of one model and task."""
     texts = [*cells["line_label"].unique(), *["untrained, sampled"] * 2 * len(base)]
     with matplotlib.rc_context(style.SETTINGS):
-        figure, (ax,) = _panels(1, max(3.2, _labels_height(texts)), title, "test accuracy (greedy, strict)")
+        figure, (ax,) = panels_below(1, max(3.2, labels_height(texts)), title, "test accuracy (greedy, strict)")
         draw_accuracy(cells, base, axis, ax)
     return figure
 
@@ -163,7 +109,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, title: str) -> Figure:
     lines = list(curves.groupby("line", sort=False))
     texts = max((list(line["curve_label"].unique()) for _, line in lines), key=len)
     with matplotlib.rc_context(style.SETTINGS):
-        figure, panels = _panels(len(lines), max(2.0, _labels_height(texts)), title, CURVE_LABELS[metric])
+        figure, panels = panels_below(len(lines), max(2.0, labels_height(texts)), title, CURVE_LABELS[metric])
         values = curves[["mean", "low", "high"]]
         low, high = values.min().min(), values.max().max()
         margin = 0.05 * ((high - low) or 1.0)
@@ -175,29 +121,18 @@ def curve_figure(curves: pd.DataFrame, metric: str, title: str) -> Figure:
     return figure
 
 
-def _labels_height(texts: list[str]) -> float:
-    """Inches that these labels need, one below the other."""
-    lines = sum(textwrap.fill(text, LABEL_WIDTH).count("\n") + 1.35 for text in texts)
-    return lines * style.LABEL_SIZE * 1.2 / 72
-
-
-def _panels(count: int, height: float, title: str, subtitle: str) -> tuple[Figure, list[Axes]]:
-    """Axes of this height in inches, one below the other, with room for titles, tick labels and line labels."""
-    top, between, bottom = 0.5 if count == 1 else 0.7, 0.5, 0.5
-    total = top + count * height + (count - 1) * between + bottom
-    figure = Figure(figsize=(style.WIDTH, total))
-    axes = figure.subplots(count, 1, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=0.5 / style.WIDTH, right=1 - style.LABEL_SPACE / style.WIDTH, bottom=bottom / total,
-                           top=1 - top / total, hspace=between / height)  # fmt: skip
-    figure.text(0.05 / style.WIDTH, 1 - 0.06 / total, title, va="top", fontweight="bold")
-    figure.text(0.05 / style.WIDTH, 1 - 0.25 / total, subtitle, va="top")
-    return figure, list(axes)
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """The bytes of a figure as `svg`, `pdf` or `png`, without a date."""
-    buffer = io.BytesIO()
-    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
+    """Several training metrics against the step: a panel with a scale of its own for each `metric`."""
+    metrics = list(curves["metric"].unique())
+    texts = list(curves["curve_label"].unique())
     with matplotlib.rc_context(style.SETTINGS):
-        figure.savefig(buffer, format=kind, metadata=metadata, dpi=150)
-    return buffer.getvalue()
+        figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, "labels: trained parameters")
+        for metric, ax in zip(metrics, panels, strict=True):
+            own = curves[curves["metric"] == metric]
+            draw_curves(own, ax)
+            power = math.floor(math.log10(own["mean"].abs().max() or 1))
+            unit = 10.0**power if power < -1 else 1.0
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:.4g}"))
+            ax.set_title(CURVE_LABELS[metric] + (f", times {unit:g}" if unit < 1 else ""))
+        panels[-1].set_xlabel("step")
+    return figure

@@ -114,6 +114,7 @@ def _full_grid(runs: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
 
 
 def _reason(attempts: pd.DataFrame) -> str:
-    reasons = [f"{run['status']}: {run['reason']}" if run["reason"] else run["status"]
-               for run in attempts.to_dict("records")]  # fmt: skip
-    return "; ".join(dict.fromkeys(reasons)) or "not run"
+    if attempts.empty:
+        return "not run"
+    pairs = zip(attempts["status"], attempts["reason"], strict=True)
+    return "; ".join(dict.fromkeys(f"{status}: {reason}" if reason else status for status, reason in pairs))

@@ -1,26 +1,13 @@
-"""MLflow records as tidy frames: one row per run, and a long table of the metrics that the report uses.
-
-The search returns settings and status of all runs in pages of a thousand. Histories have no bulk reader in MLflow's
-public client, so they are read run by run, and only those of finished runs that the report needs: about 2 ms each from
-SQLite. The same calls read a server.
-"""
+"""MLflow records as tidy frames: one row per run, and a long table of the metrics that the report uses."""
 
 from __future__ import annotations
 
-import math
-import os
-import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.entities import Experiment, Run
-from mlflow.exceptions import MlflowException
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
+from analysis.stores import STORE_ERRORS, Raw, Store, open_store, unreadable
 from tinylora.errors import FailureError, UsageError
 
 SCORES = (
@@ -31,7 +18,17 @@ SCORES = (
     "validation/greedy_strict",
 )
 """Accuracies under `eval/`, of the untrained model (step 0) and at the last step."""
-CURVES = ("train/reward", "train/completion_tokens")
+SUITES = (
+    "gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "gaokao2023en", "college_math",
+)  # fmt: skip
+"""Further evaluation sets; those that no run has are left out of the frames."""
+SAMPLED_SUITES = ("aime24", "amc23")
+"""Small sets, scored by the mean over several samples of each problem."""
+SUITE_SCORES = tuple(f"{suite}/{'sampled' if suite in SAMPLED_SUITES else 'greedy'}_strict" for suite in SUITES)
+MERGE = "merge_kl"
+"""Under `eval/`: KL between merged weights and adapter form."""
+ALL_SCORES = (*SCORES, *SUITE_SCORES, MERGE)
+CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """Metrics drawn against the step."""
 
 TAGS = ("run_key", "status", "reason", "label", "scale_model")
@@ -42,7 +39,11 @@ PROVENANCE = (
     "git_dirty",
 )  # fmt: skip
 """Parameters that say what a run was made from; beside them all `version.*`."""
-NUMBERS = ("u", "rank", "lr", "seed", "steps", "trained_values", "trained_bytes", "eval.test_items")
+NUMBERS = (
+    "u", "rank", "lr", "seed", "steps", "trained_values", "trained_bytes", "modules", "groups", "model.parameters",
+    "eval.test_items",
+)  # fmt: skip
+FEW = 3
 REQUIRED = (
     "model.name",
     "task.name",
@@ -74,22 +75,14 @@ class Records:
 
 def load(uri: str, experiment: str) -> Records:
     """Read all runs of an experiment; errors say what to do."""
-    _require_sqlite_store(uri)
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own 7 wait minutes for a dead server
     try:
-        client = MlflowClient(uri)
-        found = _experiment(client, uri, experiment)
-        records = _search(client, found)
-        runs, notes = _runs_frame(records)
+        store = open_store(uri)
+        raw = store.read(_experiment(store, uri, experiment))
+        runs, notes = _runs_frame(raw)
         _require_finished(runs, uri, experiment)
-        history = _history_frame(client, runs[runs["averaged"]], records)
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
-        first_line = str(error).splitlines()[0]
-        raise FailureError(
-            f"MLflow store {uri}: {first_line}",
-            "the report is read from an MLflow store that answers",
-            "check the address and that the server runs, or give another one with --uri",
-        ) from error
+        history = _history_frame(store, runs[runs["averaged"]])
+    except STORE_ERRORS as error:
+        raise unreadable(uri, error) from error
     columns = [name for name in runs.columns if name.startswith("param:")]
     names = [name.removeprefix("param:") for name in columns]
     provenance = [name for name in names if name in PROVENANCE or name.startswith("version.")]
@@ -98,94 +91,55 @@ def load(uri: str, experiment: str) -> Records:
     return Records(runs, history, tuple(settings), tuple(provenance), notes)
 
 
-def _require_sqlite_store(uri: str) -> None:
-    """Opening an SQLite address creates the file and MLflow fills it; a reader must not."""
-    if not uri.startswith("sqlite:"):
-        return
-    try:
-        path = Path(make_url(uri).database or "")
-    except SQLAlchemyError as error:
-        raise UsageError(f"--uri {uri}", "an SQLite address reads sqlite:///<path>", "correct it") from error
-    remedy = "run a sweep first (python -m experiments.run), or give --outputs-dir or --uri of one that ran"
-    if not path.is_file():
-        raise UsageError(f"MLflow store {path}: no such file", "the report is read from the records of a sweep", remedy)
-    query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs', 'metrics')"
-    try:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            tables = connection.execute(query).fetchone()[0]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise UsageError(f"{path}: {error}", "the store is an SQLite file written by MLflow", remedy) from error
-    if tables < 3:
-        raise UsageError(f"{path}: holds no MLflow tables", "the store is an SQLite file written by MLflow", remedy)
-
-
-def _experiment(client: MlflowClient, uri: str, name: str) -> Experiment:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        present = ", ".join(sorted(e.name for e in client.search_experiments())) or "none"
+def _experiment(store: Store, uri: str, name: str) -> str:
+    present = store.experiments()
+    if name not in present:
         raise UsageError(
             f"experiment {name!r} in {uri}",
-            f"it must exist in the store; there: {present}",
+            f"it must exist in the store; there: {', '.join(sorted(present)) or 'none'}",
             "give --experiment one of these, or run a sweep with tracking.experiment set to this name",
         )
-    return experiment
+    return present[name]
 
 
-def _search(client: MlflowClient, experiment: Experiment) -> list[Run]:
-    records: list[Run] = []
-    page_token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], max_results=1000, page_token=page_token)
-        records += page
-        page_token = page.token
-        if not page_token:
-            return records
-
-
-def _runs_frame(records: list[Run]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row per run that is ours, in a stable order, and the notes on what was left out of the averages."""
-    ours = [run for run in records if "run_key" in run.data.tags]
+    tags = raw.tags.reindex(columns=list(TAGS), fill_value="")
+    params = raw.params.add_prefix("param:")
+    runs = pd.concat([raw.runs, tags, params], axis=1)
+    runs = runs[tags["run_key"] != ""]
     notes = []
-    if len(ours) < len(records):
-        notes.append(f"{len(records) - len(ours)} run(s) without a run_key tag are not of this project: left out.")
-    params = sorted({name for run in ours for name in run.data.params})
-    runs = pd.DataFrame([_row(run, params) for run in ours])
+    if len(runs) < len(raw.runs):
+        notes.append(f"{len(raw.runs) - len(runs)} run(s) without a run_key tag are not of this project: left out.")
     if runs.empty:
         return runs, tuple(notes)
+    runs = runs.assign(started=runs["started"].map(_utc), ended=runs["ended"].map(_utc))
     for name in NUMBERS:
-        if name in params:
+        if f"param:{name}" in runs:
             runs[f"param:{name}"] = pd.to_numeric(runs[f"param:{name}"], errors="coerce")
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"
-    runs["averaged"] = finished & ~runs[finished].duplicated("run_key", keep="last").reindex(
-        runs.index, fill_value=True
-    )
-    for key in sorted(runs.loc[finished & ~runs["averaged"], "run_key"].unique()):
-        notes.append(f"Run {key} finished more than once: only its latest record is averaged.")
-    for _, run in runs[runs["status"] == "incomplete"].iterrows():
-        notes.append(f"Run {run['run_key']} is marked finished, but {run['reason']}: not averaged.")
+    again = runs[finished].duplicated("run_key", keep="last").reindex(runs.index, fill_value=True)
+    runs["averaged"] = finished & ~again
+    repeated = sorted(runs.loc[finished & ~runs["averaged"], "run_key"].unique())
+    notes += _for_each("finished more than once: only its latest record is averaged", repeated)
+    for reason, group in runs[runs["status"] == "incomplete"].groupby("reason", sort=True):
+        notes += _for_each(f"is marked finished, but {reason}: not averaged", sorted(group["run_key"]))
     return runs, tuple(notes)
 
 
-def _row(run: Run, params: list[str]) -> dict[str, Any]:
-    metrics = run.data.metrics
-    unjudged = [metrics.get(f"eval/test/greedy_outcome/{outcome}", 0.0) for outcome in ("timeout", "checker_error")]
-    return {
-        "run_id": run.info.run_id,
-        **{tag: run.data.tags.get(tag, "") for tag in TAGS},
-        "started": _utc(run.info.start_time),
-        "ended": _utc(run.info.end_time),
-        "unjudged": math.fsum(unjudged),
-        **{f"param:{name}": run.data.params.get(name, "") for name in params},
-    }
+def _for_each(what: str, keys: list[str]) -> list[str]:
+    """A note for each of a few runs, one for many."""
+    if len(keys) <= FEW:
+        return [f"Run {key} {what}." for key in keys]
+    return [f"Of each of {len(keys)} runs ({', '.join(keys[:FEW])} and others): it {what}."]
 
 
-def _utc(milliseconds: int | None) -> str:
-    return "" if milliseconds is None else pd.Timestamp(milliseconds, unit="ms").isoformat(timespec="milliseconds")
+def _utc(milliseconds: float | None) -> str:
+    if milliseconds is None or pd.isna(milliseconds):
+        return ""
+    return str(pd.Timestamp(int(milliseconds), unit="ms").isoformat(timespec="milliseconds"))
 
 
 def _mark_incomplete(runs: pd.DataFrame) -> pd.DataFrame:
@@ -215,17 +169,22 @@ def _require_finished(runs: pd.DataFrame, uri: str, experiment: str) -> None:
     )
 
 
-def _history_frame(client: MlflowClient, runs: pd.DataFrame, records: list[Run]) -> pd.DataFrame:
-    logged = {run.info.run_id: run.data.metrics.keys() for run in records}
-    wanted = [f"eval/{score}" for score in SCORES] + list(CURVES)
-    rows = [
-        (run_key, metric, entry.step, entry.timestamp, entry.value)
-        for run_key, run_id in zip(runs["run_key"], runs["run_id"], strict=True)
-        for metric in wanted
-        if metric in logged[run_id]
-        for entry in client.get_metric_history(run_id, metric)
-    ]
-    history = pd.DataFrame(rows, columns=["run_key", "metric", "step", "timestamp", "value"])
-    history = history.sort_values(["run_key", "metric", "step", "timestamp"], kind="stable")
-    history = history.drop_duplicates(["run_key", "metric", "step"], keep="last")
-    return history.drop(columns="timestamp").reset_index(drop=True)
+def _history_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
+    """All wanted histories; names are categories, so that millions of rows stay small."""
+    metrics = [f"eval/{score}" for score in ALL_SCORES] + list(CURVES)
+    points = [_last_of_each_step(store.history(list(runs["run_id"]), metric)) for metric in metrics]
+    every = np.concatenate(points)
+    counts = [len(part) for part in points]
+    return pd.DataFrame({
+        "run_key": pd.Categorical.from_codes(every["run"], categories=list(runs["run_key"])),
+        "metric": pd.Categorical.from_codes(np.repeat(np.arange(len(metrics)), counts), categories=metrics),
+        "step": every["step"],
+        "value": np.where(every["is_nan"], np.nan, every["value"]),
+    })  # fmt: skip
+
+
+def _last_of_each_step(points: np.ndarray) -> np.ndarray:
+    """The points by run and step, of several for one step the last written."""
+    points = points[np.lexsort((points["step"], points["run"]))]  # stable: of equal keys the last written stays last
+    repeated = (points["run"][:-1] == points["run"][1:]) & (points["step"][:-1] == points["step"][1:])
+    return points[np.append(~repeated, True)] if len(points) else points

@@ -14,6 +14,9 @@ from analysis.tables import SCORE_COLUMNS, percent
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
 
+MOST_NAMED = 4
+
+NARROW = "Intervals from few seeds"
 RATE_SENTENCE = (
     "Where several learning rates ran, the one with the best mean greedy accuracy on validation problems is shown; "
     "the test set had no part in the choice."
@@ -44,8 +47,9 @@ def _seed_notes(cells: pd.DataFrame) -> list[str]:
     if len(chosen) > single:
         fewest = int(chosen.loc[chosen["seeds"] > 1, "seeds"].min())
         if fewest < 5:
-            notes.append(f"Intervals from few seeds (here from {fewest}) are too narrow: they cannot leave the range "
-                         "of the seeds seen.")  # fmt: skip
+            notes.append(
+                f"{NARROW} (here from {fewest}) are too narrow: they cannot leave the range of the seeds seen."
+            )
     return notes
 
 
@@ -53,7 +57,7 @@ def _rate_notes(cells: pd.DataFrame) -> list[str]:
     several = cells[cells["rates"] > 1]
     if several.empty:
         return []
-    unjudged, uneven, edge = [], [], []
+    unjudged, uneven, edge, tied = [], [], [], []
     for _, choice in several.groupby("choice", sort=True):
         first, chosen = choice.iloc[0], choice[choice["chosen"]]
         name = f"{first['line']} with {first['trained_values']:,.0f} trained"
@@ -62,14 +66,17 @@ def _rate_notes(cells: pd.DataFrame) -> list[str]:
             continue
         if choice["seeds"].nunique() > 1 or choice[VALIDATION].isna().any():
             uneven.append(name)
+        if chosen["tied"].iloc[0]:
+            tied.append(name)
         if chosen["lr"].iloc[0] in (choice["lr"].min(), choice["lr"].max()):
             edge.append(f"{name} ({show(chosen['lr'].iloc[0])})")
     kinds = {
         "Learning rates without a validation accuracy, so none is shown": unjudged,
         "Learning rates that were not judged on equally many seeds": uneven,
+        "Several learning rates were equally good on validation, the smallest is shown": tied,
         "Chosen learning rate at the edge of those tried": edge,
     }
-    return [RATE_SENTENCE, *(f"{kind}: {'; '.join(names)}." for kind, names in kinds.items() if names)]
+    return [RATE_SENTENCE, *(f"{kind}: {_some(names)}." for kind, names in kinds.items() if names)]
 
 
 def _score_gaps(averaged: pd.DataFrame) -> list[str]:
@@ -144,3 +151,7 @@ def headline(cells: pd.DataFrame, base: pd.DataFrame) -> str:
 def _list(keys: pd.Series) -> str:
     names = sorted(set(keys))
     return ("runs " if len(names) > 1 else "run ") + ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
+
+
+def _some(names: list[str]) -> str:
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

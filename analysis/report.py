@@ -8,39 +8,23 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from analysis import figures, grid, notes, stats, style, tables
-from analysis.load import CURVES, Records
+from analysis import claims, figures, grid, notes, paper_tables, selection, stats, style, tables
+from analysis.entries import Entry, make_entry
+from analysis.files import FORMATS, FigureFile, figure_file, table_files
+from analysis.items import ITEMS
+from analysis.load import Records
 
 FILE_NAMES = {"train/reward": "reward", "train/completion_tokens": "length"}
+TABLE_1, CLAIMS_TABLE = "table1", "claims"
+NAMES = (*(item.name for item in ITEMS), TABLE_1, CLAIMS_TABLE)
+"""Everything that can be asked for by name."""
+MOST_PANELS = 8  # of a figure against the step: what a reader can still compare
+MOST_RUNS = 400  # runs that the page lists one by one; beyond, only those that are not averaged
 SCALE_SENTENCE = (
     "This is a scale model, a miniature that ships with the package: it shows how the method behaves on it and says "
     "nothing by itself about the paper's models."
 )
-
-
-@dataclass(frozen=True)
-class FigureFile:
-    """A drawn figure and its numbers."""
-
-    name: str
-    caption: str
-    svg: bytes
-    pdf: bytes
-    csv: bytes
-
-    @property
-    def inline(self) -> Markup:
-        """The SVG for the page: it takes the page's colours, and its ids do not clash with other figures'."""
-        text = self.svg.decode()
-        text = text[text.index("<svg") :]
-        text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-        text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.name}-", text)
-        for colour, variable in ((style.INK, "ink"), (style.MUTED, "muted"), (style.PAPER, "paper")):
-            text = text.replace(colour, f"var(--{variable})")
-        return Markup(text)
 
 
 @dataclass(frozen=True)
@@ -61,36 +45,101 @@ class Section:
     provenance: dict[str, str]
 
 
-def make_files(records: Records) -> dict[str, bytes]:
-    """Name and content of every file of the report."""
-    runs = stats.add_cells(stats.add_scores(records.runs, records.history), records.settings)
-    groups = [group for _, group in runs.groupby(["model.name", "task.name"], sort=True) if group["averaged"].any()]
-    sections = [_section(group, records, suffixed=len(groups) > 1) for group in groups]
-    run_table = tables.run_table(runs, records.settings)
-    summary = _summary(sections, records)
-    scale = f"{SCALE_SENTENCE}\n\n" if any(section.scale_model for section in sections) else ""
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page shows."""
+
+    entries: list[Entry]
+    formulas: pd.DataFrame | None
+    claims: pd.DataFrame | None
+    sections: list[Section]
+    runs: pd.DataFrame
+    records: Records
+
+    @property
+    def scale_model(self) -> bool:
+        """Whether any of its numbers are of a scale model."""
+        drawn = [drawing.part.scale_model for entry in self.entries for drawing in entry.drawings]
+        return any([*drawn, *(section.scale_model for section in self.sections)])
+
+
+def make_files(
+    records: Records, only: tuple[str, ...] = NAMES, formats: tuple[str, ...] = FORMATS[:2]
+) -> dict[str, bytes]:
+    """Name and content of every file of the report; with `only`, of these items and nothing else."""
+    settings = records.settings
+    runs = stats.add_cells(stats.add_scores(records.runs, records.history), settings)
+    cells = stats.choose_rates(stats.summarise(runs, settings), settings)
+    table = selection.as_table(cells, runs, records.history, settings)
+    entries = [make_entry(item, table, records.provenance, formats) for item in ITEMS if item.name in only]
+    choices = {choice for entry in entries for choice in entry.choices}
+    shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
+    sections = _sections(runs, cells, records, shown, formats) if set(only) == set(NAMES) else []
+    report = Report(
+        entries,
+        _formulas(cells) if TABLE_1 in only else None,
+        claims.claims_table(table) if CLAIMS_TABLE in only else None,
+        sections,
+        tables.run_table(runs, settings),
+        records,
+    )
+    return _files(report, runs)
+
+
+def _files(report: Report, runs: pd.DataFrame) -> dict[str, bytes]:
+    settings, provenance = report.records.settings, report.records.provenance
+    scale = f"{SCALE_SENTENCE}\n\n" if report.scale_model else ""
     files = {
-        "runs.csv": tables.to_csv(tables.runs_data(runs, records.settings, records.provenance)),
-        "runs.md": f"{scale}{tables.to_markdown(run_table)}\n".encode(),
-        "summary.md": summary.encode(),
+        "runs.csv": tables.to_csv(tables.runs_data(runs, settings, provenance)),
+        "runs.md": f"{scale}{tables.to_markdown(report.runs)}\n".encode(),
+        "summary.md": _summary(report).encode(),
     }
-    for figure in (figure for section in sections for figure in section.figures):
-        files |= {f"{figure.name}.svg": figure.svg, f"{figure.name}.pdf": figure.pdf, f"{figure.name}.csv": figure.csv}
-    return files | {"index.html": _page(sections, run_table, records)}
+    for entry in report.entries:
+        for drawing in entry.drawings:
+            caption, name = f"{entry.item.title}. {drawing.part.title}", drawing.part.name
+            if drawing.figure:
+                files |= table_files(f"{name}-table", drawing.table, caption) | drawing.figure.files
+            else:
+                files |= table_files(name, drawing.table, caption, drawing.data)
+    for name, table, caption in ((TABLE_1, report.formulas, "Trained parameters by method"),
+                                 (CLAIMS_TABLE, report.claims, "Claims of the paper")):  # fmt: skip
+        files |= table_files(name, table, caption) if table is not None else {}
+    for figure in (figure for section in report.sections for figure in section.figures):
+        files |= figure.files
+    return files | {"index.html": _page(report)}
 
 
-def _section(runs: pd.DataFrame, records: Records, suffixed: bool) -> Section:
+def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
+    """Table 1 for the models of the store whose sizes are known."""
+    models = grid.in_order(cells["model.name"].unique())
+    shapes = [(model, shape) for model in models if (shape := paper_tables.shape_of(model))]
+    frames = [paper_tables.parameter_formulas(model, shape) for model, shape in shapes]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def _sections(
+    runs: pd.DataFrame, cells: pd.DataFrame, records: Records, shown: set[int], formats: tuple[str, ...]
+) -> list[Section]:
+    """The runs that no item shows, by model and task."""
+    left = runs[~runs["cell"].isin(shown)]
+    groups = [group for _, group in left.groupby(["model.name", "task.name"], sort=True) if group["averaged"].any()]
+    return [_section(group, cells, records, len(groups) > 1, formats) for group in groups]
+
+
+def _section(
+    runs: pd.DataFrame, cells: pd.DataFrame, records: Records, suffixed: bool, formats: tuple[str, ...]
+) -> Section:
     settings = records.settings
     model, task = runs["model.name"].iloc[0], runs["task.name"].iloc[0]
-    cells = stats.choose_rates(stats.summarise(runs, settings), settings)
-    cells, axis = stats.name_lines(cells, settings)
+    trained = runs[runs["method"] != stats.UNTRAINED]
+    cells, axis = stats.name_lines(cells[cells["cell"].isin(runs["cell"])], settings)
     base = stats.base_accuracy(runs)
     averaged = runs[runs["averaged"]]
     scale_model = bool((averaged["scale_model"] == "true").any())
     title = f"{model}, {task}" + (" (scale model)" if scale_model else "")
     suffix = re.sub(r"[^A-Za-z0-9._-]+", "_", f"-{model}-{task}") if suffixed else ""
-    drawn = [_accuracy(cells, base, axis, settings, title, suffix)]
-    drawn += [_curves(runs, records, cells, metric, title, suffix) for metric in CURVES]
+    drawn = [_accuracy(cells, base, axis, settings, title, suffix, formats)]
+    drawn += [_curves(runs, records, cells, metric, title, suffix, formats) for metric in FILE_NAMES]
     return Section(
         title=title,
         scale_model=scale_model,
@@ -99,8 +148,8 @@ def _section(runs: pd.DataFrame, records: Records, suffixed: bool) -> Section:
         figures=[figure for figure in drawn if figure],
         summary=tables.summary_table(cells, settings),
         rates=tables.rates_table(cells, settings),
-        missing=tables.missing_table(grid.missing(runs, settings)),
-        grid=tables.axes_text(runs, settings),
+        missing=tables.missing_table(grid.missing(trained, settings)),
+        grid=tables.axes_text(trained, settings),
         constants=grid.constant(averaged, grid.ordered(settings)),
         by_method=grid.constant_by_method(averaged, settings),
         provenance=grid.constant(averaged, list(records.provenance)),
@@ -108,9 +157,10 @@ def _section(runs: pd.DataFrame, records: Records, suffixed: bool) -> Section:
 
 
 def _accuracy(
-    cells: pd.DataFrame, base: pd.DataFrame, axis: str, settings: tuple[str, ...], title: str, suffix: str
-) -> FigureFile | None:
-    chosen = cells[cells["chosen"]]
+    cells: pd.DataFrame, base: pd.DataFrame, axis: str, settings: tuple[str, ...], title: str, suffix: str,
+    formats: tuple[str, ...],
+) -> FigureFile | None:  # fmt: skip
+    chosen = cells[cells["chosen"] & (cells["method"] != stats.UNTRAINED)]
     shown = chosen.groupby("line").filter(lambda line: line[stats.TEST].notna().any())
     if shown.empty:
         return None
@@ -120,7 +170,7 @@ def _accuracy(
         f"{_items(settings, cells)}Bars are over seeds alone. A line breaks where a cell is missing."
     )
     data = tables.accuracy_data(cells, base, settings)
-    return _file(f"accuracy{suffix}", caption, figure, data)
+    return figure_file(f"accuracy{suffix}", figure, data, formats, caption)
 
 
 def _label_lines(cells: pd.DataFrame) -> pd.DataFrame:
@@ -141,8 +191,9 @@ def _alike(cells: pd.DataFrame) -> str:
 
 
 def _curves(
-    runs: pd.DataFrame, records: Records, cells: pd.DataFrame, metric: str, title: str, suffix: str
-) -> FigureFile | None:
+    runs: pd.DataFrame, records: Records, cells: pd.DataFrame, metric: str, title: str, suffix: str,
+    formats: tuple[str, ...],
+) -> FigureFile | None:  # fmt: skip
     chosen = cells[cells["chosen"] & (cells["algorithm.name"] == "grpo")]
     curves = stats.curve(runs[runs["cell"].isin(chosen["cell"])], records.history, metric)
     if curves["mean"].isna().all():
@@ -158,8 +209,11 @@ def _curves(
     curves = curves.merge(tables.sort_rows(chosen, records.settings)[columns], on="cell", how="right")
     what = "Training reward" if metric == "train/reward" else "Length of the sampled training responses"
     caption = f"{what} at each step (GRPO). Labels: trained parameters; a darker line has more. {_seeds(chosen)}"
-    figure = figures.curve_figure(curves, metric, title)
-    return _file(f"{FILE_NAMES[metric]}{suffix}", caption, figure, tables.curve_data(curves))
+    lines = chosen.groupby("line")[stats.VALIDATION].max().sort_values(ascending=False, kind="stable").index
+    if len(lines) > MOST_PANELS:
+        caption += f" Drawn: the {MOST_PANELS} of {len(lines)} lines that are best on validation; the CSV has all."
+    figure = figures.curve_figure(curves[curves["line"].isin(lines[:MOST_PANELS])], metric, title)
+    return figure_file(f"{FILE_NAMES[metric]}{suffix}", figure, tables.curve_data(curves), formats, caption)
 
 
 def _seeds(cells: pd.DataFrame) -> str:
@@ -178,28 +232,33 @@ def _items(settings: tuple[str, ...], cells: pd.DataFrame) -> str:
     return f"{items} test problems: their choice alone gives a standard error of up to {50 / items**0.5:.1f} points. "
 
 
-def _file(name: str, caption: str, figure: Figure, data: pd.DataFrame) -> FigureFile:
-    svg, pdf = figures.render(figure, "svg"), figures.render(figure, "pdf")
-    return FigureFile(name, caption, svg, pdf, tables.to_csv(data))
-
-
-def _summary(sections: list[Section], records: Records) -> str:
-    parts = ["# What the sweep found"]
-    for section in sections:
+def _summary(report: Report) -> str:
+    """The report as text: what was drawn and found, in Markdown."""
+    parts = ["# What the sweep found", *([SCALE_SENTENCE] if report.scale_model else [])]
+    for entry in report.entries:
+        for drawing in entry.drawings:
+            said = "\n".join(f"- {line}" for line in drawing.notes)
+            heading = f"## {entry.item.title}: {drawing.part.title}"
+            parts += [heading, drawing.runs, tables.to_markdown(drawing.table), *([said] if said else [])]
+    if report.claims is not None and any(entry.drawings for entry in report.entries):
+        columns = ["claim", "measured on", "effect", "95% interval", "runs", "verdict"]
+        parts += ["## Claims of the paper", tables.to_markdown(report.claims[columns])]
+    for section in report.sections:
         parts += [f"## {section.title}", section.headline, tables.to_markdown(section.summary)]
-        lines = [SCALE_SENTENCE] if section.scale_model else []
-        lines += section.notes
+        lines = list(section.notes)
         if len(section.missing):
             lines.append(f"{len(section.missing)} missing points of the grid {section.grid}: listed in index.html.")
         if lines:
             parts.append("\n".join(f"- {line}" for line in lines))
-    counts = records.runs["status"].value_counts().sort_index()
+    waiting = [entry.item for entry in report.entries if not entry.drawings]
+    if waiting:
+        parts.append("Not drawn, for want of runs: " + ", ".join(item.name for item in waiting) + " (see index.html).")
+    counts = report.records.runs["status"].value_counts().sort_index()
     parts.append("Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
-    parts += list(records.notes)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *report.records.notes]) + "\n"
 
 
-def _page(sections: list[Section], run_table: pd.DataFrame, records: Records) -> bytes:
+def _page(report: Report) -> bytes:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -208,7 +267,7 @@ def _page(sections: list[Section], run_table: pd.DataFrame, records: Records) ->
         lstrip_blocks=True,
     )
     template = environment.get_template("report.html.j2")
-    counts = records.runs["status"].value_counts().sort_index()
-    text = template.render(sections=sections, runs=run_table, counts=counts.to_dict(), notes=records.notes,
-                           scale_sentence=SCALE_SENTENCE)  # fmt: skip
+    counts = report.records.runs["status"].value_counts().sort_index()
+    listed = report.runs if len(report.runs) <= MOST_RUNS else report.runs[report.runs["averaged"] == "no"]
+    text = template.render(report=report, listed=listed, counts=counts.to_dict(), scale_sentence=SCALE_SENTENCE)
     return f"{text}\n".encode()

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.load import SCORES
+from analysis.load import ALL_SCORES, MERGE, SCORES, SUITE_SCORES
 
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 2602
+CHUNK = 500  # cells resampled at once: bounds the memory
+UNTRAINED = "untrained"
+SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 VALIDATION = "final validation/greedy_strict"
 TEST = "final test/greedy_strict"
 SAMPLED = "final test/sampled_strict"
@@ -42,14 +45,28 @@ def bootstrap_interval(values: NDArray[np.float64], level: float = 0.95) -> tupl
 
 def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     """Add a column `base <score>` (step 0) and `final <score>` (the last step) for each accuracy; NaN where absent."""
-    runs = runs.copy()
-    values = history.set_index(["run_key", "metric", "step"])["value"]
-    for when, steps in (("base", [0] * len(runs)), ("final", runs["steps"])):
-        for score in SCORES:
-            keys = [(key, f"eval/{score}", step) for key, step in zip(runs["run_key"], steps, strict=True)]
-            column = values.reindex(pd.MultiIndex.from_tuples(keys, names=values.index.names)).to_numpy(dtype=float)
-            runs[f"{when} {score}"] = np.where(runs["averaged"], column, np.nan)
-    return runs
+    averaged = runs[runs["averaged"]]
+    last = averaged.set_index("run_key")["steps"]
+    columns = {}
+    for score in (*SCORES, *present_suites(history), MERGE):
+        points = history[history["metric"] == f"eval/{score}"]
+        keys = points["run_key"].astype(object)
+        for when, step in (("base", 0), ("final", keys.map(last))):
+            values = pd.Series(points["value"].to_numpy(), index=keys)[(points["step"] == step).to_numpy()]
+            column = runs["run_key"].map(values).to_numpy(dtype=float)
+            columns[f"{when} {score}"] = np.where(runs["averaged"], column, np.nan)
+    return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1)
+
+
+def present_suites(history: pd.DataFrame) -> list[str]:
+    """The scores of further evaluation sets that some run has."""
+    logged = set(history["metric"].unique())
+    return [score for score in SUITE_SCORES if f"eval/{score}" in logged]
+
+
+def score_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns of accuracies that are there, of the untrained model and at the end."""
+    return [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
 
 
 def add_cells(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -64,6 +81,8 @@ def add_cells(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _method(algorithm: str, demonstrations: str | None, adapter: str | None) -> str:
+    if adapter == "none":
+        return UNTRAINED
     prefix = ADAPTER_PREFIX.get(adapter or "tinylora", f"{adapter} ")
     manner = f" {demonstrations}" if algorithm == "sft" and demonstrations else ""
     return f"{prefix}{algorithm.upper()}{manner}"
@@ -74,33 +93,55 @@ def summarise(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
 
     Runs without a value (NaN) are left out of that mean; `<score> n` says how many are in it.
     """
-    rows = []
-    for cell, group in runs[runs["averaged"]].groupby("cell", sort=True):
-        first = group.iloc[0]
-        row = {name: first[name] for name in ("method", "trained_values", "trained_bytes", *settings) if name in group}
-        row |= {"cell": cell, "seeds": len(group)}
-        for score in [f"{when} {score}" for when in ("base", "final") for score in SCORES]:
-            values = group[score].dropna().to_numpy()
-            row[score] = values.mean() if len(values) else np.nan
-            if score in (TEST, SAMPLED):
-                low, high = bootstrap_interval(values)
-                row |= {f"{score} low": float(low), f"{score} high": float(high), f"{score} n": len(values)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    averaged = runs[runs["averaged"]]
+    cells = averaged.groupby("cell", sort=True)
+    names = [name for name in ("method", *SIZES, *settings) if name in averaged]
+    first = averaged.drop_duplicates("cell").set_index("cell").sort_index()[names]
+    table = first.assign(seeds=cells.size())
+    scores = score_columns(runs)
+    means = cells[scores].mean()
+    counts = cells[scores].count()
+    columns = {}
+    for score in scores:
+        columns[score] = means[score]
+        if score in (TEST, SAMPLED) or score.removeprefix("final ") in SUITE_SCORES:
+            low, high = _intervals(averaged, score, counts[score])
+            columns |= {f"{score} low": low, f"{score} high": high, f"{score} n": counts[score]}
+    return pd.concat([table, pd.DataFrame(columns)], axis=1).reset_index()
+
+
+def _intervals(runs: pd.DataFrame, score: str, counts: pd.Series) -> tuple[pd.Series, pd.Series]:
+    """The interval of each cell's mean: cells with equally many values are resampled together, which is fast."""
+    low, high = pd.Series(np.nan, index=counts.index), pd.Series(np.nan, index=counts.index)
+    known = runs.loc[runs[score].notna(), ["cell", score]].sort_values(["cell", score])
+    sizes = known["cell"].map(counts)
+    for n in sorted(set(counts[counts > 1])):
+        own = known[sizes == n]
+        cells = own["cell"].to_numpy()[::n]
+        matrix = own[score].to_numpy().reshape(-1, n).T  # (n, cells)
+        for start in range(0, len(cells), CHUNK):
+            part = slice(start, start + CHUNK)
+            low[cells[part]], high[cells[part]] = bootstrap_interval(matrix[:, part])
+    return low, high
 
 
 def choose_rates(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     """Mark as `chosen`, among cells that differ in lr alone, the best mean validation accuracy; `rates`: how many.
 
-    Never by a test score. Equal accuracies: the smaller rate. Several rates and no validation accuracy: none is chosen.
+    Never by a test score. Equal accuracies: the smaller rate, and `tied` counts the others. Several rates and no
+    validation accuracy: none is chosen.
     """
     cells = cells.copy()
     others = [name for name in settings if name != "lr"]
     cells["choice"] = cells.groupby(others, dropna=False, sort=True).ngroup()
-    cells["rates"] = cells.groupby("choice")["cell"].transform("size")
-    judged = cells[cells[VALIDATION].notna()].sort_values([VALIDATION, "lr"], ascending=[False, True], kind="stable")
-    best = judged.drop_duplicates("choice")["cell"]
-    cells["chosen"] = (cells["rates"] == 1) | cells["cell"].isin(best)
+    choices = cells.groupby("choice")
+    cells["rates"] = choices["cell"].transform("size")
+    best = choices[VALIDATION].transform("max")
+    equal = np.isclose(cells[VALIDATION], best, rtol=0, atol=1e-12)  # means of the same numbers in another order
+    cells["tied"] = pd.Series(equal, index=cells.index).groupby(cells["choice"]).transform("sum") - 1
+    cells["tied"] = cells["tied"].clip(lower=0)
+    smallest = cells[equal].sort_values("lr", kind="stable").drop_duplicates("choice")["cell"]
+    cells["chosen"] = (cells["rates"] == 1) | cells["cell"].isin(smallest)
     return cells
 
 
@@ -118,7 +159,9 @@ def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataF
     _, axis = min((way for way in ways if way), default=(0, ""), key=lambda way: way[0])
     labels = [name for name in varying if name != axis]
     cells = cells.copy()
-    cells["extra"] = [", ".join(f"{_short(n)}={row[n]}" for n in labels) for row in cells[labels].to_dict("records")]
+    cells["extra"] = [
+        ", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels) for row in cells[labels].to_dict("records")
+    ]
     cells["line"] = [
         f"{method} {precision}" + (f", {extra}" if extra else "")
         for method, precision, extra in zip(cells["method"], cells["precision"], cells["extra"], strict=True)
@@ -135,24 +178,34 @@ def _lines_along(cells: pd.DataFrame, varying: list[str], axis: str) -> tuple[in
     return lines.ngroups, axis
 
 
+def _plain(value: object) -> object:
+    """A whole number without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _short(setting: str) -> str:
     return setting.rpartition(".")[2].replace("_", " ") if "." in setting else setting
 
 
 def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Columns cell, step, n, mean, low, high of a metric; a step at which a seed has no value (or NaN) is a gap."""
+    averaged = runs[runs["averaged"]]
+    points = history[(history["metric"] == metric) & history["run_key"].isin(averaged["run_key"])]
+    table = points.assign(run_key=points["run_key"].astype(object)).pivot(
+        index="run_key", columns="step", values="value"
+    )
+    last = points.groupby(points["run_key"].astype(object))["step"].max()
     frames = []
-    of_metric = history[history["metric"] == metric]
-    for cell, group in runs[runs["averaged"]].groupby("cell", sort=True):
-        values = of_metric[of_metric["run_key"].isin(group["run_key"])]
-        if values.empty:
+    for cell, group in averaged.groupby("cell", sort=True):
+        keys = sorted(group["run_key"])
+        ends = last.reindex(keys)
+        if ends.isna().all():
             continue
-        table = values.pivot(index="run_key", columns="step", values="value").reindex(sorted(group["run_key"]))
-        matrix = table.to_numpy(dtype=float)  # (seeds, steps)
+        matrix = table.reindex(keys).loc[:, : ends.max()].to_numpy(dtype=float)  # (seeds, steps)
         low, high = bootstrap_interval(matrix)
         frames.append(
-            pd.DataFrame({"cell": cell, "step": table.columns, "n": len(group), "mean": matrix.mean(axis=0),
-                          "low": low, "high": high})
+            pd.DataFrame({"cell": cell, "step": table.columns[: matrix.shape[1]], "n": len(group),
+                          "mean": matrix.mean(axis=0), "low": low, "high": high})
         )  # fmt: skip
     columns = ["cell", "step", "n", "mean", "low", "high"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)

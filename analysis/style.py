@@ -27,6 +27,7 @@ METHOD_COLOURS = {
 OTHER_COLOUR = "#999999"
 LINE_STYLES: dict[str, Any] = {"fp32": "solid", "bf16": (0, (5, 2)), "fp16": (0, (1, 1.4))}
 MARKERS = {"fp32": "o", "bf16": "s", "fp16": "^"}
+STRUCTURED_MARKERS = {"fp32": "D", "bf16": "X", "fp16": "v"}  # told apart in grey, too
 BASE_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "linestyle": (0, (8, 4))}
 
 WIDTH = 4.7  # inches: readable when a phone shrinks the figure to its width
@@ -77,3 +78,15 @@ def lighten(method: str, amount: float) -> str:
     lightness = 0.6 * amount
     red, green, blue = (part + (1 - part) * lightness for part in to_rgb(colour(method)))
     return to_hex((red, green, blue))
+
+
+ADAPTER_COLOURS = {
+    "tinylora": METHOD_COLOURS["GRPO"],
+    "lora_xs": METHOD_COLOURS["LoRA-XS GRPO"],
+    "lora": METHOD_COLOURS["LoRA GRPO"],
+    "full": "#444a53",
+}
+ADAPTER_NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "full": "full fine-tuning"}
+ADAPTER_MARKERS = {"tinylora": "o", "lora_xs": "D", "lora": "^", "full": "s"}
+SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Of lines of one method, which shades alone would not tell apart in grey."""

@@ -165,3 +165,42 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     )
+
+
+LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "\N{EN DASH}": "--",
+})  # fmt: skip
+
+
+def to_latex(table: pd.DataFrame, caption: str) -> str:
+    """A LaTeX table (booktabs); numbers to the right."""
+    numeric = [table[name].map(_numberlike).all() for name in table.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        f"\\caption{{{caption.translate(LATEX)}}}",
+        f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}",
+        "\\toprule",
+        *(_latex_row(row) for row in [list(table.columns)]),
+        "\\midrule",
+        *(_latex_row(row) for row in table.to_numpy().tolist()),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _numberlike(value: object) -> bool:
+    text = str(value).replace(",", "").replace("%", "")
+    try:
+        float(text)
+    except ValueError:
+        return text in ("", GAP)
+    return True
+
+
+def _latex_row(row: list[object]) -> str:
+    return " & ".join(" ".join(str(value).split()).translate(LATEX) for value in row) + r" \\"
