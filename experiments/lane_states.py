@@ -62,7 +62,9 @@ def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
     for submission in sweep.submissions:  # the last one that has a run counts
         for number, pack in enumerate(submission.packs):
             job = active.job(sweep, submission, number)
-            found |= {key: _state(sweep, submission, number, key, job) for key in pack}
+            tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
+            shown = [key for key in pack if tried or key not in found]
+            found |= {key: _state(sweep, submission, number, key, job) for key in shown}
     return [found[key] if key in found else _without_submission(sweep, key) for key in sweep.runs]
 
 

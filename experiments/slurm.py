@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,12 @@ def no_answer(said: str) -> FailureError:
 def cancel(job_ids: Sequence[str]) -> None:
     """Cancel jobs; those that have ended meanwhile are no error."""
     _answer(["scancel", "--quiet", *job_ids])
+
+
+def cancel_named(name: str) -> None:
+    """Cancel the jobs of this name, if there are any and SLURM answers."""
+    with suppress(FailureError):
+        _answer(["scancel", "--quiet", "--me", f"--name={name}"])
 
 
 def _answer(command: Sequence[str]) -> str:

@@ -77,7 +77,9 @@ def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSe
         sweep.save()  # jobs read it
         (place / sweeps.JOBS).mkdir(parents=True, exist_ok=True)
         jobs = (_to_slurm if kind is Kind.slurm else _to_local)(sweep, submission, settings)
-    except BaseException:
+    except BaseException as error:
+        if kind is Kind.slurm and not isinstance(error, UsageError):  # sbatch may have taken them a moment ago
+            slurm.cancel_named(sweep.job_name(submission))
         sweep.drop(submission)
         raise
     sweep.submissions[-1] = replace(submission, jobs=jobs)

@@ -66,6 +66,13 @@ def queue() -> str:
     return subprocess.run(["squeue", "--array"], capture_output=True, text=True, check=True).stdout
 
 
+def jobs_below(folder: Path) -> list[str]:
+    """The jobs that run from a folder: whatever others submit meanwhile is not ours."""
+    asked = ["squeue", "--noheader", "--format=%Z"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line for line in lines if line.startswith(str(folder))]
+
+
 def job_ids(sweep: str) -> list[str]:
     """The jobs of a sweep that wait or run."""
     asked = ["squeue", "--noheader", "--array", "--format=%j|%i"]

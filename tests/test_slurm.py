@@ -21,8 +21,8 @@ from slurm_jobs import (
     assert_same_results,
     call,
     job_ids,
+    jobs_below,
     processes,
-    queue,
     run_here,
     status,
     steps_done,
@@ -234,18 +234,16 @@ BAD = {
 def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, tmp_path: Path) -> None:
     code, part = BAD[words]
     outputs = "" if words.startswith("outputs_dir") else f"outputs_dir={tmp_path}/o"
-    before = queue()
     ended = call("run", f"-m u=1,2 {SMALL} {SLURM} {outputs} {words}")
     message = ended.stderr[ended.stderr.index("error: ") :]
     assert ended.returncode == code and part in message.lower() and len(message.splitlines()) == 3, ended.stderr
-    assert queue() == before
+    assert jobs_below(tmp_path) == []
     assert not list(tmp_path.glob("o/sweeps/*/*")) and not list(tmp_path.glob("o/*/config.yaml"))
 
 
 def test_a_dry_run_writes_everything_and_submits_nothing(tmp_path: Path) -> None:
-    before = queue()
     ended = call("run", f"-m u=1,2,3 {SMALL} {SLURM} launcher.dry_run=true outputs_dir={tmp_path}")
     assert ended.returncode == 0 and "dry run: 3 runs in 2 packs" in ended.stdout, ended.stderr
     (script,) = tmp_path.glob("sweeps/*/1/jobs/submission.sh")
-    assert "#SBATCH --array=0-1" in script.read_text() and queue() == before
+    assert "#SBATCH --array=0-1" in script.read_text() and jobs_below(tmp_path) == []
     assert status(tmp_path) == (0, status(tmp_path)[1]) and "3 not submitted" in status(tmp_path)[1]
