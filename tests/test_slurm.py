@@ -226,7 +226,7 @@ BAD = {
     "launcher.minutes=0": (2, "launcher.minutes=0"),
     "launcher.constraint=nope": (2, "feature"),
     "outputs_dir=/dev/null/outputs": (1, "/dev/null"),
-    "tracking.uri=sqlite:////tmp/one.db": (2, "many writers"),
+    "tracking.uri=sqlite:///one.db": (2, "many writers"),
 }
 
 
