@@ -22,6 +22,7 @@ from tinylora.config import RunConfig
 from tinylora.errors import FailureError, TinyLoraError
 
 SECONDS_BETWEEN_LOOKS = 5.0
+LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
 SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
 MANY = 40  # runs that are watched in brief
 
@@ -59,6 +60,7 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
         print("no sweep was submitted")
     shown, shown_at = "", 0.0
     while True:
+        began = time.monotonic()
         active = Active(chosen)
         states = [states_of(sweep, active) for sweep in chosen]
         brief = watch and sum(map(len, states)) > MANY
@@ -69,7 +71,7 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
             shown, shown_at = text, time.monotonic()
         if not watch or not any(state.state.active for lanes in states for state in lanes):
             return states
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / LOOKING_SHARE))
 
 
 def _totals(text: str) -> list[str]:
