@@ -1,5 +1,9 @@
 """Tasks that ask the questions of a data set: `gsm8k`, `math`, and the sets that models are only evaluated on.
 
+Questions of reasoning-gym that were written down once (`task=reasoning_gym task.training_set=<name>`, files
+`<name>-train.jsonl` and `<name>-test.jsonl` in `task.folder`; see `experiments.questions`) are such a task, too: it
+needs no package, and answers are compared with the gold answer, not judged by the generator.
+
     training     the rows of the training set, but those left out: without an answer, known to be broken, repeated,
                  and for SFT those without a solution
     validation   about 5% of the training set, by a stable hash of the row's id; never trained on
@@ -39,7 +43,8 @@ class Questions:
 
     def suite(self, name: str, settings: EvalConfig) -> Suite:
         """Its first problems, as many as are asked for."""
-        samples = settings.samples_per_item if SOURCES[self.data.name].few else 1
+        source = SOURCES.get(self.data.name)
+        samples = settings.samples_per_item if source is not None and source.few else 1
         return Suite(name, self.problems[: settings.test_items], samples)
 
 
@@ -50,9 +55,9 @@ class QuestionTask:
 
     def __init__(self, config: TaskConfig, suites: Sequence[str] = (), solutions: bool = False) -> None:
         self.name, self._config = config.name, config
-        self._test = read_questions(TESTS[config.name], config)
+        training, test = _sets_of(config)
+        self._test = read_questions(test, config)
         self._suites = read_suites(suites, config)
-        training = _training_set(config)
         self._training = read_questions(training, config, training=True) if training else None
         own = [self._test] if self._training is None else [self._training, self._test]
         read = [*own, *self._suites.values()]
@@ -139,6 +144,7 @@ class QuestionTask:
 def read_questions(name: str, config: TaskConfig, training: bool = False) -> Questions:
     """The problems of a set. Raises UsageError where an answer cannot be parsed, or as `read_set` does."""
     data = read_set(name, config.folder, config.revision)
+    broken = SOURCES[name].broken if name in SOURCES else frozenset()
     left_out: Counter[str] = Counter()
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -146,7 +152,7 @@ def read_questions(name: str, config: TaskConfig, training: bool = False) -> Que
         question = same_text(row.question)
         if row.answer is None:
             left_out["without an answer"] += 1
-        elif training and row.id in SOURCES[name].broken:
+        elif training and row.id in broken:
             left_out["known to be broken"] += 1
         elif training and question in seen:
             left_out["that repeat a question"] += 1
@@ -178,6 +184,19 @@ def digest_of(sets: Sequence[DataSet]) -> str:
 def commits_of(sets: Sequence[DataSet]) -> Mapping[str, str]:
     """The commit of each set that came from the hub."""
     return {data.name: data.commit or "unknown" for data in sets if data.from_hub}
+
+
+def _sets_of(config: TaskConfig) -> tuple[str | None, str]:
+    """The set to be trained on, where there is one, and the one to be tested on."""
+    if config.name in TESTS:
+        return _training_set(config), TESTS[config.name]
+    if config.folder is None:
+        raise UsageError(
+            f"task={config.name} task.training_set={config.training_set}",
+            "questions that were written down are read from a folder",
+            "give task.folder=<folder>, or no task.training_set, for questions that are made as they are asked for",
+        )
+    return f"{config.training_set}-train", f"{config.training_set}-test"
 
 
 def _training_set(config: TaskConfig) -> str | None:
