@@ -1,12 +1,11 @@
 """Write questions of reasoning-gym into a folder once, for machines without that package, and for SFT.
 
-    python -m experiments.questions <folder> <name> <generator> [option=value ...] [--train 4000] [--test 512]
-    python -m experiments.questions data small-sums chain_sum min_terms=2 max_terms=2 min_digits=1 max_digits=2
-    python -m experiments.run task=reasoning_gym task.training_set=small-sums task.folder=data template=plain ...
+    python -m experiments.questions <folder> <name> <generator> [option=value ...] [--train 4000] [--held-out 512]
+    python -m experiments.questions questions sums chain_sum min_terms=2 max_terms=2 min_digits=1 max_digits=2
+    python -m experiments.run task=reasoning_gym task.training_set=sums task.folder=questions task.checker=numeric ...
 
-It writes <name>-train.jsonl and <name>-test.jsonl, always the same ones; which question belongs to which is the hash of
-`tinylora.tasks.generated`. The generators give answers and no way to them, so the solution that SFT learns from is the
-answer in a sentence.
+It writes <name>-train.jsonl, which holds the validation part, too, and <name>-test.jsonl, always the same ones. The
+generators give answers and no way to them, so the solution that SFT learns from is the answer in a sentence.
 """
 
 from __future__ import annotations
@@ -43,15 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("generator", help="of reasoning-gym")
     parser.add_argument("options", nargs="*", metavar="option=value", help="settings of the generator")
     parser.add_argument("--train", type=int, default=4000, help="most questions to train on (%(default)s)")
-    parser.add_argument("--test", type=int, default=512, help="most questions of the test (%(default)s)")
+    parser.add_argument("--held-out", type=int, default=512, help="most of validation, and of the test (%(default)s)")
     given = parser.parse_args(arguments)
     try:
         task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
         require_writable(given.folder)
-        for part, problems in (
-            ("train", different(task, given.train)),
-            ("test", task.held_out(Split.test, given.test)),
-        ):
+        validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
+        parts = {"train": [*validation, *different(task, given.train)], "test": test}
+        for part, problems in parts.items():
             path = given.folder / f"{given.name}-{part}.jsonl"
             write_atomically(path, "".join(_line(problem) for problem in problems).encode())
             print(f"{path}: {len(problems)} questions")
@@ -62,10 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def different(task: GeneratedTask, count: int) -> list[Problem]:
-    """`count` different problems that belong to neither held-out part; all that are found, where there are fewer.
-
-    The reader sets some of these aside for validation.
-    """
+    """`count` different problems to train on; all that are found, where there are fewer."""
     drawn: dict[str, Problem] = {}
     step = newest = 0
     while len(drawn) < count and step - newest < PATIENCE:

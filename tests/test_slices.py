@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from experiments import questions, slices
 from experiments.plan import compose
 from tinylora.choices import Algorithm, Checker, Demonstrations, Split, Template
-from tinylora.config import TaskConfig
+from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.progress import LaneProgress, Silent
 from tinylora.record import RunFolder
 from tinylora.stopping import StopRequest
 from tinylora.sync import sync
 from tinylora.tasks import load_task
-from tinylora.tasks.generated import split_of
+from tinylora.tasks.problem import split_of
 from tinylora.tasks.questions import QuestionTask
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ OPTIONS = ["min_terms=3", "max_terms=3", "min_digits=1", "max_digits=1"]
 
 def test_questions_that_are_written_down_are_read_without_their_generator(tmp_path: Path) -> None:
     pytest.importorskip("reasoning_gym")
-    words = [str(tmp_path), "sums", "chain_sum", *OPTIONS, "--train", "120", "--test", "10"]
+    words = [str(tmp_path), "sums", "chain_sum", *OPTIONS, "--train", "120", "--held-out", "10"]
     assert questions.main(words) == 0
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert questions.main(words) == 0 and first == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -134,10 +134,9 @@ def test_questions_that_are_written_down_are_read_without_their_generator(tmp_pa
     task = load_task(config, solutions=True)
     assert isinstance(task, QuestionTask) and task.name == "reasoning_gym"
     parts = {split: task.held_out(split, 1000) for split in (Split.train, Split.validation, Split.test)}
-    assert [len(problems) for problems in parts.values()][2] == 10
-    assert len(parts[Split.train]) + len(parts[Split.validation]) == 120 and parts[Split.validation]
-    assert {split_of(p.question) for p in parts[Split.test]} == {Split.test}
-    assert {split_of(p.question) for p in (*parts[Split.train], *parts[Split.validation])} == {Split.train}
+    assert [len(problems) for problems in parts.values()] == [120, 10, 10]
+    assert all(split_of(problem.question) is split for split, problems in parts.items() for problem in problems)
+    assert [suite.samples for suite in task.suites(EvalConfig(samples_per_item=3))] == [1, 3]
     problem = parts[Split.train][0]
     text = task.demonstration(problem, Demonstrations.foreign)
     assert text == f"The answer is {problem.answer}." and task.score_all([problem], [text])[0].reward == 1.0
@@ -146,7 +145,7 @@ def test_questions_that_are_written_down_are_read_without_their_generator(tmp_pa
 def test_questions_need_a_folder_a_generator_and_options_with_values(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match="give task.folder="):
+    with pytest.raises(UsageError, match="read from a folder"):
         load_task(TaskConfig("reasoning_gym", training_set="sums"))
     pytest.importorskip("reasoning_gym")
     for words, said in ((["chain_sums"], "chain_sum"), (["chain_sum", "max_terms"], "name=value"),

@@ -2,7 +2,7 @@
 
 Questions of reasoning-gym that were written down once (`task=reasoning_gym task.training_set=<name>`, files
 `<name>-train.jsonl` and `<name>-test.jsonl` in `task.folder`; see `experiments.questions`) are such a task, too: it
-needs no package, and answers are compared with the gold answer, not judged by the generator.
+needs no package, its splits are those of the generator, and answers are compared with the gold answer.
 
     training     the rows of the training set, but those left out: without an answer, known to be broken, repeated,
                  and for SFT those without a solution
@@ -26,11 +26,13 @@ from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
 from tinylora.seeds import python_stream
-from tinylora.tasks.problem import Problem, Suite
+from tinylora.tasks.problem import Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.reading import DataSet, Row, read_set, same_text
 from tinylora.tasks.scoring import score_all
 from tinylora.tasks.sources import SOURCES, SUITES, TESTS, TRAINING
+
+FEW = 200  # questions of a written set below which each is sampled several times
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Questions:
     def suite(self, name: str, settings: EvalConfig) -> Suite:
         """Its first problems, as many as are asked for."""
         source = SOURCES.get(self.data.name)
-        samples = settings.samples_per_item if source is not None and source.few else 1
+        few = len(self.problems) < FEW if source is None else source.few
+        samples = settings.samples_per_item if few else 1
         return Suite(name, self.problems[: settings.test_items], samples)
 
 
@@ -121,7 +124,7 @@ class QuestionTask:
         """The training and the validation part; counts what has no solution where solutions are needed."""
         parts: dict[Split, list[Problem]] = {Split.train: [], Split.validation: []}
         for problem in training.problems:
-            parts[_split_of(problem.id)].append(problem)
+            parts[_split_of(problem, training.data.name)].append(problem)
         for split, problems in parts.items():
             if not problems:
                 raise UsageError(
@@ -235,8 +238,11 @@ def _overlap(training: Questions, tests: Sequence[Questions]) -> str:
     return f"Test questions that are also in {training.data.name}: {', '.join(counts.values())}."
 
 
-def _split_of(row: str) -> Split:
-    return Split.train if hashlib.sha256(row.encode()).digest()[0] % 20 else Split.validation
+def _split_of(problem: Problem, name: str) -> Split:
+    """Training or validation, of a problem of a training set."""
+    if name not in SOURCES:
+        return Split.validation if split_of(problem.question) is Split.validation else Split.train
+    return Split.train if hashlib.sha256(problem.id.encode()).digest()[0] % 20 else Split.validation
 
 
 @functools.lru_cache(maxsize=64)  # one entry a lane: the order of its current epoch
