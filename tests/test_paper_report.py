@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import shutil
@@ -210,6 +211,31 @@ def test_runs_of_drawn_items_are_not_repeated(store: Path) -> None:
     files = files_of(store)
     assert "figure4.svg" in files
     assert "accuracy.svg" not in files
+
+
+def test_the_study_shows_its_preset_by_algorithm_precision_and_size(store: Path) -> None:
+    points, _ = compose(["+study=smollm2", "seed=0"])
+    settings = [flatten(point.scientific()) for point in points]
+    text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in settings])
+    assert selection.matching(text, item("study").where).all()
+    runs = []
+    for algorithm, gain in (("grpo", 0.3), ("sft", 0.1)):
+        for u, precision, seed in itertools.product(("1", "13", "1000"), ("fp32", "bf16"), (0, 1, 2)):
+            chosen = {"u": u, "n_tie": "all", "precision": precision}
+            accuracy = 0.2 + gain * (u == "1000") + 0.02 * seed
+            runs.append(
+                run(chosen, accuracy, model="smollm2-135m", algorithm=algorithm, task="reasoning_gym", seed=seed)
+            )
+        for sharing in ("tiled", "structured"):
+            chosen = {"u": "1", "n_tie": "16", "sharing": sharing}
+            runs.append(run(chosen, 0.4, model="smollm2-135m", algorithm=algorithm, task="reasoning_gym"))
+    write_runs(store, runs)
+    data = csv(files_of(store, "study"), "study").dropna(subset=["x"])
+    lines = data.set_index(["series", "x"])
+    assert {name.split()[0] for name in data["series"]} == {"GRPO", "SFT"}
+    assert lines.loc[("GRPO fp32", 1000), "mean"].item() == pytest.approx(0.52)
+    assert lines.loc[("GRPO fp32", 1000), "low"].item() == pytest.approx(0.50)
+    assert any("structured" in name for name in data["series"])
 
 
 def test_failed_runs_are_listed_not_averaged(store: Path) -> None:
