@@ -281,7 +281,8 @@ def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
     points = [point for _, point in presets.points("figure2")]
     runs += [made_run(QWEN, "gsm8k", "sft", point, 1e-5, seed, 3) for point in points for seed in (0, 1, 2)]
     runs.append(made_run(QWEN, "gsm8k", "grpo", {"adapter.name": "none", "precision": "bf16"}, 0.0, 0, 0))
-    runs += [run({"u": u, "n_tie": "all"}, model="smollm2-135m", task="reasoning_gym") for u in ("1", "13")]
+    runs += [run({"u": u, "n_tie": "all", "precision": kind}, model="smollm2-135m", task="reasoning_gym")
+             for u in ("1", "13") for kind in ("fp32", "bf16")]  # fmt: skip
     write_runs(store, list({made.tags["run_key"]: made for made in runs}.values()))
     out = tmp_path / "out"
     assert build.main(["--outputs-dir", str(store.parent), "--out", str(out), "--format", "svg,png"]) == 0
