@@ -1,4 +1,5 @@
-"""Every table and figure of the paper as a declaration: which runs it shows, what makes them, what the paper reports.
+"""Every table and figure of the paper, and the study of a small real model, as a declaration: which runs it shows,
+what makes them, what the paper reports.
 
 A run belongs to an item by its recorded settings alone. An item is drawn once for each part of its runs whose other
 settings agree (`selection`), when there is something to compare (`least`).
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis import paper_figures, paper_tables, ratios
+from analysis import paper_figures, paper_tables, ratios, study
 from analysis.paper_figures import Maker
 from analysis.selection import ADAPTER, METHOD, MODEL, NUMBER, Where
 
@@ -220,5 +221,18 @@ RL_AND_SFT = Item(
     ratios.algorithms,
     f"{_preset('figure1')} && {_preset('figure2')}",
 )
+STUDY = Item(
+    "study",
+    "A small real model: GRPO and SFT by size and precision",
+    "How few trained values teach SmolLM2-135M-Instruct sums of two digits: accuracy by trained parameters, a line for "
+    "each algorithm and stored type.",
+    ({"model.name": ("smollm2-135m",), "task.name": ("reasoning_gym",), "adapter.name": ("tinylora",)},),
+    (*METHOD, *ADAPTER, "precision"),
+    (TWO_SIZES, ("algorithm.name", "precision", "sharing")),
+    "No model this small. Of its own ones it says that 13 parameters are enough for GRPO, that SFT needs 100 to 1000 "
+    "times more, and that fp32 is the best type bit for bit.",
+    study.by_algorithm_and_precision,
+    "python -m experiments.run -m +study=smollm2",
+)
 ITEMS = (FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9, TABLE_2, FAMILIES,
-         RL_AND_SFT)  # fmt: skip
+         RL_AND_SFT, STUDY)  # fmt: skip

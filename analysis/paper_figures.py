@@ -60,7 +60,7 @@ def by_backbone(part: Part) -> Made:
 def _accuracy_figure(part: Part, points: pd.DataFrame, levels: list[Level], scales: dict[str, Scale]) -> Made:
     published = bool(points["paper"].any())
     figure = lines_figure(points, levels, scales, part.title, HOLLOW if published else ACCURACY)
-    return Made(figure, _data(points, levels))
+    return Made(figure, data_of(points, levels))
 
 
 def by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
     values = cells["u"] if "u" in cells else pd.Series(np.nan, index=cells.index)
     tied = [f" u={show(u)}" if kind == "tinylora" and u != 1 else "" for kind, u in zip(adapter, values, strict=True)]
     names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
-    ours = _points(cells, x=cells["trained_values"], panel=panel, series=names, labels=names,
+    ours = points_of(cells, x=cells["trained_values"], panel=panel, series=names, labels=names,
                    looks=[_adapter_look(kind) for kind in adapter])  # fmt: skip
     table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
     table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
@@ -113,7 +113,7 @@ def precision_and_sharing(part: Part) -> Made:
     for panel, column in (("by trained parameters", "trained_values"), ("by bytes of the update", "trained_bytes")):
         names = [f"{sharing} {kind}" for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
         looks = [_bits_look(sharing, kind) for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
-        ours = _points(cells, x=cells[column], panel=panel, series=names, labels=names, looks=looks)
+        ours = points_of(cells, x=cells[column], panel=panel, series=names, labels=names, looks=looks)
         sizes = table["precision"].map(BYTES).astype(float) if column == "trained_bytes" else 1
         theirs = [_bits_look(row["sharing"], row["precision"]) for row in table.to_dict("records")]
         frames.append(_with_paper(ours, table, table["trained_values"] * sizes, panel, theirs))
@@ -191,7 +191,7 @@ def _by_places(part: Part, axis: str, series: str, scale: Scale) -> Made:
         cells = part.cells[part.cells["model.name"] == model]
         names = [f"{series}={show(value)}" for value in cells[series]]
         looks = [_shade_look(show(value), lines) for value in cells[series]]
-        ours = _points(cells, cells[axis].map(show).map(places.index), model, names, names, looks)
+        ours = points_of(cells, cells[axis].map(show).map(places.index), model, names, names, looks)
         table = _with_tying(paper.accuracies(part.item, [model], part.task), model)
         seen = table[axis].map(show).isin(places) & table[series].map(show).isin(lines)
         table = table[seen]
@@ -298,7 +298,7 @@ def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> np.ndarray:
     return values
 
 
-def _points(
+def points_of(
     cells: pd.DataFrame,
     x: pd.Series,
     panel: str,
@@ -306,6 +306,7 @@ def _points(
     labels: list[str],
     looks: list[tuple[str, Any, str]],
 ) -> pd.DataFrame:
+    """Cells as points of lines, with all that their table shows."""
     columns = {name: [look[place] for look in looks] for place, name in enumerate(LOOK)}
     return pd.DataFrame({
         "panel": panel, "series": series, "label": labels, "x": x.astype(float).to_numpy(),
@@ -333,7 +334,7 @@ def _with_paper(
     return pd.concat([ours, theirs], ignore_index=True)
 
 
-def _data(points: pd.DataFrame, levels: list[Level]) -> pd.DataFrame:
+def data_of(points: pd.DataFrame, levels: list[Level]) -> pd.DataFrame:
     """The numbers of a figure without its looks, levels last."""
     rows = pd.DataFrame([{"panel": at.panel, "series": at.label, "mean": at.value, "paper": False} for at in levels])
     return pd.concat([points.drop(columns=["label", *LOOK]), rows], ignore_index=True)

@@ -6,6 +6,9 @@ basis is random too. Needs torch, transformers, peft and this project. For each 
     tokens per second of a rollout, v the floor of the memory's bandwidth: every token reads all weights and its
     keys and values once (the bandwidth is measured, by copying)
     seconds and peak memory of a GRPO step, v transformers' `generate` and a step of PEFT's TinyLoRA
+    memory that each lane beyond those of the first pack adds for good
+
+And the time to attach: the basis of one matrix of each of the model's shapes times how many there are, v PEFT's.
 
 `--model tiny` shows on any machine that all of it runs.
 """
@@ -14,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import (
@@ -28,6 +33,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from benchmarks.attach import measure_shapes
 from benchmarks.timing import Timing, alternate, machine, markdown, timed
 from benchmarks.workload import SIZES, TINY_RATE, DrawnRewards
 from tinylora.adapter import TinyLora
@@ -59,7 +65,7 @@ MODELS: dict[str, PretrainedConfig] = {
         num_key_value_heads=2, max_position_embeddings=512,
     ),
 }  # fmt: skip
-HEADING = ("bf16", "tokens/s", "share of floor", "GRPO step, s", "per lane, s", "peak GiB")
+HEADING = ("bf16", "tokens/s", "share of floor", "GRPO step, s", "per lane, s", "peak GiB", "MiB per added lane")
 
 
 class LongPrompts(DrawnRewards):
@@ -111,6 +117,7 @@ def detach(pack: Pack) -> None:
 
 def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, bandwidth: float) -> dict[str, Any]:
     """Rollout and step of a pack; the adapters are gone afterwards."""
+    before = _allocated()
     pack, runs = open_lanes(model, lanes, new_tokens)
     prompts = pack.encode_prompts([problem for run in runs for problem in pack.task.batch(run.config.seed, 1, PROMPTS)])
     rows = len(prompts) * SAMPLES
@@ -120,14 +127,20 @@ def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, ba
         torch.cuda.reset_peak_memory_stats()
     timings = alternate({"rollout": lambda: roll_out(pack, request), "step": lambda: grpo_step(pack, runs)}, rounds)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    held = _allocated() - before
     detach(pack)
     cached = rows * (PROMPT_TOKENS + new_tokens / 2) * cached_token_bytes(model)
     floor = new_tokens * (parameter_count(model) * model.dtype.itemsize + cached) / bandwidth
     return {name: timing.as_json() for name, timing in timings.items()} | {
         "peak_bytes": peak,
+        "held_bytes": held,
         "tokens_per_s": rows * new_tokens / timings["rollout"].median,
         "share_of_floor": floor / timings["rollout"].median,
     }
+
+
+def _allocated() -> int:
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
 def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[str, Any]:
@@ -144,11 +157,12 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
         self.tinylora_B[adapter_name] = torch.randn(weight.shape[0], r, dtype=weight.dtype, device=weight.device)
         self.r[adapter_name] = r
 
-    layer.TinyLoraLayer._init_svd = random_factors
     pack, _ = open_lanes(model, 1, new_tokens)
     detach(pack)
     prompts = pack.encode_prompts(pack.task.batch(0, 1, PROMPTS))
-    peer = get_peft_model(model, TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"))
+    settings = TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear")
+    with patch.object(layer.TinyLoraLayer, "_init_svd", random_factors):
+        peer = get_peft_model(model, settings)
     ids, mask = left_pad([prompt for prompt in prompts for _ in range(SAMPLES)], pack.pad_token, model.device)
     advantages = torch.randn(len(ids), device=model.device)
 
@@ -184,13 +198,15 @@ def copy_bandwidth(device: torch.device) -> float:
 def rows(result: dict[str, Any]) -> list[list[str]]:
     """Lines of the table with HEADING."""
     table = []
+    fewest, first = next(iter(result["lanes"].items()))
     for lanes, found in result["lanes"].items():
         step, peak = found["step"]["median_s"], found["peak_bytes"] / 2**30
         numbers = [f"{found['tokens_per_s']:,.0f}", f"{found['share_of_floor']:.2f}", f"{step:.2f}"]
-        table.append([f"{lanes} lanes", *numbers, f"{step / int(lanes):.3f}", f"{peak:.1f}"])
+        added = (found["held_bytes"] - first["held_bytes"]) / max(1, int(lanes) - int(fewest)) / 2**20
+        table.append([f"{lanes} lanes", *numbers, f"{step / int(lanes):.3f}", f"{peak:.1f}", f"{added:.3f}"])
     peer = result["peer"]
     step, peak = peer["step"]["median_s"], peer["peak_bytes"] / 2**30
-    return [*table, ["generate + PEFT, 1 adapter", "", "", f"{step:.2f}", f"{step:.3f}", f"{peak:.1f}"]]
+    return [*table, ["generate + PEFT, 1 adapter", "", "", f"{step:.2f}", f"{step:.3f}", f"{peak:.1f}", ""]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -206,13 +222,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model, bandwidth = random_model(given.model, device), copy_bandwidth(device)
     result: dict[str, Any] = {"machine": machine(), "model": given.model, "bandwidth": bandwidth, "lanes": {}}
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    shapes = Counter((shape[0], shape[1]) for shape in (weight_of(m).shape for m in adapted_modules(model).values()))
     for lanes in map(int, given.lanes.split(",")):
         result["lanes"][lanes] = measure(model, lanes, given.new_tokens, given.rounds, bandwidth)
         given.out.write_text(json.dumps(result, indent=1) + "\n")
     result["peer"] = measure_peer(model, given.new_tokens, given.rounds)
     given.out.write_text(json.dumps(result, indent=1) + "\n")
+    result["attach"] = attach = measure_shapes(shapes, device)
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
     print(f"{given.model} on {result['machine']}, {bandwidth / 1e9:.0f} GB/s\n")
     print(markdown(HEADING, rows(result)))
+    seconds = f"{attach['ours_s']:.3g} s, PEFT {attach['peer_s']:.3g} s"
+    print(f"\nattaching to {attach['matrices']} matrices (one of each shape, times their number): {seconds}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -110,6 +111,22 @@ def synthetic(shape: tuple[int, int], spectrum: str) -> torch.Tensor:
         u, v = (torch.linalg.qr(torch.randn(side, len(values), generator=generator))[0] for side in shape)
         weight.addmm_(u * values, v.T)
     return weight
+
+
+def measure_shapes(shapes: Mapping[tuple[int, int], int], device: torch.device) -> dict[str, Any]:
+    """Seconds to attach on a device to so many matrices of each shape: one of each is timed, by ours and by PEFT."""
+    found = []
+    for side in (_ours, _peer):
+        side(synthetic((300, 300), "trained").to(device))  # imports and the set-up of libraries
+    for shape, count in shapes.items():
+        weight = synthetic(shape, "trained").to(device)
+        seconds = {
+            "ours": min(timed(partial(_ours, weight)) for _ in range(ROUNDS)),
+            "peer": timed(partial(_peer, weight)),
+        }
+        found.append({"d_out": shape[0], "d_in": shape[1], "count": count, **seconds})
+    total = {f"{side}_s": sum(entry["count"] * entry[side] for entry in found) for side in ("ours", "peer")}
+    return {**total, "matrices": sum(shapes.values()), "shapes": found}
 
 
 class _Model(nn.Module):

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
     from tinylora.config import RunConfig
+    from tinylora.record import Unmirrored
     from tinylora.stopping import StopRequest
-    from tinylora.tracking import Mirror, Unmirrored
+    from tinylora.tracking import Mirror
 
 STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
 ENDED = 3  # exit status of a job that was stopped and stays so
@@ -124,7 +125,8 @@ def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, n
 
 def _mirror(point: RunConfig) -> Mirror | Unmirrored:
     """A server takes many writers; without one the run folders are all, and `experiments.sync` reads them."""
-    from tinylora.tracking import Mirror, Unmirrored
+    from tinylora.record import Unmirrored
+    from tinylora.tracking import Mirror
 
     return Unmirrored() if point.tracking.uri is None else Mirror(point, patience=STORE_PATIENCE)
 

@@ -24,10 +24,9 @@ from tinylora.config import Adapter, AdapterConfig, Precision, RunConfig, SftCon
 from tinylora.errors import FailureError, UsageError
 from tinylora.plain import from_plain
 from tinylora.progress import Silent
-from tinylora.record import RunFolder, Status
+from tinylora.record import RunFolder, Status, Unmirrored
 from tinylora.stopping import Stopped, StopRequest
 from tinylora.sync import saved_step, sync
-from tinylora.tracking import Unmirrored
 from tinylora.train import run_pack
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import shutil
@@ -212,6 +213,29 @@ def test_runs_of_drawn_items_are_not_repeated(store: Path) -> None:
     assert "accuracy.svg" not in files
 
 
+def test_the_study_shows_its_preset_by_algorithm_precision_and_size(store: Path) -> None:
+    points, _ = compose(["+study=smollm2", "seed=0"])
+    settings = [flatten(point.scientific()) for point in points]
+    text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in settings])
+    assert selection.matching(text, item("study").where).all()
+    small = {"model": "smollm2-135m", "task": "reasoning_gym"}
+    runs = []
+    for algorithm, gain in (("grpo", 0.3), ("sft", 0.1)):
+        for u, precision, seed in itertools.product(("1", "13", "1000"), ("fp32", "bf16"), (0, 1, 2)):
+            chosen = {"u": u, "n_tie": "all", "precision": precision}
+            accuracy = 0.2 + gain * (u == "1000") + 0.02 * seed
+            runs.append(run(chosen, accuracy, algorithm=algorithm, seed=seed, **small))
+        tied = [{"u": "1", "n_tie": "16", "sharing": sharing} for sharing in ("tiled", "structured")]
+        runs += [run(chosen, 0.4, algorithm=algorithm, **small) for chosen in tied]
+    write_runs(store, runs)
+    data = csv(files_of(store, "study"), "study").dropna(subset=["x"])
+    lines = data.set_index(["series", "x"])
+    assert {name.split()[0] for name in data["series"]} == {"GRPO", "SFT"}
+    assert lines.loc[("GRPO fp32", 1000), "mean"].item() == pytest.approx(0.52)
+    assert lines.loc[("GRPO fp32", 1000), "low"].item() == pytest.approx(0.50)
+    assert any("structured" in name for name in data["series"])
+
+
 def test_failed_runs_are_listed_not_averaged(store: Path) -> None:
     runs = [run({"n_tie": tie, "precision": p}, 0.7) for tie in ("1", "8") for p in ("fp32", "bf16")]
     failed = run({"n_tie": "8"}, 0.1, seed=1)
@@ -257,6 +281,8 @@ def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
     points = [point for _, point in presets.points("figure2")]
     runs += [made_run(QWEN, "gsm8k", "sft", point, 1e-5, seed, 3) for point in points for seed in (0, 1, 2)]
     runs.append(made_run(QWEN, "gsm8k", "grpo", {"adapter.name": "none", "precision": "bf16"}, 0.0, 0, 0))
+    runs += [run({"u": u, "n_tie": "all", "precision": kind}, model="smollm2-135m", task="reasoning_gym")
+             for u in ("1", "13") for kind in ("fp32", "bf16")]  # fmt: skip
     write_runs(store, list({made.tags["run_key"]: made for made in runs}.values()))
     out = tmp_path / "out"
     assert build.main(["--outputs-dir", str(store.parent), "--out", str(out), "--format", "svg,png"]) == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.plan import compose, plan
+from experiments.costs import plan
+from experiments.plan import compose
 from experiments.plan import main as plan_main
 from experiments.presets import shape_of
 from experiments.sweep import form_packs
@@ -139,6 +140,6 @@ def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
 
 
 def no_assumptions():  # type: ignore[no-untyped-def]
-    from experiments.plan import Assumptions
+    from experiments.costs import Assumptions
 
     return Assumptions(None, None, None, None, None)

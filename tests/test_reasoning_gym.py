@@ -13,7 +13,8 @@ from tinylora.config import Checker, Demonstrations, EvalConfig, Split, TaskConf
 from tinylora.errors import UsageError
 from tinylora.rewards import Outcome
 from tinylora.tasks import load_task
-from tinylora.tasks.generated import GeneratedTask, split_of
+from tinylora.tasks.generated import GeneratedTask
+from tinylora.tasks.problem import split_of
 
 pytest.importorskip("reasoning_gym")
 

@@ -98,7 +98,7 @@ class TaskConfig:
     revision: str = "main"
     """Branch, tag or commit of the task's data sets on the hub; the commit that it resolves to is recorded."""
     training_set: str | None = None
-    """For tasks with several: which set is trained on."""
+    """For tasks with several: which set is trained on; for `reasoning_gym`: the name of questions in `folder`."""
     template: Template = Template.plain
     """What the prompt asks of the form of an answer, and so what strict scoring wants."""
     checker: Checker = Checker.numeric

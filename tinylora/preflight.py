@@ -12,7 +12,6 @@ from tinylora.errors import UsageError
 from tinylora.record import RunFolder, require_writable
 from tinylora.shapes import ModuleShape
 from tinylora.tasks import task_of
-from tinylora.tracking import Mirror
 from tinylora.tying import tie
 
 
@@ -35,9 +34,11 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
         require_writable(Path(folder))
     for config in configs:
         _check_folder(RunFolder(config))
-    for config in {config.tracking_uri: config for config in configs}.values():
-        if not (in_jobs and config.tracking.uri is None):
-            Mirror(config)
+    stores = {config.tracking_uri: config for config in configs if not (in_jobs and config.tracking.uri is None)}
+    for config in stores.values():
+        from tinylora.tracking import Mirror  # MLflow is not everywhere, nor needed for run folders
+
+        Mirror(config)
 
 
 def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:

@@ -15,7 +15,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -206,6 +206,13 @@ class RunFolder:
     def _scientific(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(json.dumps(self.config.scientific()))
         return content
+
+
+class Unmirrored:
+    """Stands in for the mirror where run folders are all that is written (see `sync`), which needs no MLflow."""
+
+    def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
+        """Write nothing."""
 
 
 def _dump(line: MetricLine) -> str:

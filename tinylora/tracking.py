@@ -51,13 +51,6 @@ MLFLOW_STATUS = {
 }
 
 
-class Unmirrored:
-    """Stands in for the mirror where the run folders are all that is written (see `sync`)."""
-
-    def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
-        """Write nothing."""
-
-
 class Mirror:
     """One experiment in one store."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinylora.checkpoint import ADAPTER, common_states, load_states, restore, save_adapter, save_state
 from tinylora.config import Algorithm, RunConfig
@@ -22,10 +23,12 @@ from tinylora.grpo import grpo_step
 from tinylora.pack import LaneRun, Metrics, Pack, load_pack, open_lane
 from tinylora.progress import LaneProgress, Progress
 from tinylora.provenance import provenance
-from tinylora.record import RunFolder, RunRecord, Status
+from tinylora.record import RunFolder, RunRecord, Status, Unmirrored
 from tinylora.sft import sft_step
 from tinylora.stopping import Stopped, StopRequest
-from tinylora.tracking import Mirror, Unmirrored
+
+if TYPE_CHECKING:
+    from tinylora.tracking import Mirror
 
 BASIS_CACHE = "basis"  # folder below outputs_dir
 SAVING_SHARE = 0.05  # of the time at most is spent on saving states: those of a few values are saved at every step
@@ -47,7 +50,7 @@ def run_pack(
     with ExitStack() as held, clear_disk_errors():
         for folder in folders:
             held.enter_context(folder.locked())
-        mirror = mirror or Mirror(configs[0])
+        mirror = mirror or _store_of(configs[0])
         ended = {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
         open_folders = [folder for folder in folders if folder.config.run_key not in ended]
         if open_folders:
@@ -56,6 +59,12 @@ def run_pack(
         progress.phase("writing records to MLflow")
         mirror.push(folders, final=True)
         return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
+
+
+def _store_of(config: RunConfig) -> Mirror:
+    from tinylora.tracking import Mirror  # MLflow is not everywhere, nor needed for run folders
+
+    return Mirror(config)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def load_task(config: TaskConfig, suites: Sequence[str] = (), solutions: bool = 
     `solutions`: train on nothing but problems that have a solution, for SFT. Raises UsageError where name, folder, data
     or suites are wrong, FailureError where the hub does not answer.
     """
-    if config.name in TESTS:
+    if config.name in TESTS or (config.name == REASONING_GYM and config.training_set is not None):
         return QuestionTask(config, suites, solutions)
     if config.name not in TASKS:
         raise UsageError(f"task.name={config.name}", "no task has this name", f"give one of: {', '.join(TASKS)}")

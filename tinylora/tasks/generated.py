@@ -22,7 +22,7 @@ from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
 from tinylora.seeds import stream_seed
-from tinylora.tasks.problem import Entry, Problem, Suite
+from tinylora.tasks.problem import Entry, Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, prompt_digest, prompt_of
 from tinylora.tasks.questions import commits_of, read_suites
 from tinylora.tasks.scoring import score_all
@@ -105,15 +105,6 @@ class GeneratedTask:
             f"no {split.value} problems are found: one question in 8 is for validation, one in 8 for the test",
             "give options with which there are more different questions",
         )
-
-
-def split_of(question: str) -> Split:
-    """The split that owns a problem: an eighth test, an eighth validation, the rest training.
-
-    More than in `sums`, since finding held-out problems means making all others, and some take 0.1 s each.
-    """
-    bucket = hashlib.sha256(question.encode()).digest()[0] % 8
-    return {0: Split.test, 1: Split.validation}.get(bucket, Split.train)
 
 
 @functools.lru_cache(maxsize=1024)  # the fixed problems are asked for at every evaluation, by both held-out splits

@@ -1,5 +1,9 @@
 """Tasks that ask the questions of a data set: `gsm8k`, `math`, and the sets that models are only evaluated on.
 
+Questions of reasoning-gym that were written down once (`task=reasoning_gym task.training_set=<name>`, files
+`<name>-train.jsonl` and `<name>-test.jsonl` in `task.folder`; see `experiments.questions`) are such a task, too: it
+needs no package, its splits are those of the generator, and answers are compared with the gold answer.
+
     training     the rows of the training set, but those left out: without an answer, known to be broken, repeated,
                  and for SFT those without a solution
     validation   about 5% of the training set, by a stable hash of the row's id; never trained on
@@ -22,11 +26,13 @@ from tinylora.config import EvalConfig, TaskConfig
 from tinylora.errors import UsageError
 from tinylora.rewards import Score
 from tinylora.seeds import python_stream
-from tinylora.tasks.problem import Problem, Suite
+from tinylora.tasks.problem import Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.reading import DataSet, Row, read_set, same_text
 from tinylora.tasks.scoring import score_all
 from tinylora.tasks.sources import SOURCES, SUITES, TESTS, TRAINING
+
+FEW = 200  # questions of a written set below which each is sampled several times
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Questions:
 
     def suite(self, name: str, settings: EvalConfig) -> Suite:
         """Its first problems, as many as are asked for."""
-        samples = settings.samples_per_item if SOURCES[self.data.name].few else 1
+        source = SOURCES.get(self.data.name)
+        few = len(self.problems) < FEW if source is None else source.few
+        samples = settings.samples_per_item if few else 1
         return Suite(name, self.problems[: settings.test_items], samples)
 
 
@@ -50,9 +58,9 @@ class QuestionTask:
 
     def __init__(self, config: TaskConfig, suites: Sequence[str] = (), solutions: bool = False) -> None:
         self.name, self._config = config.name, config
-        self._test = read_questions(TESTS[config.name], config)
+        training, test = _sets_of(config)
+        self._test = read_questions(test, config)
         self._suites = read_suites(suites, config)
-        training = _training_set(config)
         self._training = read_questions(training, config, training=True) if training else None
         own = [self._test] if self._training is None else [self._training, self._test]
         read = [*own, *self._suites.values()]
@@ -116,7 +124,7 @@ class QuestionTask:
         """The training and the validation part; counts what has no solution where solutions are needed."""
         parts: dict[Split, list[Problem]] = {Split.train: [], Split.validation: []}
         for problem in training.problems:
-            parts[_split_of(problem.id)].append(problem)
+            parts[_split_of(problem, training.data.name)].append(problem)
         for split, problems in parts.items():
             if not problems:
                 raise UsageError(
@@ -139,6 +147,7 @@ class QuestionTask:
 def read_questions(name: str, config: TaskConfig, training: bool = False) -> Questions:
     """The problems of a set. Raises UsageError where an answer cannot be parsed, or as `read_set` does."""
     data = read_set(name, config.folder, config.revision)
+    broken = SOURCES[name].broken if name in SOURCES else frozenset()
     left_out: Counter[str] = Counter()
     problems: list[Problem] = []
     seen: set[str] = set()
@@ -146,7 +155,7 @@ def read_questions(name: str, config: TaskConfig, training: bool = False) -> Que
         question = same_text(row.question)
         if row.answer is None:
             left_out["without an answer"] += 1
-        elif training and row.id in SOURCES[name].broken:
+        elif training and row.id in broken:
             left_out["known to be broken"] += 1
         elif training and question in seen:
             left_out["that repeat a question"] += 1
@@ -178,6 +187,19 @@ def digest_of(sets: Sequence[DataSet]) -> str:
 def commits_of(sets: Sequence[DataSet]) -> Mapping[str, str]:
     """The commit of each set that came from the hub."""
     return {data.name: data.commit or "unknown" for data in sets if data.from_hub}
+
+
+def _sets_of(config: TaskConfig) -> tuple[str | None, str]:
+    """The set to be trained on, where there is one, and the one to be tested on."""
+    if config.name in TESTS:
+        return _training_set(config), TESTS[config.name]
+    if config.folder is None:
+        raise UsageError(
+            f"task={config.name} task.training_set={config.training_set}",
+            "questions that were written down are read from a folder",
+            "give task.folder=<folder>, or no task.training_set, for questions that are made as they are asked for",
+        )
+    return f"{config.training_set}-train", f"{config.training_set}-test"
 
 
 def _training_set(config: TaskConfig) -> str | None:
@@ -216,8 +238,11 @@ def _overlap(training: Questions, tests: Sequence[Questions]) -> str:
     return f"Test questions that are also in {training.data.name}: {', '.join(counts.values())}."
 
 
-def _split_of(row: str) -> Split:
-    return Split.train if hashlib.sha256(row.encode()).digest()[0] % 20 else Split.validation
+def _split_of(problem: Problem, name: str) -> Split:
+    """Training or validation, of a problem of a training set."""
+    if name not in SOURCES:
+        return Split.validation if split_of(problem.question) is Split.validation else Split.train
+    return Split.train if hashlib.sha256(problem.id.encode()).digest()[0] % 20 else Split.validation
 
 
 @functools.lru_cache(maxsize=64)  # one entry a lane: the order of its current epoch
