@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,33 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The report of the study's packed records, and the seconds that store and report took."""
+    import study_store
+
+    from analysis import build
+
+    folder = tmp_path_factory.mktemp("study")
+    start = time.monotonic()
+    study_store.make_store(folder / "mlflow.db")
+    status = build.main(["--outputs-dir", str(folder), "--out", str(folder / "report"), "--format", "svg"])
+    assert status == 0
+    return folder / "report", time.monotonic() - start
+
+
+@pytest.fixture
+def study_report(study: tuple[Path, float]) -> Path:
+    """The folder of the study's report."""
+    return study[0]
+
+
+@pytest.fixture
+def study_seconds(study: tuple[Path, float]) -> float:
+    """How long the study's report took."""
+    return study[1]
 
 
 @pytest.fixture
