@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import chromium
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -20,6 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and (reason := why_no_slurm()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"{reason}; as root, tests/slurm_node.sh starts a SLURM here"))
+    if chromium.executable() is None:
+        for item in items:
+            if item.get_closest_marker("chromium") is not None:
+                item.add_marker(pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)"))
 
 
 def why_no_slurm() -> str | None:
