@@ -16,7 +16,7 @@ from analysis import effects
 from analysis.effects import Effect
 from analysis.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RL_AND_SFT, TINYLORA
 from analysis.ratios import range_text
-from analysis.selection import ADAPTER, METHOD, Part, Table, Where, parts
+from analysis.selection import ADAPTER, METHOD, Part, Table, Where, by_family, parts
 from analysis.tables import GAP
 
 TIMES = " times"
@@ -48,13 +48,41 @@ class Claim:
         return HOLDS if good >= bound else FAILS if bad < bound else OPEN
 
 
-def claims_table(table: Table) -> pd.DataFrame:
-    """One row for each claim and part that it can be measured on; one without numbers where there is none."""
+Checked = list[tuple[Claim, list[Effect]]]
+
+
+def check(table: Table) -> Checked:
+    """Each claim with its effect on each part that it can be measured on."""
+    return [(claim, [effect for part in parts(table, "claim", claim.where, claim.axes)
+                     for effect in claim.measure(part)]) for claim in CLAIMS]  # fmt: skip
+
+
+def claims_table(checked: Checked) -> pd.DataFrame:
+    """One row for each claim and part that it was measured on; one without numbers where there is none."""
+    return pd.DataFrame([row for claim, found in checked
+                         for row in [_row(claim, effect) for effect in found] or [_row(claim, None)]])  # fmt: skip
+
+
+def claims_by_model(checked: Checked) -> pd.DataFrame:
+    """One row for each claim with a column for each model: effect, interval and verdict in a few words.
+
+    An effect between models stands in the column of the last of them.
+    """
+    models = by_family({model for _, found in checked for effect in found for model in effect.models})
     rows = []
-    for claim in CLAIMS:
-        found = [effect for part in parts(table, "claim", claim.where, claim.axes) for effect in claim.measure(part)]
-        rows += [_row(claim, effect) for effect in found] or [_row(claim, None)]
+    for claim, found in checked:
+        row = {"claim": claim.text, "the paper": claim.paper}
+        for model in models:
+            texts = [_words(claim, effect) for effect in found if effect.models[-1:] == (model,)]
+            row[model] = "; ".join(texts) or GAP
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _words(claim: Claim, effect: Effect) -> str:
+    row = _row(claim, effect)
+    band = "" if row["95% interval"] == GAP else f" ({row['95% interval']})"
+    return f"{row['effect']}{band}: {row['verdict']}"
 
 
 def _row(claim: Claim, effect: Effect | None) -> dict[str, str]:
@@ -208,7 +236,7 @@ CLAIMS = (
         " points",
         FIGURE_7.where,
         FIGURE_7.axes,
-        effects.pairs("rank", "2", "64", "model.name", "u"),
+        effects.pairs("rank", "2", "64", "u"),
     ),
     Claim(
         "Untying helps more than values per group",

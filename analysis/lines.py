@@ -60,7 +60,7 @@ def lines_figure(
         for (panel, scale), ax in zip(scales.items(), axes, strict=True):
             ax.set_ylim(*limits)
             own = points[points["panel"] == panel]
-            _scale(own, scale, ax)
+            _scale(own if different else points, scale, ax)
             _draw(own, [level for level in levels if level.panel == panel], ax)
             if percent:
                 ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

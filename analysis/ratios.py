@@ -11,32 +11,25 @@ import pandas as pd
 from analysis import compare, style
 from analysis.lines import LOOK, Level, Scale, lines_figure
 from analysis.paper_figures import ACCURACY, FLEXIBLE, SIZE_LABEL, Made, seeds_of, untrained_levels, untrained_score
-from analysis.selection import Part
+from analysis.selection import Part, by_family, family
 from analysis.stats import TEST
 from analysis.tables import GAP
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
-FAMILY_WORDS = ("qwen", "llama")
 
 
 def families(part: Part) -> Made:
     """Qwen v Llama: lines of both, and the ratio for each pair of models of different families."""
     own = part.cells[part.cells["model.name"].map(family) != ""]
-    chosen = [(model, group) for model, group in own.groupby("model.name", sort=True)]
-    looks = {str(model): _family_look(str(model), [str(name) for name, _ in chosen]) for model, _ in chosen}
-    curves = {str(model): group for model, group in chosen}
+    curves = {model: own[own["model.name"] == model] for model in by_family(own["model.name"].unique())}
+    looks = {model: _family_look(model, list(curves)) for model in curves}
     pairs = [(a, b) for a in curves for b in curves if family(a) == "qwen" and family(b) == "llama"]
     points = _best_points(curves, looks)
     levels = [Level("", level.value, f"untrained {model}", looks[model][0]) for model in curves
               for level in untrained_levels(part, "", model)]  # fmt: skip
     rows = [row for a, b in pairs for row in ratio_rows(part, (a, curves[a]), (b, curves[b]))]
     return _made(part, points, levels, rows)
-
-
-def family(model: str) -> str:
-    """The family that a model's name says it belongs to; "" for others."""
-    return next((word for word in FAMILY_WORDS if word in model.lower()), "")
 
 
 def _family_look(model: str, models: list[str]) -> tuple[str, Any, str]:

@@ -24,7 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if chromium.executable() is None:
         for item in items:
             if item.get_closest_marker("chromium") is not None:
-                item.add_marker(pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)"))
+                item.add_marker(
+                    pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)")
+                )
 
 
 def why_no_slurm() -> str | None:

@@ -169,7 +169,11 @@ def smallest_updates(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
     """Figure 3: of all sizes the smallest that reaches a share of the best accuracy."""
     of_model: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell["algorithm"] == "grpo" and of_figure_1(cell) and not (cell["adapter"] == "tinylora" and cell["u"] != "1"):
+        if (
+            cell["algorithm"] == "grpo"
+            and of_figure_1(cell)
+            and not (cell["adapter"] == "tinylora" and cell["u"] != "1")
+        ):
             of_model[cell["model"]].append(cell)
     for model, own in of_model.items():
         best = max(cell["mean"] for cell in own)

@@ -76,14 +76,14 @@ def test_difference_of_pairs_by_hand() -> None:
 def test_verdicts(low: float, high: float, seeds: int, verdict: str) -> None:
     claim = claims.CLAIMS[0]
     assert (claim.threshold, claim.at_least) == (50, True)
-    assert claim.verdict(Effect("", 55, low, high, 9, seeds)) == verdict
+    assert claim.verdict(Effect("", (), 55, low, high, 9, seeds)) == verdict
 
 
 def test_verdict_of_an_upper_bound() -> None:
     claim = next(claim for claim in claims.CLAIMS if not claim.at_least and claim.threshold == 5)
-    assert claim.verdict(Effect("", 3, 2, 4, 9, 3)) == claims.HOLDS
-    assert claim.verdict(Effect("", 8, 6, 9, 9, 3)) == claims.FAILS
-    assert claim.verdict(Effect("", 5, 4, 6, 9, 3)) == claims.OPEN
+    assert claim.verdict(Effect("", (), 3, 2, 4, 9, 3)) == claims.HOLDS
+    assert claim.verdict(Effect("", (), 8, 6, 9, 9, 3)) == claims.FAILS
+    assert claim.verdict(Effect("", (), 5, 4, 6, 9, 3)) == claims.OPEN
 
 
 def test_table_1_counts_are_the_papers() -> None:

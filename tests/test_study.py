@@ -132,5 +132,3 @@ def test_expected_numbers_belong_to_the_packed_records(tmp_path: Path) -> None:
     study_cells.write(tmp_path / "expected.csv")
     again, kept = (tmp_path / "expected.csv").read_text(), (study_cells.STUDY / "expected.csv").read_text()
     assert again == kept, "make study-records"
-
-

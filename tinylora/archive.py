@@ -31,9 +31,9 @@ FILES = (CONFIG, METRICS, SUMMARY, ADAPTER)
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """What a report draws against the step: kept in compact archives."""
 EVALUATIONS = "eval/"
+COMMAND = "python -m experiments.records pack"
 MEMBER = re.compile(rf"([0-9a-f]{{12}})/({'|'.join(map(re.escape, FILES))})")
 LARGEST = 256 * 2**20  # bytes of one file: nothing that a run records comes near it
-PRESET = 6  # of xz: higher ones take longer and save nothing here
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,9 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
 
 
 def _yaml(path: Path) -> dict[str, dict[str, dict[str, object]]]:
-    content: dict[str, dict[str, dict[str, object]]] = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    content: dict[str, dict[str, dict[str, object]]] = yaml.load(
+        path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
     return content
 
 
@@ -110,7 +112,7 @@ def _write(archive: Path, packed: dict[str, dict[str, bytes]]) -> None:
     part = archive.with_name(f"{archive.name}.part")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(part, "w:xz", preset=PRESET, format=tarfile.USTAR_FORMAT) as tar:
+        with tarfile.open(part, "w:xz", format=tarfile.USTAR_FORMAT) as tar:
             for name in FILES:  # like beside like: a third smaller
                 for key in sorted(key for key, files in packed.items() if name in files):
                     member = tarfile.TarInfo(f"{key}/{name}")
@@ -133,10 +135,10 @@ def read(archive: Path) -> dict[str, dict[str, bytes]]:
                 runs.setdefault(key, {})[name] = content
     except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
         raise UsageError(f"{archive}: {first_line(error)}", "records are kept in a tar.xz that is whole",
-                         "make it again with python -m experiments.records pack, or copy it again") from error  # fmt: skip
+                         f"make it again with {COMMAND}, or copy it again") from error  # fmt: skip
     except OSError as error:
         raise UsageError(f"{archive}: {error.strerror or error}", "records are unpacked from a file that can be read",
-                         "give the path of an archive made by python -m experiments.records pack") from error  # fmt: skip
+                         f"give the path of one made by {COMMAND}") from error  # fmt: skip
     incomplete = [key for key, files in runs.items() if not {CONFIG, SUMMARY} <= set(files)]
     if incomplete or not runs:
         raise _foreign(archive, f"run {incomplete[0]} lacks {CONFIG} or {SUMMARY}" if incomplete else "it has no run")
@@ -156,7 +158,7 @@ def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, str, by
 
 def _foreign(archive: Path, why: str) -> UsageError:
     return UsageError(f"{archive}: {why}", f"an archive of records holds <run_key>/ with {', '.join(FILES)}",
-                      "give one made by python -m experiments.records pack; nothing was unpacked")  # fmt: skip
+                      f"give one made by {COMMAND}; nothing was unpacked")  # fmt: skip
 
 
 def unpack(archive: Path, outputs: Path) -> Unpacked:
@@ -177,7 +179,7 @@ def unpack(archive: Path, outputs: Path) -> Unpacked:
             (staging / key).rename(outputs / key)
     except OSError as error:
         raise FailureError(f"{outputs}: {error.strerror}", "run folders are unpacked there",
-                           "give a folder that can be written to and has room, then unpack again") from error  # fmt: skip
+                           "give a folder that can be written to and has room") from error  # fmt: skip
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return Unpacked(len(runs) - len(present), len(present))
