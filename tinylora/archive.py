@@ -19,6 +19,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -90,10 +91,8 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     return files | {name: (path / name).read_bytes() for name in (METRICS, ADAPTER) if (path / name).exists()}
 
 
-def _yaml(path: Path) -> dict[str, dict[str, dict[str, object]]]:
-    content: dict[str, dict[str, dict[str, object]]] = yaml.load(
-        path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )
+def _yaml(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return content
 
 
