@@ -92,8 +92,9 @@ def _row(claim: Claim, effect: Effect | None) -> dict[str, str]:
     gap = math.isnan(effect.low) or math.isnan(effect.high)
     ends = GAP if gap else f"{_number(effect.low)} to {_number(effect.high)}"
     ends = range_text(effect.low, effect.high) if claim.unit == TIMES else ends
-    return row | {"measured on": effect.of, "effect": _number(effect.value) + ("" if math.isinf(effect.value) else claim.unit), "95% interval": ends,
-                  "runs": f"{effect.runs}", "verdict": claim.verdict(effect)}  # fmt: skip
+    size = _number(effect.value) + ("" if math.isinf(effect.value) else claim.unit)
+    return row | {"measured on": effect.of, "effect": size, "95% interval": ends, "runs": f"{effect.runs}",
+                  "verdict": claim.verdict(effect)}  # fmt: skip
 
 
 def _number(value: float) -> str:

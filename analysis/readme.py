@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 STUDY = Path(__file__).resolve().parent / "study"
 MODELS = ("miniature-qwen2", "miniature-llama")
-BEGIN, END = "<!-- claims of the study, by `make study-records` -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- by `make study-records` -->\n", "<!-- end -->\n"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +27,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("report", type=Path, help="folder of the study's report (analysis.build --out)")
     report = parser.parse_args(arguments).report
     try:
-        table = (report / "claims-by-model.md").read_text(encoding="utf-8")
-        figures = {f"figure1-{model}.svg": figure_1(report, model).read_bytes() for model in MODELS}
-        STUDY.mkdir(exist_ok=True)
-        for name, content in figures.items():
-            write_atomically(STUDY / name, content)
-        write_atomically(README, with_table(README.read_text(encoding="utf-8"), table).encode())
+        text = shown(report)
+        for model, path in figures(report).items():
+            write_atomically(STUDY / f"figure1-{model}.svg", path.read_bytes())
+        write_atomically(README, between_marks(README.read_text(encoding="utf-8"), text).encode())
     except OSError as error:
         print(f"{error.filename}: {error.strerror}; make the report with analysis.build first", file=sys.stderr)
         return 1
@@ -42,20 +40,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def figure_1(report: Path, model: str) -> Path:
-    """Figure 1 of a model, as the report names it: without the model where there is one alone."""
-    named = report / f"figure1-{model}-sums.svg"
-    return named if named.exists() else report / "figure1.svg"
+def figures(report: Path) -> dict[str, Path]:
+    """Figure 1 of each model that has one: its title names the model, its file only where there are several."""
+    found = {path: path.read_text(encoding="utf-8") for path in sorted(report.glob("figure1*.svg"))}
+    return {model: path for model in MODELS for path, text in found.items() if f">{model}, sums" in text}
 
 
-def with_table(readme: str, table: str) -> str:
-    """The README with this table between its marks."""
+def shown(report: Path) -> str:
+    """What stands between the marks: figures and claims."""
+    images = [f'<img src="analysis/study/figure1-{model}.svg" width="49%" alt="Figure 1 on {model}">'
+              for model in figures(report)]  # fmt: skip
+    table = (report / "claims-by-model.md").read_text(encoding="utf-8")
+    return "\n".join([*images, "", compact(table)])
+
+
+def between_marks(readme: str, text: str) -> str:
+    """The README with this text between its marks."""
     before, found, rest = readme.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not (found and ended):
-        raise UsageError("README.md lacks its marks", f"the table stands between {BEGIN.strip()} and {END.strip()}",
+        raise UsageError("README.md lacks its marks", f"the study stands between {BEGIN.strip()} and {END.strip()}",
                          "put them back")  # fmt: skip
-    return f"{before}{BEGIN}\n{compact(table)}\n{END}{after}"
+    return f"{before}{BEGIN}{text}{END}{after}"
 
 
 def compact(table: str) -> str:

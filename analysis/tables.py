@@ -155,7 +155,9 @@ def to_csv(table: pd.DataFrame) -> bytes:
     """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
     floats = table.select_dtypes("float")
     whole = [name for name, column in floats.items() if _whole(column.dropna())]
-    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
     return text.encode()
 
 

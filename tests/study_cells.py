@@ -208,11 +208,15 @@ def write(path: Path = STUDY / "expected.csv") -> None:
         untrained[run["model"]["name"]].add(run["first"][TEST])
     assert all(len(values) == 1 for values in untrained.values())  # one untrained model, measured once for all
     levels = {model: values.pop() for model, values in untrained.items()}
+    from study_claims import claims
+
     text: Callable[[Any], str] = lambda value: (  # noqa: E731
         "" if value is None or value != value else f"{value:.9g}" if isinstance(value, float) else str(value)
     )
     rows = []
-    for *where, cell in points(cells_of(runs), levels):
+    cells = cells_of(runs)
+    effects = [("claims", model, "", claim, "", {"mean": effect}) for claim, model, effect in claims(cells, levels)]
+    for *where, cell in [*points(cells, levels), *effects]:
         rows.append([text(value) for value in (*where, *(cell.get(name) for name in COLUMNS[5:]))])
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *sorted(rows)])

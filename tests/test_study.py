@@ -13,12 +13,15 @@ import pytest
 import study_cells
 import study_store
 
-from analysis import load
+from analysis import load, readme
 from analysis.items import ITEMS
 from tinylora import archive
 from tinylora.sync import sync
 
 SLOWEST = 60.0  # seconds of processor time for store and report together
+MEASURED_OTHERWISE = ("Larger updates give longer responses", "Sampler and trainer hardly differ",
+                      "Merged weights and adapter form agree")  # fmt: skip
+"""Claims that are not about accuracy."""
 FEW = 8  # runs that go through MLflow's client as well
 Key = tuple[str, str, str, str, str]
 
@@ -87,6 +90,23 @@ def test_smallest_updates_and_gains_are_those_by_hand(study_report: Path, expect
     assert found == pytest.approx(rows, rel=1e-5, nan_ok=True)
 
 
+def test_effects_of_the_claims_are_those_by_hand(study_report: Path, expected: dict[Key, dict[str, str]]) -> None:
+    wanted = {(key[3], key[1]): float(row["mean"]) for key, row in expected.items() if key[0] == "claims"}
+    table = pd.read_csv(study_report / "claims-by-model.csv", dtype=str)
+    checked = 0
+    for row in table.to_dict("records"):
+        for model in table.columns[2:]:
+            if (row["claim"], model) in wanted:
+                effect = wanted[row["claim"], model]
+                shown = row[model].split(" ")[0].rstrip("%")
+                assert shown == "more" if math.isinf(effect) else float(shown.replace(",", "")) == pytest.approx(
+                    effect, rel=6e-3, abs=1e-3), (row["claim"], model)  # fmt: skip
+                checked += 1
+            elif row["claim"] not in MEASURED_OTHERWISE:
+                assert row[model] == "\N{EN DASH}"
+    assert checked == len(wanted) > 0
+
+
 def text_share(share: str) -> str:
     return f"{float(share):g}"
 
@@ -122,6 +142,20 @@ def test_a_bulk_store_is_what_the_importer_writes(tmp_path: Path, outputs: Path)
     pd.testing.assert_frame_equal(slow.runs[columns], fast.runs[columns])
     pd.testing.assert_frame_equal(slow.history, fast.history)
     assert (slow.settings, slow.provenance, slow.notes) == (fast.settings, fast.provenance, fast.notes)
+
+
+def test_the_readme_shows_the_studys_claims_and_figures(study_report: Path) -> None:
+    text = readme.README.read_text()
+    assert readme.between_marks(text, readme.shown(study_report)) == text, "make study-records"
+    assert "These are scale models" in text
+    for model, built in readme.figures(study_report).items():
+        kept = readme.STUDY / f"figure1-{model}.svg"
+        assert kept.stat().st_size < 150_000
+        assert labels(kept) == labels(built), "make study-records"
+
+
+def labels(svg: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)<", svg.read_text())
 
 
 def test_the_report_is_quick(study_seconds: float) -> None:
