@@ -1,7 +1,9 @@
 """The claims of the paper, each with our measured effect, its interval over seeds, and a verdict.
 
 A claim holds where its whole interval meets the criterion, does not hold where none of it does; anything between, and
-fewer than three seeds, is not enough runs. The criterion of each claim is stated beside it: the paper gives few.
+fewer than three seeds, is not enough runs. From three seeds that are resampled together the interval is their range:
+without any effect a claim of more than 0 holds by chance in one case of eight. The criterion of each claim is stated
+beside it: the paper gives few.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def longer(part: Part) -> list[Effect]:
     if len(order) < 2:
         return []
     runs = [part.runs[part.runs["cell"] == cell] for cell in (order["cell"].iloc[-1], order["cell"].iloc[0])]
-    groups = [own["run_key"].map(lengths).dropna().to_numpy(dtype=float) for own in runs]
+    groups = [own.set_index("seed")["run_key"].map(lengths).dropna().astype(float) for own in runs]
     if min(map(len, groups)) == 0:
         return []
     value, low, high = compare.difference(groups[:1], groups[1:])

@@ -133,7 +133,7 @@ def without_gain(
              "runs": runs}]  # fmt: skip
 
 
-Curve = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
+Curve = tuple[np.ndarray, np.ndarray, list[pd.Series]]
 
 
 def _measured(part: Part, cells: pd.DataFrame) -> Curve:

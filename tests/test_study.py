@@ -60,10 +60,12 @@ def test_every_cell_is_the_one_worked_out_by_hand(
             panel = "" if row["panel"] != row["panel"] else row["panel"]
             of = panel if panel in models else "" if item == "families" else model
             found[item, of, panel, row["series"], text(row["x"])] = row
-    if not found:
-        assert item in waiting(study_report)
-        return
-    assert set(found) == set(wanted)
+    page = " ".join((study_report / "index.html").read_text().split())
+    for model in models - {key[1] for key in found}:  # too few of its runs: said, and nothing of it is shown
+        assert f"{model}, sums (scale model): " in page.partition(f'id="{item}"')[2] or item in waiting(study_report)
+    drawn = {key[1] for key in found}
+    assert drawn or item in waiting(study_report)
+    assert set(found) == {key for key in wanted if key[1] in drawn}
     for key, row in found.items():
         for column, theirs in (("mean", "mean"), ("low", "low"), ("high", "high"), ("flexible", "flexible"),
                                ("n_seeds", "n"), ("lr", "lr")):  # fmt: skip
