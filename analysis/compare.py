@@ -1,6 +1,6 @@
 """Comparisons between curves of accuracy by size: who needs how much less, and how sure that is.
 
-Pure functions on arrays. C: cells (sizes), R: resamples. Accuracies are shares; sizes count trained values.
+Pure functions on arrays and series. C: cells (sizes), R: resamples. Accuracies are shares; sizes count trained values.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.stats import BOOTSTRAP_SEED, RESAMPLES
@@ -27,15 +28,33 @@ def gain_kept(average: float, untrained: float, full: float) -> float:
     return (average - untrained) / gain if gain > 0 else math.nan
 
 
-def resampled_means(groups: Sequence[Array]) -> Array:
-    """(R, C): for each cell the means of resamples of its seeds, cells drawn independently from a fixed seed."""
+def resampled_means(groups: Sequence[Array | pd.Series]) -> Array:
+    """(R, C): for each cell the means of resamples of its seeds, drawn from a fixed seed.
+
+    A series is indexed by seed. Runs of one seed have the same projections, prompts and noise: where all cells have the
+    same seeds, these are drawn, once for all cells. Else, and for arrays, each cell's are drawn by themselves.
+    """
     generator = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
+    paired = _by_seed(groups)
+    if paired is not None:
+        n = len(paired)
+        means: Array = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) @ paired / n
+        return means
     columns = []
     for values in groups:
         n = len(values)
         counts = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
         columns.append(counts @ np.sort(values) / n)
     return np.stack(columns, axis=1)
+
+
+def _by_seed(groups: Sequence[Array | pd.Series]) -> Array | None:
+    """(seeds, C) where all cells have values of the same seeds; None for others."""
+    series = [group for group in groups if isinstance(group, pd.Series)]
+    if len(series) < len(groups) or any(set(one.index) != set(series[0].index) for one in series):
+        return None
+    table: Array = np.stack([one.sort_index().to_numpy(dtype=float) for one in series], axis=1)
+    return table
 
 
 def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
@@ -96,7 +115,7 @@ def ratio_interval(
     return float(low), float(high)
 
 
-def difference(first: Sequence[Array], second: Sequence[Array]) -> tuple[float, float, float]:
+def difference(first: Sequence[Array | pd.Series], second: Sequence[Array | pd.Series]) -> tuple[float, float, float]:
     """Mean over pairs of cells of the first's mean less the second's, with its interval over resampled seeds."""
     effect = float(np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)]))
     if min(len(values) for values in [*first, *second]) < 2:

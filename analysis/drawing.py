@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis import style
 
@@ -31,6 +32,12 @@ def readable_ticks(sizes: list[float]) -> list[float]:
         if math.log(ticks[-1] / size) * room > 0.042 * (len(f"{size:,.0f}") + len(f"{ticks[-1]:,.0f}")) + 0.08:
             ticks.append(size)
     return ticks[::-1]
+
+
+def percent_axis(ax: Axes) -> None:
+    """Heights that are shares, as per cent; ticks at whole numbers where there is room for several."""
+    ax.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 
 def label_right(labels: list[Label], ax: Axes) -> None:

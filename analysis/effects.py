@@ -13,7 +13,7 @@ from analysis import compare, ratios
 from analysis.grid import show
 from analysis.load import MERGE
 from analysis.paper_figures import seeds_of, untrained_score
-from analysis.selection import Part
+from analysis.selection import Part, by_family, family
 from analysis.stats import TEST, bootstrap_interval
 
 COMPARED_SHARE = 0.5  # of the gain that both reach: where sizes are compared
@@ -24,6 +24,7 @@ class Effect:
     """What was measured on one part."""
 
     of: str
+    models: tuple[str, ...]
     value: float
     low: float
     high: float
@@ -36,11 +37,13 @@ def _effect(part: Part, cells: Sequence[int], function: Callable[[np.ndarray], n
     """An effect that is a function of cell means: (R, C) -> (R,), with its interval over resampled seeds."""
     groups = [seeds_of(part.runs, cell) for cell in cells]
     seeds = min(len(values) for values in groups)
+    of = f"{part.title}: {what}"
+    models = tuple(by_family(part.cells.loc[part.cells["cell"].isin(cells), "model.name"].unique()))
     if seeds == 0:
-        return Effect(f"{part.title}: {what}", math.nan, math.nan, math.nan, 0, 0)
+        return Effect(of, models, math.nan, math.nan, math.nan, 0, 0)
     value = float(function(np.array([[values.mean() for values in groups]]))[0])
     low, high = compare.interval(function(compare.resampled_means(groups))) if seeds > 1 else (math.nan, math.nan)
-    return Effect(f"{part.title}: {what}", value, low, high, sum(map(len, groups)), seeds)
+    return Effect(of, models, value, low, high, sum(map(len, groups)), seeds)
 
 
 def _with_size(part: Part, low: float, high: float, near: float) -> pd.DataFrame:
@@ -91,21 +94,28 @@ def pairs(setting: str, first: str, second: str, *by: str) -> Callable[[Part], l
     """The mean over pairs of cells, alike in `by`, of the first's accuracy less the second's, in points."""
 
     def measure(part: Part) -> list[Effect]:
-        cells = part.cells[part.cells[TEST].notna()]
-        values = cells[setting].map(show)
-        one, two = (cells[values == value].drop_duplicates(by).set_index(list(by))["cell"] for value in (first, second))
-        both = one.index.intersection(two.index)
-        if both.empty:
-            return []
-
-        def mean_difference(means: np.ndarray) -> np.ndarray:
-            difference: np.ndarray = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
-            return difference
-
-        what = f"{setting} {first} less {second}, {len(both)} pair{'s' if len(both) > 1 else ''}"
-        return [_effect(part, [*one.loc[both], *two.loc[both]], mean_difference, what)]
+        found = [_mean_of_pairs(part, model, (setting, first, second), by) for model in part.models]
+        return [effect for effect in found if effect is not None]
 
     return measure
+
+
+def _mean_of_pairs(part: Part, model: str, compared: tuple[str, str, str], by: tuple[str, ...]) -> Effect | None:
+    setting, *both_values = compared
+    cells = part.cells[part.cells[TEST].notna() & (part.cells["model.name"] == model)]
+    values = cells[setting].map(show)
+    one, two = (cells[values == value].drop_duplicates(by).set_index(list(by))["cell"] for value in both_values)
+    both = one.index.intersection(two.index)
+    if both.empty:
+        return None
+
+    def mean_difference(means: np.ndarray) -> np.ndarray:
+        difference: np.ndarray = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
+        return difference
+
+    of = f"{model}, " if len(part.models) > 1 else ""
+    what = f"{of}{setting} {' less '.join(both_values)}, {len(both)} pair{'s' if len(both) > 1 else ''}"
+    return _effect(part, [*one.loc[both], *two.loc[both]], mean_difference, what)
 
 
 def tiled_v_structured(part: Part) -> list[Effect]:
@@ -133,12 +143,12 @@ def tiled_v_structured(part: Part) -> list[Effect]:
 def _ratio(part: Part, pairs: list[tuple[tuple[str, pd.DataFrame], tuple[str, pd.DataFrame]]]) -> list[Effect]:
     effects = []
     for first, second in pairs:
-        for row in ratios.ratio_rows(part, first, second):
-            if row["share"] == COMPARED_SHARE:
-                what = f"{second[0]} v {first[0]} at {100 * row['accuracy']:.1f}%"
-                seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
-                numbers = row["ratio"], row["low"], row["high"], row["runs"]
-                effects.append(Effect(f"{part.title}: {what}", *numbers, seeds))
+        rows = [row for row in ratios.ratio_rows(part, first, second) if row["share"] == COMPARED_SHARE]
+        seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
+        for row in rows or ratios.without_gain(part, first, second, COMPARED_SHARE):
+            at = f"at {100 * row['accuracy']:.1f}%" + ("" if rows else ", which it reaches at no size")
+            of = f"{part.title}: {second[0]} v {first[0]} {at}"
+            effects.append(Effect(of, part.models, row["ratio"], row["low"], row["high"], row["runs"], seeds))
     return effects
 
 
@@ -153,7 +163,7 @@ def family_ratio(part: Part) -> list[Effect]:
     """How many times the parameters of a Qwen model a Llama model needs, for each pair."""
     models = [(str(name), group) for name, group in part.cells.groupby("model.name", sort=True)]
     pairs = [(a, b) for a in models for b in models
-             if (ratios.family(a[0]), ratios.family(b[0])) == ("qwen", "llama")]  # fmt: skip
+             if (family(a[0]), family(b[0])) == ("qwen", "llama")]  # fmt: skip
     return _ratio(part, pairs)
 
 
@@ -172,12 +182,14 @@ def longer(part: Part) -> list[Effect]:
     if len(order) < 2:
         return []
     runs = [part.runs[part.runs["cell"] == cell] for cell in (order["cell"].iloc[-1], order["cell"].iloc[0])]
-    groups = [own["run_key"].map(lengths).dropna().to_numpy(dtype=float) for own in runs]
+    groups = [own.set_index("seed")["run_key"].map(lengths).dropna().astype(float) for own in runs]
     if min(map(len, groups)) == 0:
         return []
     value, low, high = compare.difference(groups[:1], groups[1:])
     sizes = f"{order['trained_values'].iloc[-1]:,.0f} less {order['trained_values'].iloc[0]:,.0f} parameters"
-    return [Effect(f"{part.title}: {sizes}", value, low, high, sum(map(len, groups)), min(map(len, groups)))]
+    return [
+        Effect(f"{part.title}: {sizes}", part.models, value, low, high, sum(map(len, groups)), min(map(len, groups)))
+    ]
 
 
 def mismatch(part: Part) -> list[Effect]:
@@ -194,7 +206,9 @@ def merge_kl(part: Part) -> list[Effect]:
 
 def _of_runs(part: Part, values: np.ndarray, what: str) -> Effect:
     low, high = bootstrap_interval(values)
-    return Effect(f"{part.title}: {what}", float(values.mean()), float(low), float(high), len(values), len(values))
+    return Effect(
+        f"{part.title}: {what}", part.models, float(values.mean()), float(low), float(high), len(values), len(values)
+    )
 
 
 def untied_v_values(part: Part) -> list[Effect]:

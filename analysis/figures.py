@@ -8,10 +8,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis import style
-from analysis.drawing import Label, label_right, labels_height, panels_below, readable_ticks
+from analysis.drawing import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
 from analysis.grid import in_order
 from analysis.stats import TEST
 
@@ -67,7 +67,7 @@ def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
     ax.xaxis.set_major_locator(FixedLocator(readable_ticks(sizes)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent_axis(ax)
     values = pd.concat([cells[[TEST, f"{TEST} low", f"{TEST} high"]].stack(), base[["greedy", "sampled"]].stack()])
     margin = max(0.02, 0.05 * (values.max() - values.min()))
     ax.set_ylim(max(values.min() - margin, -0.02), min(values.max() + margin, 1.02))

@@ -14,10 +14,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis import style
-from analysis.drawing import Label, label_right, labels_height, panels_below, readable_ticks
+from analysis.drawing import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
 
 LOOK = ("colour", "linestyle", "marker")
 DECADES = 3.5  # from this span on, ticks are powers of ten
@@ -60,10 +60,10 @@ def lines_figure(
         for (panel, scale), ax in zip(scales.items(), axes, strict=True):
             ax.set_ylim(*limits)
             own = points[points["panel"] == panel]
-            _scale(own, scale, ax)
+            _scale(own if different else points, scale, ax)
             _draw(own, [level for level in levels if level.panel == panel], ax)
             if percent:
-                ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+                percent_axis(ax)
             ax.set_title(panel if len(scales) > 1 else "")
             ax.set_xlabel(scale.label if different or ax is axes[-1] else "")
     return figure

@@ -292,10 +292,9 @@ def _updates_table(table: pd.DataFrame, part: Part) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> np.ndarray:
-    """The values of a score over the seeds of a cell."""
-    values: np.ndarray = runs.loc[runs["cell"] == cell, score].dropna().to_numpy(dtype=float)
-    return values
+def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> pd.Series:
+    """The values of a score over the seeds of a cell, by seed."""
+    return runs.loc[runs["cell"] == cell].set_index("seed")[score].dropna().astype(float)
 
 
 def points_of(

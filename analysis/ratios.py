@@ -11,32 +11,25 @@ import pandas as pd
 from analysis import compare, style
 from analysis.lines import LOOK, Level, Scale, lines_figure
 from analysis.paper_figures import ACCURACY, FLEXIBLE, SIZE_LABEL, Made, seeds_of, untrained_levels, untrained_score
-from analysis.selection import Part
+from analysis.selection import Part, by_family, family
 from analysis.stats import TEST
 from analysis.tables import GAP
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
-FAMILY_WORDS = ("qwen", "llama")
 
 
 def families(part: Part) -> Made:
     """Qwen v Llama: lines of both, and the ratio for each pair of models of different families."""
     own = part.cells[part.cells["model.name"].map(family) != ""]
-    chosen = [(model, group) for model, group in own.groupby("model.name", sort=True)]
-    looks = {str(model): _family_look(str(model), [str(name) for name, _ in chosen]) for model, _ in chosen}
-    curves = {str(model): group for model, group in chosen}
+    curves = {model: own[own["model.name"] == model] for model in by_family(own["model.name"].unique())}
+    looks = {model: _family_look(model, list(curves)) for model in curves}
     pairs = [(a, b) for a in curves for b in curves if family(a) == "qwen" and family(b) == "llama"]
     points = _best_points(curves, looks)
     levels = [Level("", level.value, f"untrained {model}", looks[model][0]) for model in curves
               for level in untrained_levels(part, "", model)]  # fmt: skip
     rows = [row for a, b in pairs for row in ratio_rows(part, (a, curves[a]), (b, curves[b]))]
     return _made(part, points, levels, rows)
-
-
-def family(model: str) -> str:
-    """The family that a model's name says it belongs to; "" for others."""
-    return next((word for word in FAMILY_WORDS if word in model.lower()), "")
 
 
 def _family_look(model: str, models: list[str]) -> tuple[str, Any, str]:
@@ -116,7 +109,31 @@ def ratio_rows(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, p
     return rows
 
 
-Curve = tuple[np.ndarray, np.ndarray, list[np.ndarray]]
+def without_gain(
+    part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame], share: float
+) -> list[dict[str, Any]]:
+    """Where the second never gains over the untrained model: a bound, from this share of the first's gain.
+
+    The second needs more than its largest size. The bound is certain only where the second's resampled curves, too,
+    stay below; else there is no interval.
+    """
+    untrained = max(untrained_score(part, TEST, str(cells["model.name"].iloc[0])) for _, cells in (first, second))
+    (sizes, means, groups), (others, below, other_groups) = (_measured(part, cells) for _, cells in (first, second))
+    if not (len(means) and len(below)) or means.max() <= untrained or below.max() > untrained:
+        return []
+    target = untrained + share * (float(means.max()) - untrained)
+    low = math.nan
+    if min(map(len, groups + other_groups)) > 1:
+        resampled = compare.resampled_means(groups)
+        needed = compare.size_reaching(sizes, resampled, np.full(len(resampled), target))
+        highest = compare.interval(compare.resampled_means(other_groups).max(axis=1))[1]
+        low = float(others.max()) / compare.interval(needed)[1] if highest <= target else math.nan
+    runs = sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in (first, second))
+    return [{"accuracy": target, "ratio": math.inf, "low": low, "high": math.inf if low == low else math.nan,
+             "runs": runs}]  # fmt: skip
+
+
+Curve = tuple[np.ndarray, np.ndarray, list[pd.Series]]
 
 
 def _measured(part: Part, cells: pd.DataFrame) -> Curve:

@@ -52,6 +52,8 @@ class Report:
     entries: list[Entry]
     formulas: pd.DataFrame | None
     claims: pd.DataFrame | None
+    by_model: pd.DataFrame | None
+    """The claims in short."""
     sections: list[Section]
     runs: pd.DataFrame
     records: Records
@@ -75,10 +77,12 @@ def make_files(
     choices = {choice for entry in entries for choice in entry.choices}
     shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
     sections = _sections(runs, cells, records, shown, formats) if set(only) == set(NAMES) else []
+    checked = claims.check(table) if CLAIMS_TABLE in only else None
     report = Report(
         entries,
         _formulas(cells) if TABLE_1 in only else None,
-        claims.claims_table(table) if CLAIMS_TABLE in only else None,
+        claims.claims_table(checked) if checked else None,
+        claims.claims_by_model(checked) if checked else None,
         sections,
         tables.run_table(runs, settings),
         records,
@@ -102,7 +106,8 @@ def _files(report: Report, runs: pd.DataFrame) -> dict[str, bytes]:
             else:
                 files |= table_files(name, drawing.table, caption, drawing.data)
     for name, table, caption in ((TABLE_1, report.formulas, "Trained parameters by method"),
-                                 (CLAIMS_TABLE, report.claims, "Claims of the paper")):  # fmt: skip
+                                 (CLAIMS_TABLE, report.claims, "Claims of the paper"),
+                                 (f"{CLAIMS_TABLE}-by-model", report.by_model, "Claims in short")):  # fmt: skip
         files |= table_files(name, table, caption) if table is not None else {}
     for figure in (figure for section in report.sections for figure in section.figures):
         files |= figure.files

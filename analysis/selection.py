@@ -7,11 +7,12 @@ are separate parts of it, each with its own figure and a note; none is averaged 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.grid import in_order, show, varying
+from analysis.grid import show, varying
 from analysis.stats import UNTRAINED
 
 NUMBER = "a number"
@@ -26,6 +27,8 @@ METHOD = ("algorithm.name", "algorithm.prompts", "algorithm.samples", "algorithm
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 """What differs between adapters and their sizes."""
 MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template")
+FAMILIES = ("qwen", "llama")
+"""In the paper's order."""
 OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.")
 """Beginnings of the settings on which the score of the untrained model depends."""
 
@@ -132,8 +135,18 @@ def _names(item: str, frames: list[pd.DataFrame], fixed: list[str], multiple_mod
     return names
 
 
+def family(model: str) -> str:
+    """The family that a model's name says it belongs to; "" for others."""
+    return next((word for word in FAMILIES if word in model.lower()), "")
+
+
+def by_family(models: Iterable[str]) -> list[str]:
+    """Models in the paper's order of families, others last, each family by name."""
+    return sorted(models, key=lambda model: ([*FAMILIES, ""].index(family(model)), model))
+
+
 def _models(cells: pd.DataFrame) -> str:
-    names = in_order(cells["model.name"].unique())
+    names = by_family(cells["model.name"].unique())
     return ", ".join(names) if len(names) < 3 else f"{len(names)} models"
 
 
@@ -146,7 +159,7 @@ def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, f
     wanted = pd.concat([cells["cell"], untrained["cell"]])
     runs = table.runs[table.runs["averaged"] & table.runs["cell"].isin(wanted)]
     scale = bool((runs["scale_model"] == "true").any())
-    models = tuple(in_order(cells["model.name"].unique()))
+    models = tuple(by_family(cells["model.name"].unique()))
     return Part(item, name, title + (" (scale model)" if scale else ""), models,
                 str(first["task.name"]), scale, cells, untrained, runs,
                 table.history)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from analysis.grid import axes, in_order, ordered, show, varying_within
@@ -151,9 +152,17 @@ def axes_text(runs: pd.DataFrame, settings: tuple[str, ...]) -> str:
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
-    """CSV with six significant digits; a gap is an empty field."""
-    text: str = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
+    floats = table.select_dtypes("float")
+    whole = [name for name, column in floats.items() if _whole(column.dropna())]
+    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
     return text.encode()
+
+
+def _whole(values: pd.Series) -> bool:
+    return bool(np.isfinite(values).all() and (values % 1 == 0).all() and values.abs().max() < 2**53)
 
 
 def to_markdown(table: pd.DataFrame) -> str:

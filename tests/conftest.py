@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
+import chromium
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,6 +21,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and (reason := why_no_slurm()):
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"{reason}; as root, tests/slurm_node.sh starts a SLURM here"))
+    if chromium.executable() is None:
+        for item in items:
+            if item.get_closest_marker("chromium") is not None:
+                item.add_marker(
+                    pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)")
+                )
 
 
 def why_no_slurm() -> str | None:
@@ -40,6 +48,33 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The report of the study's packed records, and the seconds of processor time that store and report took."""
+    import study_store
+
+    from analysis import build
+
+    folder = tmp_path_factory.mktemp("study")
+    start = time.process_time()
+    study_store.make_store(folder / "mlflow.db")
+    status = build.main(["--outputs-dir", str(folder), "--out", str(folder / "report"), "--format", "svg"])
+    assert status == 0
+    return folder / "report", time.process_time() - start
+
+
+@pytest.fixture
+def study_report(study: tuple[Path, float]) -> Path:
+    """The folder of the study's report."""
+    return study[0]
+
+
+@pytest.fixture
+def study_seconds(study: tuple[Path, float]) -> float:
+    """How long the study's report took."""
+    return study[1]
 
 
 @pytest.fixture

@@ -60,6 +60,16 @@ def test_rounding_is_that_of_print() -> None:
     assert math.isnan(compare.gain_kept(0.5, 0.5, 0.5))
 
 
+def test_cells_of_the_same_seeds_are_resampled_together() -> None:
+    first, second = pd.Series([0.9, 0.2, 0.5], index=[2, 0, 1]), pd.Series([0.1, 0.4, 0.8], index=[0, 1, 2])
+    _, low, high = compare.difference([first], [second])
+    assert (low, high) == pytest.approx((0.1, 0.1))  # by seed 0.2 - 0.1, 0.5 - 0.4, 0.9 - 0.8
+    _, low, high = compare.difference([first], [second.rename({2: 3})])
+    assert (low, high) == pytest.approx((-0.4, 0.6), abs=0.15)  # not the same seeds: drawn by themselves
+    _, low, high = compare.difference([first.to_numpy()], [second.to_numpy()])
+    assert high - low > 0.5
+
+
 def test_difference_of_pairs_by_hand() -> None:
     first, second = [np.array([0.4, 0.6]), np.array([0.8, 0.8])], [np.array([0.3, 0.3]), np.array([0.7, 0.7])]
     effect, low, high = compare.difference(first, second)
@@ -76,14 +86,14 @@ def test_difference_of_pairs_by_hand() -> None:
 def test_verdicts(low: float, high: float, seeds: int, verdict: str) -> None:
     claim = claims.CLAIMS[0]
     assert (claim.threshold, claim.at_least) == (50, True)
-    assert claim.verdict(Effect("", 55, low, high, 9, seeds)) == verdict
+    assert claim.verdict(Effect("", (), 55, low, high, 9, seeds)) == verdict
 
 
 def test_verdict_of_an_upper_bound() -> None:
     claim = next(claim for claim in claims.CLAIMS if not claim.at_least and claim.threshold == 5)
-    assert claim.verdict(Effect("", 3, 2, 4, 9, 3)) == claims.HOLDS
-    assert claim.verdict(Effect("", 8, 6, 9, 9, 3)) == claims.FAILS
-    assert claim.verdict(Effect("", 5, 4, 6, 9, 3)) == claims.OPEN
+    assert claim.verdict(Effect("", (), 3, 2, 4, 9, 3)) == claims.HOLDS
+    assert claim.verdict(Effect("", (), 8, 6, 9, 9, 3)) == claims.FAILS
+    assert claim.verdict(Effect("", (), 5, 4, 6, 9, 3)) == claims.OPEN
 
 
 def test_table_1_counts_are_the_papers() -> None:

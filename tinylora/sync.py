@@ -72,7 +72,7 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
     groups: dict[tuple[str, str], list[RunFolder]] = {}
     for path in run_folders(outputs):
         try:
-            config = _read(path, outputs)
+            config = read_config(path, outputs)
         except TinyLoraError as error:
             problems.append(f"{path.name}: {error.given}")
             continue
@@ -95,7 +95,7 @@ def _push(folders: list[RunFolder]) -> None:
     Mirror(folders[0].config).push(folders, final=True)
 
 
-def _read(path: Path, outputs: Path) -> RunConfig:
+def read_config(path: Path, outputs: Path) -> RunConfig:
     """The config of a run folder, as one in `outputs`, wherever it was made."""
     try:
         written = yaml.load((path / CONFIG).read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -1,0 +1,58 @@
+"""Records of many runs in one file, to keep or to share: run folders without the states that training continues from.
+
+    python -m experiments.records pack outputs records.tar.xz [--compact]
+    python -m experiments.records unpack records.tar.xz outputs
+
+`--compact` keeps what a report needs (see `tinylora/archive.py`): about a kilobyte a run. Unpacking again changes
+nothing, and no run is ever overwritten; `python -m analysis.build --outputs-dir outputs` then makes the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinylora import archive
+from tinylora.errors import TinyLoraError, UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Pack or unpack, say what was done; the exit status."""
+    options = _parse(arguments)
+    try:
+        if options.command == "pack":
+            return _pack(options.outputs, options.archive, options.compact)
+        done = archive.unpack(options.archive, options.outputs)
+    except TinyLoraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.records", description="Records of runs in one file.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack", help="run folders into an archive")
+    pack.add_argument("outputs", type=Path, help="folder of the runs (outputs_dir)")
+    pack.add_argument("archive", type=Path, help="file to be written: <name>.tar.xz")
+    pack.add_argument("--compact", action="store_true", help="keep what a report needs, without adapters")
+    unpack = commands.add_parser("unpack", help="an archive into run folders")
+    unpack.add_argument("archive", type=Path, help="file made by pack")
+    unpack.add_argument("outputs", type=Path, help="folder for the runs; made where there is none")
+    return parser.parse_args(arguments)
+
+
+def _pack(outputs: Path, path: Path, compact: bool) -> int:
+    if not outputs.is_dir():
+        raise UsageError(f"{outputs}: no such folder", "the runs of an outputs_dir are packed", "give one of a sweep")
+    done = archive.pack(outputs, path, compact)
+    for reason in done.left_out:
+        print(f"not packed: {reason}", file=sys.stderr)
+    print(f"{done.runs} runs packed into {path} ({path.stat().st_size / 2**20:.2f} MiB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
