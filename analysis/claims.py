@@ -1,9 +1,9 @@
 """The claims of the paper, each with our measured effect, its interval over seeds, and a verdict.
 
 A claim holds where its whole interval meets the criterion, does not hold where none of it does; anything between, and
-fewer than three seeds, is not enough runs. From three seeds that are resampled together the interval is their range:
-without any effect a claim of more than 0 holds by chance in one case of eight. The criterion of each claim is stated
-beside it: the paper gives few.
+fewer than three seeds, is not enough runs. The bootstrap's interval from few seeds is too narrow (from three it is
+their range, and without any effect it would be above 0 in one case of eight), so for the verdict it is widened as
+Student's t is. The criterion of each claim is stated beside it: the paper gives few.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from analysis import effects
+from analysis import compare, effects
 from analysis.effects import Effect
 from analysis.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RL_AND_SFT, TINYLORA
 from analysis.ratios import range_text
@@ -42,10 +43,17 @@ class Claim:
     measure: Callable[[Part], list[Effect]]
 
     def verdict(self, effect: Effect) -> str:
-        """Whether it holds, by the interval alone."""
+        """Whether it holds, by the interval alone, widened for few seeds; factors are compared as logarithms."""
         if effect.seeds < FEWEST_SEEDS or math.isnan(effect.low) or math.isnan(effect.high):
             return OPEN
-        good, bad = (effect.low, effect.high) if self.at_least else (-effect.high, -effect.low)
+        value, low, high = effect.value, effect.low, effect.high
+        if self.unit == TIMES:
+            with np.errstate(divide="ignore"):
+                value, low, high = np.log([value, low, high])
+            low, high = np.exp(compare.widened(value, low, high, effect.seeds))
+        else:
+            low, high = compare.widened(value, low, high, effect.seeds)
+        good, bad = (low, high) if self.at_least else (-high, -low)
         bound = self.threshold if self.at_least else -self.threshold
         return HOLDS if good >= bound else FAILS if bad < bound else OPEN
 

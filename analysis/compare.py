@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from analysis.stats import BOOTSTRAP_SEED, RESAMPLES
 
@@ -63,6 +64,18 @@ def interval(values: Array, level: float = 0.95) -> tuple[float, float]:
         return math.nan, math.nan
     ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="nearest")
     return float(ends[0]), float(ends[1])
+
+
+def widened(value: float, low: float, high: float, seeds: int) -> tuple[float, float]:
+    """An interval around a value, as much wider as Student's t makes that of a mean over so few seeds.
+
+    The percentile bootstrap takes the spread of n values for the true one: it is too narrow by t(n - 1) / 1.96 and by
+    sqrt(n / (n - 1)), which is 2.7 times for three seeds, 1.6 for five, 1.2 for ten. Infinite ends stay.
+    """
+    factor = float(stdtrit(seeds - 1, 0.975)) / 1.959964 * math.sqrt(seeds / (seeds - 1))
+    if not math.isfinite(value):
+        return low, high
+    return value - factor * (value - low), value + factor * (high - value)
 
 
 def size_reaching(sizes: Array, accuracies: Array, targets: Array) -> Array:

@@ -80,19 +80,37 @@ def test_difference_of_pairs_by_hand() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "seeds", "verdict"),
-    [(51, 60, 3, claims.HOLDS), (40, 49, 3, claims.FAILS), (40, 60, 3, claims.OPEN), (51, 60, 2, claims.OPEN),
-     (NAN, NAN, 3, claims.OPEN), (50, math.inf, 3, claims.HOLDS)],
+    [(54, 60, 3, claims.HOLDS), (53, 60, 3, claims.OPEN), (53, 60, 5, claims.HOLDS), (40, 60, 3, claims.OPEN),
+     (54, 60, 2, claims.OPEN), (NAN, NAN, 3, claims.OPEN), (54, math.inf, 3, claims.HOLDS)],
 )  # fmt: skip
 def test_verdicts(low: float, high: float, seeds: int, verdict: str) -> None:
     claim = claims.CLAIMS[0]
     assert (claim.threshold, claim.at_least) == (50, True)
     assert claim.verdict(Effect("", (), 55, low, high, 9, seeds)) == verdict
+    assert claim.verdict(Effect("", (), 41, 40, 43, 9, 3)) == claims.FAILS
+
+
+def test_an_interval_over_few_seeds_is_as_wide_as_students() -> None:
+    values = np.array([0.2, 0.5, 0.6, 0.9])
+    spread = 1.959964 * values.std() / math.sqrt(4)  # what a bootstrap would give, were the means normal
+    low, high = compare.widened(values.mean(), values.mean() - spread, values.mean() + spread, 4)
+    half = 3.182446 * values.std(ddof=1) / math.sqrt(4)  # Student's t, 3 degrees of freedom
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert compare.widened(1.0, 0.5, math.inf, 3)[1] == math.inf
+
+
+def test_verdicts_on_factors_are_by_their_logarithms() -> None:
+    claim = next(claim for claim in claims.CLAIMS if claim.unit == claims.TIMES and claim.threshold == 10)
+    assert claim.verdict(Effect("", (), 40, 30, 60, 9, 3)) == claims.HOLDS  # 40 (30 / 40)^2.7 = 18
+    assert claim.verdict(Effect("", (), 40, 20, 60, 9, 3)) == claims.OPEN
+    assert claim.verdict(Effect("", (), 2, 0, 3, 9, 3)) == claims.FAILS
+    assert claim.verdict(Effect("", (), math.inf, 11, math.inf, 9, 3)) == claims.HOLDS
 
 
 def test_verdict_of_an_upper_bound() -> None:
     claim = next(claim for claim in claims.CLAIMS if not claim.at_least and claim.threshold == 5)
     assert claim.verdict(Effect("", (), 3, 2, 4, 9, 3)) == claims.HOLDS
-    assert claim.verdict(Effect("", (), 8, 6, 9, 9, 3)) == claims.FAILS
+    assert claim.verdict(Effect("", (), 8, 7, 9, 9, 3)) == claims.FAILS
     assert claim.verdict(Effect("", (), 5, 4, 6, 9, 3)) == claims.OPEN
 
 
