@@ -22,6 +22,9 @@ from tinylora.config import RunConfig
 from tinylora.errors import FailureError, TinyLoraError
 
 SECONDS_BETWEEN_LOOKS = 5.0
+LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
+SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
+MANY = 40  # runs that are watched in brief
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,26 +58,38 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
     """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states."""
     if not chosen:
         print("no sweep was submitted")
-    shown = ""
+    shown, shown_at = "", 0.0
     while True:
+        began = time.monotonic()
         active = Active(chosen)
         states = [states_of(sweep, active) for sweep in chosen]
-        text = "\n\n".join(describe(sweep, lanes) for sweep, lanes in zip(chosen, states, strict=True))
-        if text != shown:
+        brief = watch and sum(map(len, states)) > MANY
+        text = "\n\n".join(describe(sweep, lanes, brief) for sweep, lanes in zip(chosen, states, strict=True))
+        due = not brief or _totals(text) != _totals(shown) or time.monotonic() - shown_at > SECONDS_BETWEEN_LINES
+        if text != shown and due:
             print(f"\n{time.strftime('%H:%M:%S')}\n{text}" if watch else text, flush=True)
-        shown = text
+            shown, shown_at = text, time.monotonic()
         if not watch or not any(state.state.active for lanes in states for state in lanes):
             return states
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / LOOKING_SHARE))
 
 
-def describe(sweep: Sweep, lanes: Sequence[LaneState]) -> str:
-    """A sweep as text: a heading, then a line for each run."""
+def _totals(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("  ")]
+
+
+def describe(sweep: Sweep, lanes: Sequence[LaneState], brief: bool = False) -> str:
+    """A sweep as text: a heading, then a line for each run; in brief, for each pack at work and each bad run."""
     counts = Counter(lane.state.value for lane in lanes)
     totals = ", ".join(f"{counts[state.value]} {state.value}" for state in State if counts[state.value])
     lines = [f"sweep {sweep.id}: {totals}{', cancelled' if sweep.cancelled else ''}"]
     widest = max((len(lane.label) for lane in lanes), default=0)
+    if brief:
+        running = [lane for lane in lanes if lane.state is State.running and lane.progress]
+        lines += [f"  job {job}: {progress}" for job, progress in {lane.job: lane.progress for lane in running}.items()]
     for lane in lanes:
+        if brief and not lane.state.bad:
+            continue
         requeued = f" (requeued {lane.requeued} times)" if lane.requeued > 1 else " (requeued once)"
         state = lane.state.value + (requeued if lane.requeued else "")
         details = "; ".join(filter(None, [lane.progress, lane.note]))

@@ -7,14 +7,18 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from packs import point
 from slurm_jobs import SMALL, assert_same_results, call, processes, run_here, status, steps_done, submit, wait_until
 
 from experiments import snapshot, sweeps
+from experiments.lane_states import LaneState, State
 from experiments.launch import LaunchSettings
 from experiments.slurm import refused
+from experiments.status import describe
 from tinylora.checkpoint import PREVIOUS
 from tinylora.config import Adapter, AdapterConfig, Precision, RunConfig, SftConfig, as_plain
 from tinylora.errors import FailureError, UsageError
@@ -72,6 +76,15 @@ def test_waiting_ends_with_the_sweep(tmp_path: Path) -> None:
     bad = f"-m u=3 precision=fp16 lr=1e6 steps=3 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}"
     ended = call("run", bad)
     assert ended.returncode == 1 and "1 failed" in ended.stdout and "error: 1 of 1 runs" in ended.stderr
+
+
+def test_many_runs_are_watched_in_brief() -> None:
+    running = [LaneState(str(n), f"u={n}", State.running, "7", 0, "step 3/9") for n in range(50)]
+    failed = LaneState("x", "u=99", State.failed, "8", 0, note="loss is not finite")
+    sweep = cast(sweeps.Sweep, SimpleNamespace(id="ab", cancelled=False))
+    lines = describe(sweep, [*running, failed], brief=True).splitlines()
+    assert lines[:2] == ["sweep ab: 50 running, 1 failed", "  job 7: step 3/9"]
+    assert len(lines) == 3 and "u=99" in lines[2] and "loss is not finite" in lines[2]
 
 
 @pytest.mark.parametrize(

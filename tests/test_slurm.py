@@ -62,6 +62,18 @@ def test_an_array_of_packs_gives_what_local_packs_give(short_here: Path, tmp_pat
     again = call("run", f"-m {SMALL} {SHORT} {SLURM} outputs_dir={tmp_path}")
     assert again.returncode == 0 and "4 of 4 runs have ended before" in again.stdout and job_ids(sweep) == []
     assert metrics_in_store(tmp_path) == metrics_in_store(tmp_path) == {key: 4 for key in run_keys(short_here)}
+    assert figures_of(tmp_path) == figures_of(short_here)
+
+
+def figures_of(outputs: Path) -> dict[str, bytes]:
+    """The figures of the report and the numbers behind them."""
+    out = outputs / "reports"
+    command = [sys.executable, "-m", "analysis.build", f"--outputs-dir={outputs}", f"--out={out}", "--format=svg"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".svg", ".csv")}
+    assert len(files) >= 4
+    return files
 
 
 def run_keys(outputs: Path) -> list[str]:
