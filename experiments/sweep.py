@@ -14,6 +14,7 @@ from experiments.presets import shape_of
 from tinylora.config import Adapter, RunConfig
 from tinylora.errors import FailureError
 from tinylora.progress import labels
+from tinylora.ranks import rank_of_process
 
 if TYPE_CHECKING:
     from tinylora.record import RunRecord
@@ -35,7 +36,8 @@ def run_sweep(configs: Sequence[RunConfig]) -> list[RunRecord]:
         preflight.check(points)
     names = dict(zip([point.run_key for point in points], labels(points), strict=True))
     records = _run_packs(form_packs(points), names)
-    print_summary([(names[point.run_key], records[point.run_key]) for point in points])
+    if rank_of_process() == 0:
+        print_summary([(names[point.run_key], records[point.run_key]) for point in points])
     return [records[config.run_key] for config in configs]
 
 

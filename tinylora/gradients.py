@@ -54,8 +54,8 @@ def backward(
         for name, value in (values | {"loss": loss.detach()}).items():
             found[name][numbers(batch)] = value.float().cpu()
     formed.give_back(totals)
-    gradients = [pack.adapter.lane(index).v.grad for index in range(len(pack.adapter.lanes))]
-    pack.ranks.add_up([gradient for gradient in gradients if gradient is not None])
+    of_lanes = [pack.adapter.lane(index).v.grad for index in range(len(pack.adapter.lanes))]
+    pack.ranks.add_up([gradient for gradient in of_lanes if gradient is not None])
     parts = pack.ranks.gather(dict(found))
     names = dict.fromkeys(chain(*parts))
     return {name: torch.stack([part[name] for part in parts if name in part]).sum(0) for name in names}

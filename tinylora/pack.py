@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ class Pack:
     row_width: int  # of rows of completions in training
     context: int | None  # longest sequence of the model, in tokens; None: it names none
     decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
-    ranks: Ranks  # the processes that train it together
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that train it together
 
     @property
     def pad_token(self) -> int:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
+JOINING = timedelta(minutes=10)  # in which all ranks start
 PATIENCE = timedelta(hours=2)  # that a rank waits for the others: longer than any of them is busy with one thing
 SECONDS_TO_BE_GONE = 5.0  # that a killed process may take, for the others to see it
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -104,13 +105,18 @@ class Together(Ranks):
         self.rank, self.count = rank, count
         if torch.cuda.is_available():
             torch.cuda.set_device(device_of(local_rank, torch.cuda.device_count()))
-        self._store, _, _ = next(rendezvous("env://", rank, count, timeout=PATIENCE))
+        try:
+            self._store, _, _ = next(rendezvous("env://", rank, count, timeout=JOINING))
+        except RuntimeError as error:
+            raise LostRank(
+                f"rank {rank} has not found the others of {count}: {first_line(error)}",
+                f"all of them start within {JOINING.total_seconds() / 60:.0f} minutes, and meet at MASTER_PORT",
+                "see what the others have written, then run the pack again",
+            ) from error
         self._processes: list[tuple[str, int]] = []
         with self._talking():
-            distributed.init_process_group(
-                "gloo", store=distributed.PrefixStore("group", self._store), rank=rank, world_size=count,
-                timeout=PATIENCE,
-            )  # fmt: skip
+            group = distributed.distributed_c10d.PrefixStore("group", self._store)
+            distributed.init_process_group("gloo", store=group, rank=rank, world_size=count, timeout=PATIENCE)
         self._processes = self.gather((socket.gethostname(), os.getpid()))
 
     def gather(self, part: Found) -> list[Found]:
@@ -162,7 +168,7 @@ class Together(Ranks):
         while time.monotonic() < until:
             with suppress(RuntimeError):  # the store is gone with rank 0
                 if self._store.check(["error"]):
-                    return self._store.get("error").decode()
+                    return str(self._store.get("error").decode())
             for rank, (host, process) in enumerate(self._processes):
                 if host == socket.gethostname() and _gone(process):
                     time.sleep(0.2)  # it may have left an error after all
@@ -173,14 +179,14 @@ class Together(Ranks):
     def _note(self, text: str) -> str:
         """Leave an error for the others, unless there is one already; returns the one that is there."""
         with suppress(RuntimeError):
-            return self._store.compare_set("error", "", text).decode()
+            return str(self._store.compare_set("error", "", text).decode())
         return text
 
 
 @cache
 def ranks_of_process() -> Ranks:
     """What this process is; one of several waits here for the others. Raises UsageError where that is not well said."""
-    count = _world_size()
+    count = world_size()
     if count == 1:
         return Ranks()
     missing = [name for name in VARIABLES if not os.environ.get(name)]
@@ -195,10 +201,11 @@ def ranks_of_process() -> Ranks:
 
 def rank_of_process() -> int:
     """The rank of this process, 0 where it is alone: known without waiting for others."""
-    return int(os.environ.get("RANK", "0")) if _world_size() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
-def _world_size() -> int:
+def world_size() -> int:
+    """How many processes train together."""
     given = os.environ.get("WORLD_SIZE") or "1"
     return int(given) if given.isdecimal() else 1
 
