@@ -36,7 +36,7 @@ class LaunchSettings:
     cpus: int | None = 4
     """Processors per task, and threads of PyTorch in it."""
     memory_gb: float | None = None
-    """Memory per job."""
+    """Memory per job; with pack.max_lanes=auto and no GPUs, what decides how many lanes a pack has."""
     minutes: int = 720
     """Time limit of a job; what is not finished then is requeued."""
     constraint: str | None = None

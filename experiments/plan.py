@@ -11,8 +11,6 @@ there, or follow from the operations and --tflops.
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from hydra.types import RunMode
 
 from experiments import schema
 from experiments.compose import Composer
+from experiments.device import GB, GIB, Device, find_device
 from experiments.presets import fitting, shape_of
 from experiments.speed import Speed, measured_speed
 from experiments.sweep import distinct, form_packs
@@ -37,7 +36,6 @@ from tinylora.shapes import shape_parameters
 CONF = Path(__file__).resolve().parent.parent / "conf"
 RESPONSE = 300  # assumed tokens of a response where none is given or measured, and the limit is no lower
 TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and two cores keep up on such work
-GIB, GB = 2**30, 1e9
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,6 @@ class Assumptions:
     response: int | None
     tflops: float | None
     device_gib: float | None
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where it would run."""
-
-    name: str
-    gib: float
-    accelerator: bool
 
 
 def main() -> int:
@@ -228,18 +217,6 @@ def _hours(sampled: int, trained: int, flops: float, speed: Speed, assumptions: 
         f"hours: about {hours:.3g}, from {flops:.3g} operations at {tflops:g} teraflops/s ({how}; give --tflops, or "
         "--sampled-per-s and --trained-per-s as measured)"
     )
-
-
-def find_device(gib: float | None) -> Device:
-    """The accelerator that the NVIDIA driver names, or this machine; asked without loading PyTorch."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        name, mib = answer.splitlines()[0].rsplit(",", 1)
-        return Device(name.strip(), gib or float(mib) / 1024, accelerator=True)
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        return Device("this machine" if gib is None else "the device", gib or memory, accelerator=gib is not None)
 
 
 if __name__ == "__main__":

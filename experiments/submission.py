@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import slurm, snapshot, sweeps
+from experiments.device import device_of_jobs
 from experiments.display import open_progress
 from experiments.job import PackJob
 from experiments.launch import Kind, LaunchSettings
@@ -70,7 +71,8 @@ def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSetti
         _say_left_out(points, ended, busy)
         if not todo:
             return None
-        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in form_packs(points)]
+        formed = form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks)
+        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in formed]
         packs = [pack for pack in packs if todo & set(pack)]
         _require_work(points, packs, settings.ranks)
         return _submit(sweeps.sweep_of(points, labels(points)), packs, kind, settings)

@@ -20,13 +20,12 @@ from transformers import PreTrainedModel
 from tinylora.adapter import TinyLora
 from tinylora.config import AUTO, RunConfig
 from tinylora.errors import FailureError
+from tinylora.estimate import AUTO_SHARE, CACHE_SHARE
 from tinylora.lanes import Adapters
 from tinylora.mixing import LARGE
 from tinylora.recompute import recomputed_blocks, recomputing
 
 GIB = 2**30
-AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
-CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
 MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transposed, and while one replaces another
 PROBE_TOKENS = 32
