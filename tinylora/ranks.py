@@ -71,8 +71,9 @@ class Ranks:
         yield
 
     def share(self, items: Sequence[Item], action: Callable[[Sequence[Item]], Sequence[Found]]) -> list[Found]:
-        """What `action` finds for every item, in order; it is given this rank's share, and finds one for each."""
-        parts = self.gather(list(action(self.own(items))))
+        """What `action` finds for every item, in order; it gets this rank's share, if any, and finds one for each."""
+        own = self.own(items)
+        parts = self.gather(list(action(own)) if own else [])
         return [parts[place % self.count][place // self.count] for place in range(len(items))]
 
     def first(self, action: Callable[[], Found]) -> Found:
