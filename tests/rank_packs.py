@@ -27,7 +27,10 @@ ONE = EvalConfig(test_items=1, validation_items=1)  # of which a second rank has
 
 
 def packs(outputs: Path) -> dict[str, list[RunConfig]]:
-    """Uneven rows for two ranks: 9 prompts a step, of each lane 3."""
+    """Uneven rows for two ranks: 9 prompts a step, of each lane 3.
+
+    Adam makes steps of the size of lr from gradients of any size, rounding included; so lr is small where many are.
+    """
     grpo, lora = point(outputs, steps=5, algorithm=GrpoConfig(prompts=3, samples=4), **SMALL), Adapter.lora
     sft = replace(grpo, algorithm=SftConfig(prompts=5))
     return {
@@ -37,9 +40,11 @@ def packs(outputs: Path) -> dict[str, list[RunConfig]]:
             replace(grpo, u=2, precision=Precision.fp16, lr=1e6),  # diverges
         ],
         "sft": [sft, replace(sft, u=3, seed=2)],
-        "lora": [replace(grpo, adapter=AdapterConfig(name=lora), lr=0.002, seed=seed) for seed in (0, 1)],
+        "lora": [replace(grpo, adapter=AdapterConfig(name=lora), lr=2e-4, seed=seed) for seed in (0, 1)],
         "full": [replace(sft, adapter=AdapterConfig(name=Adapter.full), lr=1e-4)],
-        "kl": [replace(grpo, algorithm=GrpoConfig(prompts=2, samples=4, kl_coefficient=0.1), seed=4, eval=ONE)],
+        "kl": [
+            replace(grpo, algorithm=GrpoConfig(prompts=2, samples=4, kl_coefficient=0.1), seed=4, lr=0.005, eval=ONE)
+        ],
         "long": long_pack(outputs),
     }
 
