@@ -5,11 +5,10 @@ The lines name points, packs, trained values and bytes, tokens, memory and hours
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from experiments.device import GB, GIB, Device, find_device
 from experiments.presets import shape_of
 from experiments.speed import Speed, measured_speed
 from experiments.sweep import form_packs
@@ -21,7 +20,6 @@ from tinylora.shapes import shape_parameters
 
 RESPONSE = 300  # assumed tokens of a response where none is given or measured, and the limit is no lower
 TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and two cores keep up on such work
-GIB, GB = 2**30, 1e9
 
 
 @dataclass(frozen=True)
@@ -33,15 +31,6 @@ class Assumptions:
     response: int | None
     tflops: float | None
     device_gib: float | None
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where it would run."""
-
-    name: str
-    gib: float
-    accelerator: bool
 
 
 def plan(points: Sequence[RunConfig], assumptions: Assumptions) -> list[str]:
@@ -156,15 +145,3 @@ def _hours(sampled: int, trained: int, flops: float, speed: Speed, assumptions: 
         f"hours: about {hours:.3g}, from {flops:.3g} operations at {tflops:g} teraflops/s ({how}; give --tflops, or "
         "--sampled-per-s and --trained-per-s as measured)"
     )
-
-
-def find_device(gib: float | None) -> Device:
-    """The accelerator that the NVIDIA driver names, or this machine; asked without loading PyTorch."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        name, mib = answer.splitlines()[0].rsplit(",", 1)
-        return Device(name.strip(), gib or float(mib) / 1024, accelerator=True)
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        return Device("this machine" if gib is None else "the device", gib or memory, accelerator=gib is not None)

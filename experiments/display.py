@@ -11,7 +11,8 @@ from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from tinylora.progress import LaneProgress, Progress
+from tinylora.progress import LaneProgress, Progress, Silent
+from tinylora.ranks import rank_of_process
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -33,7 +34,9 @@ SUMMARY_COLUMNS = {
 
 
 def open_progress(title: str = "") -> Progress:
-    """The progress of one pack: live where stderr is a terminal, else plain lines."""
+    """The progress of one pack: live where stderr is a terminal, else plain lines; of several processes, in one."""
+    if rank_of_process() > 0:
+        return Silent()
     if not sys.stderr.isatty():
         return PlainProgress(sys.stderr, title)
     from rich.console import Console

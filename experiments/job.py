@@ -19,16 +19,20 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from experiments import slurm, sweeps
+from tinylora.errors import TinyLoraError
 
 if TYPE_CHECKING:
+    from submitit import JobEnvironment
     from submitit.helpers import DelayedSubmission
 
     from tinylora.config import RunConfig
+    from tinylora.ranks import Ranks
     from tinylora.record import Unmirrored
     from tinylora.stopping import StopRequest
     from tinylora.tracking import Mirror
 
 STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
+PORTS = range(10_000, 30_000)  # at which the processes of a job find each other
 ENDED = 3  # exit status of a job that was stopped and stays so
 
 
@@ -44,14 +48,15 @@ class PackJob:
         """Train the packs, one after the other."""
         from tinylora.stopping import StopRequest
 
-        notice = Notice(StopRequest())
         sweep, submission = self._read()
         _remove_torn_pickles()
-        for pack in self.packs:
-            if notice.stop.reason is not None:
-                notice.obey(sweep)
-            _note_attempt(sweep, submission, pack)
-            _run_pack(sweep, submission, pack, notice)
+        try:
+            notice = Notice(StopRequest())
+            for pack in self.packs:
+                _run_pack(sweep, submission, pack, notice)
+        except TinyLoraError as error:
+            print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # the last line: `status` shows it
+            sys.exit(error.exit_status)
 
     def checkpoint(self) -> DelayedSubmission | None:
         """The same job again; None, after which submitit lets it fail, where it was requeued often enough."""
@@ -84,6 +89,7 @@ class Notice:
 
         self.stop = stop
         self.environment = JobEnvironment()
+        self.ranks = _join_ranks(self.environment)
         self.own = self.environment._usr_sig()
         self.requeue: Any = signal.getsignal(self.own)
         self.received = 0
@@ -98,6 +104,9 @@ class Notice:
 
     def obey(self, sweep: sweeps.Sweep) -> None:
         """Requeue this job and end it; or only end it, where it was cancelled or is being requeued by SLURM itself."""
+        self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
+        if not self.ranks.leads:
+            sys.exit(0)  # the job's fate is rank 0's
         if sweep.cancelled or (self.received == signal.SIGTERM and not self._terminated_alone()):
             sys.exit(ENDED)
         self.requeue(self.own, None)
@@ -108,16 +117,40 @@ class Notice:
         return in_slurm and slurm.state_of(str(self.environment.job_id)) == "RUNNING"
 
 
+def _join_ranks(environment: JobEnvironment) -> Ranks:
+    """Say which rank this process of the job is, and wait for the others.
+
+    All are on one machine. The port is the job's own: below those that systems give away, and not its neighbour's.
+    """
+    os.environ |= {
+        "RANK": str(environment.global_rank),
+        "WORLD_SIZE": str(environment.num_tasks),
+        "LOCAL_RANK": str(environment.local_rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(PORTS.start + int(environment.raw_job_id) % len(PORTS)),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    from tinylora.ranks import ranks_of_process
+
+    return ranks_of_process()
+
+
 def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, notice: Notice) -> None:
     from experiments.display import PlainProgress
+    from tinylora.record import Unmirrored
     from tinylora.stopping import Stopped
     from tinylora.train import run_pack
 
+    if notice.ranks.any(notice.stop.reason) is not None:
+        notice.obey(sweep)
+    if notice.ranks.leads:
+        _note_attempt(sweep, submission, number)
     keys = submission.packs[number]
     points = [sweep.config(key) for key in keys]
     try:
         with PlainProgress(sys.stderr, f"pack {number} of sweep {sweep.id}") as progress:
-            run_pack(points, [sweep.runs[key]["label"] for key in keys], progress, _mirror(points[0]), notice.stop)
+            mirror = _mirror(points[0]) if notice.ranks.leads else Unmirrored()
+            run_pack(points, [sweep.runs[key]["label"] for key in keys], progress, mirror, notice.stop)
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
         notice.obey(sweep)

@@ -31,10 +31,12 @@ class LaunchSettings:
     """Quality of service."""
     gpus: int | None = None
     """GPUs per job; locally: None lets jobs see all of the machine's."""
+    tasks: int | None = None
+    """Processes that train a pack together (data parallel), each with `cpus` and one of `gpus`; None: one per GPU."""
     cpus: int | None = 4
-    """Processors per job, and threads of PyTorch in it."""
+    """Processors per task, and threads of PyTorch in it."""
     memory_gb: float | None = None
-    """Memory per job."""
+    """Memory per job; with pack.max_lanes=auto and no GPUs, what decides how many lanes a pack has."""
     minutes: int = 720
     """Time limit of a job; what is not finished then is requeued."""
     constraint: str | None = None
@@ -55,13 +57,23 @@ class LaunchSettings:
     """Write everything and submit nothing."""
 
     def __post_init__(self) -> None:
-        whole = {"gpus": 0, "cpus": 1, "minutes": 1, "array_parallelism": 1, "notice_seconds": 1, "max_requeues": 0}
+        whole = {
+            "gpus": 0,
+            "tasks": 1,
+            "cpus": 1,
+            "minutes": 1,
+            "array_parallelism": 1,
+            "notice_seconds": 1,
+            "max_requeues": 0,
+        }
         for name, least in whole.items():
             value = getattr(self, name)
-            if value is None and name in ("gpus", "cpus"):
+            if value is None and name in ("gpus", "tasks", "cpus"):
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise _wrong(name, value, f"a whole number of at least {least}", max(least, 1))
+        if self.gpus and self.ranks > self.gpus:
+            raise _wrong("tasks", self.tasks, f"at most launcher.gpus={self.gpus}: every task has a GPU", self.gpus)
         if self.memory_gb is not None and (_no_number(self.memory_gb) or self.memory_gb <= 0):
             raise _wrong("memory_gb", self.memory_gb, "a number above 0", 8)
         for name in ("partition", "account", "qos", "constraint"):
@@ -73,6 +85,11 @@ class LaunchSettings:
         for name in ("wait", "dry_run"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(name, getattr(self, name), "true or false", "true")
+
+    @property
+    def ranks(self) -> int:
+        """Processes per job."""
+        return self.tasks or self.gpus or 1
 
     def plain(self) -> dict[str, Any]:
         """As plain values, for the record."""

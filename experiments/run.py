@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from experiments import schema
 from experiments.usage import check_flags, translate
 from tinylora.errors import TinyLoraError
+from tinylora.ranks import rank_of_process, world_size
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130
@@ -70,7 +71,8 @@ def _launcher_setting(word: str) -> str:
 
 
 def _report(error: TinyLoraError) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    who = f"rank {rank_of_process()}: " if world_size() > 1 else ""
+    print(f"{who}error: {error}", file=sys.stderr)
     return error.exit_status
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import slurm, snapshot, sweeps
+from experiments.device import device_of_jobs
 from experiments.display import open_progress
 from experiments.job import PackJob
 from experiments.launch import Kind, LaunchSettings
@@ -26,8 +27,10 @@ from experiments.sweeps import Submission, Sweep
 from tinylora.config import RunConfig
 from tinylora.errors import UsageError
 from tinylora.progress import labels
+from tinylora.ranks import require_work, world_size
 from tinylora.record import RunFolder
 
+SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
 PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
 # After the job's Python: a kill (137, say; 255 is submitit's own end after it has requeued) is no end of the pack.
 # (An array's id alone would be that of all its jobs.)
@@ -50,6 +53,12 @@ def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSetti
     Raises UsageError or FailureError before anything is submitted.
     """
     points = [_with_absolute_paths(point) for point in distinct(configs)]
+    if world_size() > 1:
+        raise UsageError(
+            f"hydra/launcher={kind.value} in one of {world_size()} processes",
+            "a sweep is submitted once; its jobs start their processes themselves",
+            f"start it without torchrun, and give launcher.tasks={world_size()}",
+        )
     if kind is Kind.slurm:
         slurm.require_commands()
     _check(points)
@@ -62,9 +71,17 @@ def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSetti
         _say_left_out(points, ended, busy)
         if not todo:
             return None
-        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in form_packs(points)]
-        sweep = sweeps.sweep_of(points, labels(points))
-        return _submit(sweep, [pack for pack in packs if todo & set(pack)], kind, settings)
+        formed = form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks)
+        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in formed]
+        packs = [pack for pack in packs if todo & set(pack)]
+        _require_work(points, packs, settings.ranks)
+        return _submit(sweeps.sweep_of(points, labels(points)), packs, kind, settings)
+
+
+def _require_work(points: Sequence[RunConfig], packs: Sequence[Sequence[str]], ranks: int) -> None:
+    by_key = {point.run_key: point for point in points}
+    for pack in packs:
+        require_work([by_key[key] for key in pack], ranks)
 
 
 def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
@@ -126,8 +143,9 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     executor = submitit.LocalExecutor(place / sweeps.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
     gpus = _all_gpus() if settings.gpus is None else settings.gpus
     executor.update_parameters(
-        timeout_min=settings.minutes, signal_delay_s=settings.notice_seconds, gpus_per_node=gpus, setup=settings.setup
-    )
+        timeout_min=settings.minutes, signal_delay_s=settings.notice_seconds, gpus_per_node=gpus, setup=settings.setup,
+        tasks_per_node=settings.ranks,
+    )  # fmt: skip
     (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
     shares = min(settings.array_parallelism, len(packs))
     jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
@@ -185,15 +203,24 @@ def _parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) 
         "mem": None if settings.memory_gb is None else f"{round(settings.memory_gb * 1024)}MB",
         "time": settings.minutes,
         "nodes": 1,
-        "ntasks_per_node": 1,
+        "ntasks_per_node": settings.ranks,
         "signal_delay_s": settings.notice_seconds,
         "array_parallelism": settings.array_parallelism,
         "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
         "setup": [*exports, *settings.setup],
-        "srun_args": None if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"],  # not inherited
+        "srun_args": _srun_arguments(settings),
         "teardown": REQUEUE_KILLED.format(cancelled=cancelled, most=settings.max_requeues).splitlines(),
     }
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _srun_arguments(settings: LaunchSettings) -> list[str]:
+    """The processors of a task, which srun does not inherit.
+
+    Of several tasks one may end badly: the others then see it and end with its error. srun ends those that do not.
+    """
+    cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
+    return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
 
 
 def _environment(code: Path, settings: LaunchSettings) -> dict[str, str]:

@@ -24,7 +24,7 @@ from tinylora.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.errors import TinyLoraError, UsageError
 
 SHOW = "`python -m experiments.run --cfg job` shows all settings, `--help` the groups"
-SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO}
+SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO, "pack.max_lanes": AUTO}
 PLURALS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 COMPLETION_COMMAND = "(install|uninstall|query)=(bash|fish|zsh)"
 
@@ -183,7 +183,7 @@ def _describe(name: str, kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(option.value for option in kind)}"
     if name in SPECIAL_WORDS:
-        return f"{'a whole number' if name == 'n_tie' else 'a number'} or `{SPECIAL_WORDS[name]}`"
+        return f"{'a whole number' if name in ('n_tie', 'pack.max_lanes') else 'a number'} or `{SPECIAL_WORDS[name]}`"
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(PLURALS[part] for part in get_args(kind))
     return PLURALS.get(kind, "a group of settings")

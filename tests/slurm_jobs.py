@@ -98,6 +98,18 @@ def processes(outputs: Path, sweep: str) -> dict[str, int]:
     return found
 
 
+def process_of_task(outputs: Path, task: int) -> int:
+    """The process of one task of the job that runs from `outputs`."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command, variables = (path / "cmdline").read_bytes(), (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(outputs) in command and f"SLURM_PROCID={task}".encode() in variables:
+            return int(path.name)
+    raise AssertionError(f"no task {task} of {outputs} runs")
+
+
 def assert_same_results(outputs: Path, wanted: Path, steps: int) -> None:
     """v bit for bit, and every step recorded once."""
     expected = {path.parent.name: load_file(path) for path in wanted.glob(f"*/{STATE}")}

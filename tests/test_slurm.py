@@ -22,6 +22,7 @@ from slurm_jobs import (
     call,
     job_ids,
     jobs_below,
+    process_of_task,
     processes,
     run_here,
     status,
@@ -124,6 +125,23 @@ def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> No
             if Path(f"/proc/{process}").exists():
                 os.kill(process, signal.SIGKILL)
                 return
+
+
+def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
+    """The results are those of two background processes that nothing happened to."""
+    words, here, outputs = "u=5,13 steps=60", tmp_path / "here", tmp_path / "outputs"
+    local = "hydra/launcher=local launcher.cpus=1 launcher.tasks=2 launcher.wait=true"
+    ended = call("run", f"-m {SMALL} {words} {local} outputs_dir={here}")
+    assert ended.returncode == 0 and "2 finished" in ended.stdout, ended.stderr
+    sweep = submit(outputs, words, f"{SLURM} launcher.tasks=2")
+    wait_until(lambda: steps_done(outputs) >= 3)
+    os.kill(process_of_task(outputs, 1), signal.SIGKILL)
+    wait_for_end(sweep)
+    code, text = status(outputs, sweep)
+    assert code == 0 and "2 finished" in text and "requeued once" in text
+    (log,) = outputs.glob("sweeps/*/1/jobs/*_0_log.err")
+    assert "error: rank 1 of 2 is gone" in log.read_text()
+    assert_same_results(outputs, here, 60)
 
 
 def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tmp_path: Path) -> None:

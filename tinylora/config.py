@@ -196,10 +196,13 @@ class TrackingConfig:
 class PackConfig:
     """How points are put together."""
 
-    max_lanes: int = 32
-    """Most lanes in one pack."""
+    max_lanes: Union[int, str] = 32  # noqa: UP007 - as for n_tie
+    """Most lanes in one pack; `auto`: as many as `memory_gib` holds with all rows of a step at once. More lanes need no
+    more memory (rows wait for others to end), but gain little."""
     memory_gib: Union[float, int, str] = AUTO  # noqa: UP007 - as for lr
-    """Memory (GiB) for rows that are decoded or trained at once, beside the model; `auto`: half of the device's."""
+    """Memory (GiB) of each process for rows that are decoded or trained at once, beside the model; `auto`: half of the
+    device's. Where max_lanes=auto and jobs are submitted from a machine without their GPU, it must be a number, or
+    launcher.memory_gb given for jobs without GPU."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from tinylora.shapes import adapted_shapes, cached_token_bytes, shape_parameters
 from tinylora.tying import tie
 
 SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
+AUTO_SHARE = 0.5  # of the device's memory is the budget for rows where none is given
+CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
 
 
@@ -80,3 +82,10 @@ def lane_bytes(point: RunConfig, shape: ShapeConfig) -> int:
 def row_bytes(point: RunConfig, shape: ShapeConfig) -> int:
     """Bytes of the keys and values of one row at its longest."""
     return (prompt_tokens(point) + point.rollout.max_new_tokens) * cached_token_bytes(shape, point.model.dtype)
+
+
+def lanes_at_once(point: RunConfig, shape: ShapeConfig, budget: float) -> int:
+    """Lanes, at least one, of which all rows of a step fit into a budget of memory (bytes) at once."""
+    algorithm = point.algorithm
+    rows = algorithm.prompts * (algorithm.samples if isinstance(algorithm, GrpoConfig) else 1)
+    return max(1, int(budget * CACHE_SHARE // (rows * row_bytes(point, shape) + lane_bytes(point, shape))))

@@ -39,11 +39,8 @@ def evaluate(pack: Pack, lane_indices: Sequence[int], progress: Progress) -> lis
             for lane_metrics, values in zip(metrics, _measure(pack, suite, answers), strict=True):
                 lane_metrics |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
             if number == 0 and mode == "greedy":
-                for place, lane_metrics in enumerate(metrics):
-                    first = place * len(prompts)
-                    read = range(first, first + min(MERGE_ITEMS, len(prompts)))
-                    if pack.config.adapter.name.packs:  # else there is nothing to merge
-                        lane_metrics["eval/merge_kl"] = merge_kl(pack, lane_indices[place], answers, read)
+                for lane_metrics, value in zip(metrics, _merge_kls(pack, lane_indices, answers), strict=False):
+                    lane_metrics["eval/merge_kl"] = value
     return metrics
 
 
@@ -64,8 +61,7 @@ def _decode(
 def _measure(pack: Pack, suite: Suite, answers: Completions) -> list[Metrics]:
     """The summary of each lane's answers; they stand lane by lane, those to one problem together."""
     own = [problem for problem in suite.problems for _ in range(answers.samples)]
-    texts = pack.decode(answers.tokens)
-    scores = pack.task.score_all(own * (len(texts) // len(own)), texts)
+    scores = pack.score(own * (len(answers.tokens) // len(own)), answers.tokens)
     lengths = [len(tokens) for tokens in answers.tokens]
     lanes = [slice(start, start + len(own)) for start in range(0, len(scores), len(own))]
     return [summarise(scores[lane], lengths[lane], answers.samples) for lane in lanes]
@@ -89,6 +85,20 @@ def summarise(scores: Sequence[Score], lengths: Sequence[int], samples: int = 1)
         solved = sum(any(score.strict is Outcome.correct for score in group) for group in groups)
         metrics["pass"] = solved / len(groups)
     return metrics
+
+
+def _merge_kls(pack: Pack, lanes: Sequence[int], answers: Completions) -> list[float]:
+    """The merge check of each lane, on its first answers; none where there is nothing to merge."""
+    if not pack.config.adapter.name.packs:
+        return []
+    prompts = len(answers.prompts) // len(lanes)
+
+    def check(places: Sequence[int]) -> list[float]:
+        firsts = [place * prompts for place in places]
+        reads = [range(first, first + min(MERGE_ITEMS, prompts)) for first in firsts]
+        return [merge_kl(pack, lanes[place], answers, read) for place, read in zip(places, reads, strict=True)]
+
+    return pack.ranks.share(range(len(lanes)), check)
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 
@@ -24,7 +25,7 @@ RowLoss = Callable[[Sequence[Row]], tuple[torch.Tensor, dict[str, torch.Tensor]]
 def backward(
     pack: Pack, completions: Completions, prompts: Sequence[int], row_loss: RowLoss
 ) -> dict[str, torch.Tensor]:
-    """Give every lane's v the gradient of the summed loss of the completions of some `prompts`.
+    """Give every lane's v the gradient of the summed loss of the completions of some `prompts`, which the ranks share.
 
     Returns the loss ("loss") and the other numbers of every completion (B,), 0 for those of other prompts. The split
     into micro-batches changes nothing but rounding. Raises FailureError where a single row does not fit.
@@ -32,7 +33,8 @@ def backward(
     formed = pack.adapter.form()
     totals = [torch.zeros_like(leaf) for leaf in formed.leaves]
     found: dict[str, torch.Tensor] = defaultdict(lambda: torch.zeros(len(completions.tokens)))
-    waiting = micro_batches(lay_out(completions, prompts, pack.row_width), pack.limits.pass_tokens)[::-1]
+    own = pack.ranks.own(prompts)
+    waiting = micro_batches(lay_out(completions, own, pack.row_width), pack.limits.pass_tokens)[::-1]
     while waiting:
         batch = waiting.pop()
         try:
@@ -52,4 +54,8 @@ def backward(
         for name, value in (values | {"loss": loss.detach()}).items():
             found[name][numbers(batch)] = value.float().cpu()
     formed.give_back(totals)
-    return dict(found)
+    of_lanes = [pack.adapter.lane(index).v.grad for index in range(len(pack.adapter.lanes))]
+    pack.ranks.add_up([gradient for gradient in of_lanes if gradient is not None])
+    parts = pack.ranks.gather(dict(found))
+    names = dict.fromkeys(chain(*parts))
+    return {name: torch.stack([part[name] for part in parts if name in part]).sum(0) for name in names}

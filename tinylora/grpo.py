@@ -38,8 +38,8 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     sampled = time.perf_counter()
 
     completions = rollout.completions(prompts, lane_of_prompt)
-    texts = pack.decode(completions.tokens)
-    scores = pack.task.score_all([problems[row // settings.samples] for row in range(len(texts))], texts)
+    asked = [problem for problem in problems for _ in range(settings.samples)]
+    scores = pack.score(asked, completions.tokens)
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
     advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
 

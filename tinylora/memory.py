@@ -20,13 +20,12 @@ from transformers import PreTrainedModel
 from tinylora.adapter import TinyLora
 from tinylora.config import AUTO, RunConfig
 from tinylora.errors import FailureError
+from tinylora.estimate import AUTO_SHARE, CACHE_SHARE
 from tinylora.lanes import Adapters
 from tinylora.mixing import LARGE
 from tinylora.recompute import recomputed_blocks, recomputing
 
 GIB = 2**30
-AUTO_SHARE = 0.5  # of the device's memory is the budget where none is given
-CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
 MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transposed, and while one replaces another
 PROBE_TOKENS = 32
@@ -43,9 +42,9 @@ class Limits:
     pass_tokens: int
 
 
-def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig) -> Limits:
-    """The limits that keep a pack within `pack.memory_gib`."""
-    budget = memory_budget(config, model.device)
+def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, ranks: int = 1) -> Limits:
+    """The limits that keep each of the ranks of a pack within `pack.memory_gib`."""
+    budget = memory_budget(config, model.device, ranks)
     choice = CHOICE_BYTES * model.config.vocab_size
     if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
         choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
@@ -55,14 +54,17 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig) -> L
     return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
 
 
-def memory_budget(config: RunConfig, device: torch.device) -> float:
-    """Bytes that the pack may use beside the model. Fixed for a machine, so that a resumed run cuts its work alike."""
+def memory_budget(config: RunConfig, device: torch.device, ranks: int = 1) -> float:
+    """Bytes that each rank may use beside the model. Fixed for a machine, so that a resumed run cuts its work alike.
+
+    Ranks have a GPU each, but share a processor's memory.
+    """
     given = config.pack.memory_gib
     if given != AUTO:
         return float(given) * GIB
     if device.type == "cuda":
         return AUTO_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
 
 
 def cached_token_bytes(model: PreTrainedModel) -> int:

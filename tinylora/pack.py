@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,6 +22,8 @@ from tinylora.lanes import Adapters, LaneSpec
 from tinylora.lora import Lora
 from tinylora.memory import Limits, limits_of
 from tinylora.progress import Progress
+from tinylora.ranks import Ranks
+from tinylora.rewards import Score
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 
@@ -68,6 +70,7 @@ class Pack:
     row_width: int  # of rows of completions in training
     context: int | None  # longest sequence of the model, in tokens; None: it names none
     decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that train it together
 
     @property
     def pad_token(self) -> int:
@@ -114,13 +117,21 @@ class Pack:
         """The texts of completions, without special tokens."""
         return list(self.tokenizer.batch_decode([list(tokens) for tokens in completions], skip_special_tokens=True))
 
+    def score(self, problems: Sequence[Problem], completions: Sequence[Sequence[int]]) -> list[Score]:
+        """The verdicts on completions, each of which answers the problem at its place; the ranks share the work."""
+
+        def score(share: Sequence[tuple[Problem, Sequence[int]]]) -> list[Score]:
+            return self.task.score_all([problem for problem, _ in share], self.decode([tokens for _, tokens in share]))
+
+        return self.ranks.share(list(zip(problems, completions, strict=True)), score)
+
     def _encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
         return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids)
 
 
-def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack:
+def load_pack(configs: list[RunConfig], cache: Path, progress: Progress, ranks: Ranks | None = None) -> Pack:
     """Load what the points share: model, task and basis, with one adapter of as many lanes as there are points."""
-    config = configs[0]
+    config, ranks = configs[0], ranks or Ranks()
     assert len({c.pack_key() for c in configs}) == 1, "the points of a pack differ in more than lane fields"
     progress.phase(f"loading {config.model.identity}")
     folder = models.resolve_folder(config.model)
@@ -138,12 +149,13 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress) -> Pack
     weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
     basis = None
     if config.adapter.name.has_basis:
-        basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
+        with ranks.leader_first():  # the others then find it in the cache
+            basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
     adapter = make_adapters(configs, model, weights, basis)
     return Pack(
         config, model, tokenizer, task, adapter, basis, model_digest, _end_tokens(model, tokenizer),
-        limits_of(model, adapter, config), row_width(model.config), models.context_length(model.config),
-        _decode_step(model, adapter),
+        limits_of(model, adapter, config, ranks.count), row_width(model.config), models.context_length(model.config),
+        _decode_step(model, adapter), ranks,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional
@@ -53,6 +53,14 @@ class Request:
     sampling: Sampling
     samples: int = 1
 
+    def of(self, prompts: Sequence[int]) -> Request:
+        """The part of it that is about some prompts, by number."""
+        chosen = torch.tensor(prompts, dtype=torch.long)
+        rows = (chosen[:, None] * self.samples + torch.arange(self.samples)).flatten()
+        noise = None if self.noise is None else self.noise[rows]
+        own = [self.prompts[number] for number in prompts]
+        return replace(self, prompts=own, lane_of_prompt=self.lane_of_prompt[chosen], noise=noise)
+
 
 @dataclass(frozen=True)
 class Rollout:
@@ -74,7 +82,29 @@ class Rollout:
 
 
 def roll_out(pack: Pack, request: Request) -> Rollout:
-    """Sample what is asked for. Raises FailureError where a single row does not fit into memory."""
+    """Sample what is asked for; the ranks share the prompts. FailureError where a row does not fit into memory."""
+    own = pack.ranks.own(range(len(request.prompts)))
+    return joined(pack.ranks.gather(_roll_out(pack, request.of(own))), request.samples, pack.pad_token)
+
+
+def joined(parts: Sequence[Rollout], samples: int, pad_token: int) -> Rollout:
+    """The whole of n parts, of which part r has the prompts r, r + n, r + 2n, ..."""
+    rows, width = sum(len(part.lengths) for part in parts), max(part.tokens.shape[1] for part in parts)
+    tokens, lengths = torch.full((rows, width), pad_token), torch.zeros(rows, dtype=torch.long)
+    logp, truncated = torch.zeros(rows, width), torch.zeros(rows, dtype=torch.bool)
+    for rank, part in enumerate(parts):
+        number = torch.arange(len(part.lengths))
+        row = (number // samples * len(parts) + rank) * samples + number % samples
+        tokens[row, : part.tokens.shape[1]], logp[row, : part.logp.shape[1]] = part.tokens, part.logp
+        lengths[row], truncated[row] = part.lengths, part.truncated
+    return Rollout(tokens, lengths, logp, truncated)
+
+
+def _roll_out(pack: Pack, request: Request) -> Rollout:
+    """What this rank samples."""
+    if not request.prompts:
+        return Rollout(torch.zeros(0, 0, dtype=torch.long), torch.zeros(0, dtype=torch.long), torch.zeros(0, 0),
+                       torch.zeros(0, dtype=torch.bool))  # fmt: skip
     longest = max(map(len, request.prompts)) + request.sampling.max_new_tokens
     most_rows = max(1, min(pack.limits.rows, pack.limits.cached_tokens // longest))
     while True:

@@ -24,6 +24,10 @@ def check(config: RunConfig) -> None:
     if memory != AUTO and (isinstance(memory, str) or not (math.isfinite(memory) and memory > 0)):
         raise UsageError(f"pack.memory_gib={memory}", f"a finite number of GiB above 0, or `{AUTO}`",
                          f"give pack.memory_gib={AUTO}")  # fmt: skip
+    lanes = config.pack.max_lanes
+    if lanes != AUTO and (isinstance(lanes, str) or lanes < 1):
+        raise UsageError(f"pack.max_lanes={lanes}", f"it counts things and must be at least 1, or `{AUTO}`",
+                         "give pack.max_lanes=1 or more")  # fmt: skip
     if config.eval.every < 0:
         raise UsageError(f"eval.every={config.eval.every}", "it counts steps; 0 means only before and after",
                          "give eval.every=0 or more")  # fmt: skip
@@ -40,7 +44,6 @@ def _require_at_least_one(config: RunConfig) -> None:
         "eval.test_items": config.eval.test_items,
         "eval.validation_items": config.eval.validation_items,
         "eval.samples_per_item": config.eval.samples_per_item,
-        "pack.max_lanes": config.pack.max_lanes,
     }
     for name, value in counts.items():
         if value < 1:

@@ -3,6 +3,7 @@
 After every step, in this order: the metrics lines of all lanes, the states of all lanes, the fate of lanes that ended,
 and now and then the mirror in MLflow. A kill between any two of them loses nothing that is not made again the same.
 Where states are so large that saving them takes long (full fine-tuning), they are saved less often.
+Of the ranks of a pack (`ranks`) all do the same, and one writes.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from tinylora.errors import FailureError
 from tinylora.evaluate import evaluate
 from tinylora.grpo import grpo_step
 from tinylora.pack import LaneRun, Metrics, Pack, load_pack, open_lane
-from tinylora.progress import LaneProgress, Progress
+from tinylora.progress import LaneProgress, Progress, Silent
 from tinylora.provenance import provenance
+from tinylora.ranks import Ranks, ranks_of_process, require_work
 from tinylora.record import RunFolder, RunRecord, Status, Unmirrored
 from tinylora.sft import sft_step
 from tinylora.stopping import Stopped, StopRequest
@@ -46,19 +48,32 @@ def run_pack(
     `mirror` stands in for the points' own MLflow store. Raises FailureError where a folder is in use, damaged or cannot
     be written, UsageError where it holds another run, Stopped after `stop` was asked for.
     """
+    ranks = ranks_of_process()
+    require_work(configs, ranks.count)
     folders = [RunFolder(config) for config in configs]
-    with ExitStack() as held, clear_disk_errors():
-        for folder in folders:
-            held.enter_context(folder.locked())
-        mirror = mirror or _store_of(configs[0])
-        ended = {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
+    with ranks.noting_errors(), ExitStack() as held, clear_disk_errors():
+        ended = ranks.first(lambda: _take(folders, held))
+        mirror = (mirror or _store_of(configs[0])) if ranks.leads else Unmirrored()
+        progress = progress if ranks.leads else Silent()
         open_folders = [folder for folder in folders if folder.config.run_key not in ended]
         if open_folders:
             open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
-            PackRun(open_folders, open_labels, mirror, progress, stop or StopRequest()).run()
-        progress.phase("writing records to MLflow")
-        mirror.push(folders, final=True)
-        return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
+            run = PackRun if ranks.leads else FollowingRun
+            run(open_folders, open_labels, mirror, progress, stop or StopRequest(), ranks).run()
+
+        def write() -> list[RunRecord]:
+            progress.phase("writing records to MLflow")
+            mirror.push(folders, final=True)
+            return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
+
+        return ranks.first(write)
+
+
+def _take(folders: Sequence[RunFolder], held: ExitStack) -> set[str]:
+    """Lock the folders; returns the keys of the runs that have ended."""
+    for folder in folders:
+        held.enter_context(folder.locked())
+    return {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
 
 
 def _store_of(config: RunConfig) -> Mirror:
@@ -92,10 +107,11 @@ class PackRun:
         mirror: Mirror | Unmirrored,
         progress: Progress,
         stop: StopRequest,
+        ranks: Ranks,
     ) -> None:
         configs = [folder.config for folder in folders]
-        self.folders, self.mirror, self.progress, self.stop = folders, mirror, progress, stop
-        self.pack: Pack = load_pack(configs, Path(configs[0].outputs_dir) / BASIS_CACHE, progress)
+        self.folders, self.mirror, self.progress, self.stop, self.ranks = folders, mirror, progress, stop, ranks
+        self.pack: Pack = load_pack(configs, Path(configs[0].outputs_dir) / BASIS_CACHE, progress, ranks)
         self.lanes = [
             open_lane(self.pack, index, config, label)
             for index, (config, label) in enumerate(zip(configs, labels, strict=True))
@@ -104,7 +120,10 @@ class PackRun:
         self.step_seconds: list[float] = []
         self.saved, self.saved_at, self.saving_seconds = False, -math.inf, 0.0
         progress.phase("trained values: " + ", ".join(map(self._describe_count, self.lanes)))
-        for lane, folder in zip(self.lanes, folders, strict=True):
+        self._begin()
+
+    def _begin(self) -> None:
+        for lane, folder in zip(self.lanes, self.folders, strict=True):
             folder.describe(provenance(self.pack, lane))
             folder.reopen()
 
@@ -136,12 +155,15 @@ class PackRun:
             raise
 
     def _stop_if_asked(self) -> None:
-        if self.stop.reason is None:
-            return
+        reason = self.ranks.any(self.stop.reason)
+        if reason is not None:
+            self._save_unsaved()
+            raise Stopped(reason)
+
+    def _save_unsaved(self) -> None:
         for lane in self.lanes:
             if lane.failure is None and max(load_states(self.folders[lane.index].path), default=-1) < lane.step:
                 save_state(self.folders[lane.index].path, lane)
-        raise Stopped(self.stop.reason)
 
     def _cut_short(self, reason: str) -> None:
         """Record that the lanes which had not ended stop here, at the last step whose state is saved."""
@@ -159,17 +181,24 @@ class PackRun:
             if state is not None:
                 restore(lane, state)
                 self.pack.adapter.round()
-            self.folders[lane.index].drop_after(lane.step if state is not None else -1)
+        self._drop_after([-1 if state is None else state.step for state in states])
+
+    def _drop_after(self, steps: Sequence[int]) -> None:
+        for folder, step in zip(self.folders, steps, strict=True):
+            folder.drop_after(step)
 
     def _active(self) -> list[LaneRun]:
         return [lane for lane in self.lanes if lane.failure is None and not lane.done]
 
     def _evaluate_untrained(self) -> None:
         """Step 0. All lanes still are the base model and the evaluation's noise is common: one measurement is all's."""
-        fresh = [lane for lane in self.lanes if not self.folders[lane.index].lines()]
+        fresh = [self.lanes[index] for index in self.ranks.first(self._without_lines)]
         if fresh:
             base = evaluate(self.pack, [fresh[0].index], self.progress)[0]
             self._record(fresh, [base] * len(fresh))
+
+    def _without_lines(self) -> list[int]:
+        return [lane.index for lane in self.lanes if not self.folders[lane.index].lines()]
 
     def _step(self, active: list[LaneRun]) -> None:
         """One optimizer step of all active lanes, with evaluation where it is due, recorded."""
@@ -232,3 +261,25 @@ class PackRun:
             reward, tokens = last.get("train/reward"), last.get("train/completion_tokens")
             shown.append(LaneProgress(lane.label, lane.step, lane.config.training_steps, reward, tokens, state))
         self.progress.lanes(shown, recent[len(recent) // 2] * steps_left)
+
+
+class FollowingRun(PackRun):
+    """The same in a rank that does not lead: nothing is written. It reads states, before any are written anew."""
+
+    def _begin(self) -> None:
+        pass
+
+    def _save_unsaved(self) -> None:
+        pass
+
+    def _cut_short(self, reason: str) -> None:
+        pass
+
+    def _drop_after(self, steps: Sequence[int]) -> None:
+        pass
+
+    def _record(self, lanes: Sequence[LaneRun], metrics: Sequence[Metrics]) -> None:
+        pass
+
+    def _conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
+        pass
