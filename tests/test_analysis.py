@@ -263,7 +263,7 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
         assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path / name)]) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length") for kind in ("svg", "pdf", "csv")}
-    tabled = {f"{name}.{kind}" for name in ("table1", "claims") for kind in ("csv", "md", "tex")}
+    tabled = {f"{name}.{kind}" for name in ("table1", "claims", "claims-by-model") for kind in ("csv", "md", "tex")}
     assert digests(tmp_path / "one").keys() == drawn | tabled | {"runs.csv", "runs.md", "summary.md", "index.html"}
     printed = capsys.readouterr().out
     assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% greedy (95% interval 60.0 to 70.0)" in printed

@@ -109,7 +109,7 @@ def test_verdicts_on_factors_are_by_their_logarithms() -> None:
 
 def test_verdict_of_an_upper_bound() -> None:
     claim = next(claim for claim in claims.CLAIMS if not claim.at_least and claim.threshold == 5)
-    assert claim.verdict(Effect("", (), 3, 2, 4, 9, 3)) == claims.HOLDS
+    assert claim.verdict(Effect("", (), 3, 2.5, 3.5, 9, 3)) == claims.HOLDS
     assert claim.verdict(Effect("", (), 8, 7, 9, 9, 3)) == claims.FAILS
     assert claim.verdict(Effect("", (), 5, 4, 6, 9, 3)) == claims.OPEN
 
