@@ -51,7 +51,7 @@ def shown(report: Path) -> str:
     images = [f'<img src="analysis/study/figure1-{model}.svg" width="49%" alt="Figure 1 on {model}">'
               for model in figures(report)]  # fmt: skip
     table = (report / "claims-by-model.md").read_text(encoding="utf-8")
-    return "\n".join([*images, "", compact(table)])
+    return "\n".join([" ".join(images), "", compact(table)])
 
 
 def between_marks(readme: str, text: str) -> str:
