@@ -100,7 +100,7 @@ def tar_of(path: Path, *members: tuple[str, bytes, bytes]) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("../0123456789ab/config.yaml", tarfile.REGTYPE), ("/tmp/config.yaml", tarfile.REGTYPE),
+    [("../0123456789ab/config.yaml", tarfile.REGTYPE), ("/else/config.yaml", tarfile.REGTYPE),
      ("0123456789ab/../../config.yaml", tarfile.REGTYPE), ("0123456789ab/other.py", tarfile.REGTYPE),
      ("0123456789ab/config.yaml", tarfile.SYMTYPE), ("0123456789ab/config.yaml", tarfile.LNKTYPE),
      ("0123456789ab/config.yaml\n", tarfile.REGTYPE)],
