@@ -62,7 +62,8 @@ def run_pack(
             run(open_folders, open_labels, mirror, progress, stop or StopRequest(), ranks).run()
 
         def write() -> list[RunRecord]:
-            progress.phase("writing records to MLflow")
+            if not isinstance(mirror, Unmirrored):
+                progress.phase("writing records to MLflow")
             mirror.push(folders, final=True)
             return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
 
