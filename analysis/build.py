@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis import load, report
-from analysis.files import FORMATS
-from tinylora.errors import TinyLoraError, UsageError
-from tinylora.sync import run_folders, sync
+from analysis.page import report
+from analysis.page.formats import FORMATS
+from analysis.records import load
+from tinylora.records.import_runs import run_folders, sync
+from tinylora.settings.errors import TinyLoraError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,8 +45,12 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the sweep's runs")
-    parser.add_argument("--only", default=",".join(report.NAMES), metavar="ITEMS",
-                        help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        default=",".join(report.NAMES),
+        metavar="ITEMS",
+        help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}",
+    )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("reports"), help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
@@ -63,8 +68,11 @@ def _words(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:
     words = tuple(dict.fromkeys(word.strip() for word in given.split(",") if word.strip()))
     unknown = [word for word in words if word not in known]
     if unknown or not words:
-        raise UsageError(f"{option} {given}: {', '.join(unknown) or 'nothing'} is not known",
-                         f"known are {', '.join(known)}", f"give {option} of these, with commas between")  # fmt: skip
+        raise UsageError(
+            f"{option} {given}: {', '.join(unknown) or 'nothing'} is not known",
+            f"known are {', '.join(known)}",
+            f"give {option} of these, with commas between",
+        )
     return words
 
 
@@ -96,8 +104,11 @@ def write_files(out: Path, files: dict[str, bytes]) -> None:
 
 
 def _unwritable(out: Path, error: OSError) -> UsageError:
-    return UsageError(f"--out {out}: {error.strerror}", "the report is written to a folder of yours",
-                      "give --out of a folder that can be written to")  # fmt: skip
+    return UsageError(
+        f"--out {out}: {error.strerror}",
+        "the report is written to a folder of yours",
+        "give --out of a folder that can be written to",
+    )
 
 
 if __name__ == "__main__":

@@ -36,35 +36,51 @@ from transformers import (
 from benchmarks.attach import measure_shapes
 from benchmarks.timing import Timing, alternate, machine, markdown, timed
 from benchmarks.workload import SIZES, TINY_RATE, DrawnRewards
-from tinylora.adapter import TinyLora
-from tinylora.basis import Basis, Factors
-from tinylora.batches import Completions, completion_logps, lay_out, micro_batches, numbers, row_width
-from tinylora.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
-from tinylora.decode_step import DecodeStep, can_step
-from tinylora.grpo import grpo_step
-from tinylora.lanes import LaneSpec
-from tinylora.losses import grpo_row_loss
-from tinylora.memory import cached_token_bytes, limits_of
-from tinylora.models import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
-from tinylora.pack import LaneRun, Pack, open_lane
-from tinylora.rollout import Request, Sampling, left_pad, roll_out
+from tinylora.adapters.base import LaneSpec
+from tinylora.adapters.basis import Basis, Factors
+from tinylora.adapters.tinylora import TinyLora
+from tinylora.engine.decode_step import DecodeStep, can_step
+from tinylora.engine.memory import cached_token_bytes, limits_of
+from tinylora.engine.rollout import Request, Sampling, left_pad, roll_out
+from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers, row_width
+from tinylora.models.load import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
+from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.tasks.problem import Problem
+from tinylora.train.grpo import grpo_step
+from tinylora.train.losses import grpo_row_loss
+from tinylora.train.pack import LaneRun, Pack, open_lane
 
 PROMPTS, SAMPLES, PROMPT_TOKENS = 16, 4, 128
 MODELS: dict[str, PretrainedConfig] = {
     "qwen2.5-7b": Qwen2Config(
-        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
-        num_key_value_heads=4, max_position_embeddings=32768,
+        vocab_size=152064,
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        max_position_embeddings=32768,
     ),
     "smollm2-135m": LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
-        num_key_value_heads=3, max_position_embeddings=8192, tie_word_embeddings=True,
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        tie_word_embeddings=True,
     ),
     "tiny": Qwen2Config(
-        vocab_size=500, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512,
+        vocab_size=500,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
     ),
-}  # fmt: skip
+}
 HEADING = ("bf16", "tokens/s", "share of floor", "GRPO step, s", "per lane, s", "peak GiB", "MiB per added lane")
 
 
@@ -89,11 +105,15 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     """A pack on a random basis, in which every completion has `new_tokens` tokens."""
     configs = [
         RunConfig(
-            u=SIZES[lane % len(SIZES)], seed=lane, lr=TINY_RATE, algorithm=GrpoConfig(prompts=PROMPTS, samples=SAMPLES),
-            rollout=RolloutConfig(max_new_tokens=new_tokens), model=ModelConfig(dtype=Precision.bf16),
+            u=SIZES[lane % len(SIZES)],
+            seed=lane,
+            lr=TINY_RATE,
+            algorithm=GrpoConfig(prompts=PROMPTS, samples=SAMPLES),
+            rollout=RolloutConfig(max_new_tokens=new_tokens),
+            model=ModelConfig(dtype=Precision.bf16),
         )
         for lane in range(lanes)
-    ]  # fmt: skip
+    ]
     factors = {}
     for name, module in adapted_modules(model).items():
         u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in weight_of(module).shape)
@@ -102,10 +122,19 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     adapter = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
     tokenizer = AutoTokenizer.from_pretrained(MINIATURES / "miniature-qwen2", padding_side="left")
     pack = Pack(
-        configs[0], model, tokenizer, LongPrompts(), adapter, basis, "random", frozenset(),
-        limits_of(model, adapter, configs[0]), row_width(model.config), None,
+        configs[0],
+        model,
+        tokenizer,
+        LongPrompts(),
+        adapter,
+        basis,
+        "random",
+        frozenset(),
+        limits_of(model, adapter, configs[0]),
+        row_width(model.config),
+        None,
         DecodeStep(model, adapter) if can_step(model) else None,
-    )  # fmt: skip
+    )
     return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
 
 
@@ -169,9 +198,13 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
     def step() -> None:
         with torch.no_grad():
             sampled = peer.generate(
-                input_ids=ids, attention_mask=mask, do_sample=True, top_k=0, max_new_tokens=new_tokens,
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                top_k=0,
+                max_new_tokens=new_tokens,
                 min_new_tokens=new_tokens,
-            )  # fmt: skip
+            )
         tokens = sampled[:, ids.shape[1] :].tolist()
         completions = Completions(prompts, torch.zeros(len(prompts), dtype=torch.long), tokens)
         for batch in micro_batches(lay_out(completions, range(PROMPTS), width=0), pack.limits.pass_tokens):

@@ -50,8 +50,8 @@ def _peak(what: str) -> float:
 def _main(what: str) -> None:
     from benchmarks.trl_peer import train
     from benchmarks.workload import open_lanes
-    from tinylora.grpo import grpo_step
     from tinylora.tasks.sums import SumsTask
+    from tinylora.train.grpo import grpo_step
 
     with tempfile.TemporaryDirectory() as folder:
         if what == "trl":

@@ -25,13 +25,18 @@ from typing import Any
 
 import numpy as np
 
-from analysis import presets
-from analysis.load import CURVES
-from analysis.paper_tables import shape_of
-from tinylora.shapes import adapted_shapes, shape_parameters
+from analysis.paper import missing as presets
+from analysis.paper.tables import shape_of
+from analysis.records.load import CURVES
+from tinylora.models.shapes import adapted_shapes, shape_parameters
 
-MODELS = ("qwen2.5-3b-instruct", "llama-3.2-3b-instruct", "qwen2.5-7b-instruct", "llama-3.2-1b-instruct",
-          "qwen2.5-1.5b-instruct")  # fmt: skip
+MODELS = (
+    "qwen2.5-3b-instruct",
+    "llama-3.2-3b-instruct",
+    "qwen2.5-7b-instruct",
+    "llama-3.2-1b-instruct",
+    "qwen2.5-1.5b-instruct",
+)
 PRESETS = ("figure4", "figure1", "figure2", "figure7", "figure8", "table2")
 RATES = (1e-7, 5e-7, 1e-6, 5e-6, 1e-5, 1e-4, 2e-4)
 SEEDS = (0, 1, 2)
@@ -127,14 +132,31 @@ def made_run(
     size, modules, groups = _size(model, point)
     width = 4 if point["precision"] == "fp32" else 2
     params: dict[str, Any] = {
-        **point, "lr": lr, "seed": seed, "steps": steps, "model.name": model, "model.dtype": "bf16",
-        "task.name": task, "task.template": "hash", "algorithm.name": algorithm, "algorithm.prompts": 64,
-        "rollout.max_new_tokens": 512, "rollout.temperature": 1.0, "eval.test_items": 1319,
-        "eval.suites": ",".join(SUITES) if task == "math" else "", "trained_values": size,
-        "trained_bytes": size * width, "modules": modules, "groups": groups, "lr_setting": lr,
+        **point,
+        "lr": lr,
+        "seed": seed,
+        "steps": steps,
+        "model.name": model,
+        "model.dtype": "bf16",
+        "task.name": task,
+        "task.template": "hash",
+        "algorithm.name": algorithm,
+        "algorithm.prompts": 64,
+        "rollout.max_new_tokens": 512,
+        "rollout.temperature": 1.0,
+        "eval.test_items": 1319,
+        "eval.suites": ",".join(SUITES) if task == "math" else "",
+        "trained_values": size,
+        "trained_bytes": size * width,
+        "modules": modules,
+        "groups": groups,
+        "lr_setting": lr,
         "model.parameters": _parameters(model),
-        "git_commit": "0123abc", "git_dirty": "False", "model_digest": model, "version.torch": "2.13.0",
-    }  # fmt: skip
+        "git_commit": "0123abc",
+        "git_dirty": "False",
+        "model_digest": model,
+        "version.torch": "2.13.0",
+    }
     params |= {"algorithm.samples": 4} if algorithm == "grpo" else {"task.demonstrations": "own"}
     key = hashlib.sha256(repr(sorted(params.items())).encode()).hexdigest()[:12]
     tags = {"run_key": key, "status": "finished", "reason": "", "label": "made", "scale_model": "false"}
@@ -204,8 +226,9 @@ def measure(work: Path) -> tuple[float, float, float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the store where it is not there, build its report, print what that took."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=10_000, help="runs in the store (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="steps of each (default: %(default)s)")
     parser.add_argument("--metrics", type=int, default=3, help="metrics of each step (default: %(default)s)")

@@ -16,10 +16,10 @@ import torch
 
 from benchmarks.timing import alternate
 from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, TOKENS, open_lanes
-from tinylora.batches import Completions, completion_logits, lay_out, micro_batches
-from tinylora.grpo import accumulate
-from tinylora.pack import Pack
-from tinylora.rollout import Request, Sampling, left_pad, roll_out
+from tinylora.engine.rollout import Request, Sampling, left_pad, roll_out
+from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
+from tinylora.train.grpo import accumulate
+from tinylora.train.pack import Pack
 
 LANES = 4
 HEADING = ("tokens per second", "ours", "peer", "ratio")

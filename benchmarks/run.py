@@ -20,11 +20,15 @@ from types import ModuleType
 from benchmarks import attach, memory, rollouts, steps, sweep
 from benchmarks.timing import machine, markdown
 from benchmarks.trl_peer import require_peers
-from tinylora.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import TinyLoraError, UsageError
 
 PARTS: dict[str, ModuleType] = {
-    "steps": steps, "rollouts": rollouts, "attach": attach, "memory": memory, "sweep": sweep,
-}  # fmt: skip
+    "steps": steps,
+    "rollouts": rollouts,
+    "attach": attach,
+    "memory": memory,
+    "sweep": sweep,
+}
 
 
 def main() -> int:

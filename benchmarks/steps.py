@@ -16,10 +16,10 @@ import torch
 from benchmarks.timing import Timing, timed
 from benchmarks.trl_peer import train
 from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, DrawnRewards, open_lanes
-from tinylora.batches import Completions, completion_logps, lay_out, micro_batches, numbers
-from tinylora.grpo import accumulate, grpo_step
-from tinylora.pack import Metrics, Pack
+from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers
 from tinylora.tasks.sums import SumsTask
+from tinylora.train.grpo import accumulate, grpo_step
+from tinylora.train.pack import Metrics, Pack
 
 LANES = (1, 2, 4, 8, 16, 32)
 HEADING = ("GRPO step", "seconds", "per lane", "v TRL + PEFT")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TEMPERATURE, TINY_RATE, TOKENS
-from tinylora.errors import UsageError
-from tinylora.models import MINIATURES
+from tinylora.models.load import MINIATURES
+from tinylora.settings.errors import UsageError
 from tinylora.tasks.sums import SumsTask
 
 
@@ -64,13 +64,25 @@ def train(
         return [score.reward for score in scores]
 
     arguments = GRPOConfig(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=PROMPTS * SAMPLES,
-        num_generations=SAMPLES, max_completion_length=TOKENS, temperature=TEMPERATURE[lengths], beta=0.0,
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=PROMPTS * SAMPLES,
+        num_generations=SAMPLES,
+        max_completion_length=TOKENS,
+        temperature=TEMPERATURE[lengths],
+        beta=0.0,
         learning_rate=TINY_RATE,
         generation_kwargs={"min_new_tokens": TOKENS} if lengths == "full" else None,
-        bf16=False, gradient_checkpointing=False, use_cpu=True, shuffle_dataset=False, dataloader_pin_memory=False,
-        report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        shuffle_dataset=False,
+        dataloader_pin_memory=False,
+        report_to=[],
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
     trainer = Trainer(
         model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
         reward_funcs=reward,

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tinylora.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
-from tinylora.pack import LaneRun, Pack, load_pack, open_lane
-from tinylora.progress import Silent
-from tinylora.rewards import Outcome, Score
+from tinylora.answers.rewards import Outcome, Score
+from tinylora.records.progress import Silent
+from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.tasks.problem import Problem
 from tinylora.tasks.sums import SumsTask
+from tinylora.train.pack import LaneRun, Pack, load_pack, open_lane
 
 MODEL = "miniature-qwen2"
 PROMPTS, SAMPLES, TOKENS = 16, 8, 64

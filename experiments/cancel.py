@@ -13,11 +13,12 @@ import signal
 import sys
 from contextlib import suppress
 
-from experiments import slurm, sweeps
-from experiments.launch import Kind
-from experiments.sweeps import Active, Sweep
+from experiments.jobs import ledger as sweeps
+from experiments.jobs import slurm
+from experiments.jobs.ledger import Active, Sweep
+from experiments.jobs.settings import Kind
 from experiments.sync import add_outputs_dir, require_folder
-from tinylora.errors import TinyLoraError
+from tinylora.settings.errors import TinyLoraError
 
 
 def main(arguments: list[str] | None = None) -> int:

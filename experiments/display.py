@@ -11,14 +11,14 @@ from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from tinylora.progress import LaneProgress, Progress, Silent
-from tinylora.ranks import rank_of_process
+from tinylora.engine.ranks import rank_of_process
+from tinylora.records.progress import LaneProgress, Progress, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
 
-    from tinylora.record import RunRecord
+    from tinylora.records.folder import RunRecord
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with the time that the pack has taken
 FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals

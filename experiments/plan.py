@@ -19,13 +19,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
-from experiments import schema
-from experiments.compose import Composer
-from experiments.costs import Assumptions, plan
-from experiments.presets import fitting
+from experiments.compose import schema
+from experiments.compose.composer import Composer
+from experiments.compose.fitting import fitting
+from experiments.compose.usage import translate
+from experiments.planning.costs import Assumptions, plan
 from experiments.sweep import distinct
-from experiments.usage import translate
-from tinylora.config import RunConfig
+from tinylora.settings.config import RunConfig
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -50,9 +50,11 @@ def main() -> int:
 
 def _arguments(words: Sequence[str]) -> tuple[Assumptions, list[str]]:
     parser = argparse.ArgumentParser(
-        prog="python -m experiments.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m experiments.plan",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     parser.add_argument("--sampled-per-s", type=float, help="tokens per second in rollouts, all lanes together")
     parser.add_argument("--trained-per-s", type=float, help="tokens per second in training, all lanes together")
     parser.add_argument("--response-tokens", type=int, help="mean length of a response")

@@ -4,7 +4,7 @@ Each training row is a sum of the train split, followed by its short answer (70%
 next-token loss on the answer. So the model samples a right answer about a third of the time, and almost always when
 it works the sum out: there is something for reinforcement learning to elicit.
 
-    python -m experiments.pretrain --family qwen2      # makes tinylora/miniatures/miniature-qwen2
+    python -m experiments.pretrain --family qwen2      # makes tinylora/models/miniatures/miniature-qwen2
 
 Data of step n are a function of the seed and n, and the state is saved every `--save-every` steps: the same command
 continues an interrupted run. What was measured is written to `pretraining.json` beside the weights.
@@ -26,9 +26,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokens
 
-from tinylora.config import Split
-from tinylora.models import MINIATURES
-from tinylora.seeds import python_stream, stream_seed
+from tinylora.models.load import MINIATURES
+from tinylora.settings.config import Split
+from tinylora.settings.seeds import python_stream, stream_seed
 from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer
 
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
@@ -50,9 +50,15 @@ def build_tokenizer() -> Tokens:
         single="<bos> $A", special_tokens=[("<bos>", vocabulary["<bos>"])]
     )
     return Tokens(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>",
-        padding_side="left", model_max_length=CONTEXT, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        padding_side="left",
+        model_max_length=CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def build_model(family: str, tokens: Tokens, seed: int) -> PreTrainedModel:
@@ -60,11 +66,20 @@ def build_model(family: str, tokens: Tokens, seed: int) -> PreTrainedModel:
     config_class, model_class = FAMILIES[family]
     torch.manual_seed(stream_seed(seed, "pretrain", "initial weights") % 2**32)
     config = config_class(
-        vocab_size=len(tokens), hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=3,
-        num_key_value_heads=3, head_dim=32, max_position_embeddings=CONTEXT, tie_word_embeddings=True,
-        initializer_range=0.06, pad_token_id=tokens.pad_token_id, bos_token_id=tokens.bos_token_id,
+        vocab_size=len(tokens),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        head_dim=32,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=0.06,
+        pad_token_id=tokens.pad_token_id,
+        bos_token_id=tokens.bos_token_id,
         eos_token_id=tokens.eos_token_id,
-    )  # fmt: skip
+    )
     model: PreTrainedModel = model_class(config)
     return model
 

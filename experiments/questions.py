@@ -18,11 +18,11 @@ from pathlib import Path
 
 import yaml
 
-from tinylora.choices import Split
-from tinylora.config import TaskConfig
-from tinylora.errors import TinyLoraError, UsageError
-from tinylora.files import write_atomically
-from tinylora.record import require_writable
+from tinylora.records.folder import require_writable
+from tinylora.settings.choices import Split
+from tinylora.settings.config import TaskConfig
+from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.files import write_atomically
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
 

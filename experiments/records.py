@@ -3,7 +3,7 @@
     python -m experiments.records pack outputs records.tar.xz [--compact]
     python -m experiments.records unpack records.tar.xz outputs
 
-`--compact` keeps what a report needs (see `tinylora/archive.py`): about a kilobyte a run. Unpacking again changes
+`--compact` keeps what a report needs (see `tinylora.records.archive`): about a kilobyte a run. Unpacking again changes
 nothing, and no run is ever overwritten; `python -m analysis.build --outputs-dir outputs` then makes the report.
 """
 
@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinylora import archive
-from tinylora.errors import TinyLoraError, UsageError
+from tinylora.records import archive
+from tinylora.settings.errors import TinyLoraError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@
     python -m experiments.run -m seed=0,1,2 hydra/launcher=slurm launcher.partition=gpu launcher.gpus=1
 
 Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`, or
-`experiments.submission` for a launcher that submits jobs, whose settings are written launcher.<name>=<value>.
+`experiments.jobs.submit` for a launcher that submits jobs, whose settings are written launcher.<name>=<value>.
 Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 130 after Ctrl-C.
 """
 
@@ -20,10 +20,10 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from experiments import schema
-from experiments.usage import check_flags, translate
-from tinylora.errors import TinyLoraError
-from tinylora.ranks import rank_of_process, world_size
+from experiments.compose import schema
+from experiments.compose.usage import check_flags, translate
+from tinylora.engine.ranks import rank_of_process, world_size
+from tinylora.settings.errors import TinyLoraError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 INTERRUPTED = 130

@@ -23,18 +23,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.costs import Assumptions, plan
 from experiments.display import open_progress
+from experiments.planning.costs import Assumptions, plan
 from experiments.sweep import form_packs
-from tinylora.config import RunConfig, as_plain
-from tinylora.errors import TinyLoraError, UsageError
-from tinylora.files import write_atomically
-from tinylora.plain import from_plain
-from tinylora.progress import labels
-from tinylora.record import RunFolder, Status, Unmirrored
+from tinylora.records.folder import RunFolder, Status, Unmirrored
+from tinylora.records.progress import labels
+from tinylora.settings.config import RunConfig, as_plain
+from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.files import write_atomically
+from tinylora.settings.recorded import from_plain
 
 if TYPE_CHECKING:
-    from tinylora.stopping import StopRequest
+    from tinylora.records.stopping import StopRequest
 
 UNFINISHED = 3  # exit status
 Pack = list[RunConfig]
@@ -71,8 +71,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def write(file: Path, overrides: Sequence[str]) -> int:
     """Compose the points, write them to `file` in the order of the sweep, and print what they would cost."""
+    from experiments.compose.usage import translate
     from experiments.plan import compose
-    from experiments.usage import translate
 
     try:
         points, notes = compose([word for word in overrides if word not in ("-m", "--multirun")])
@@ -97,11 +97,13 @@ def read(file: Path) -> list[RunConfig]:
         points = [from_plain(plain) for plain in content.values()]
         keys = list(content)
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{file}: {error}", "it holds the points of a sweep",
-                         "make it with `python -m experiments.slices write`") from error  # fmt: skip
+        raise UsageError(
+            f"{file}: {error}", "it holds the points of a sweep", "make it with `python -m experiments.slices write`"
+        ) from error
     if not points or [point.run_key for point in points] != keys:
-        raise UsageError(f"{file}", "its points are those of this version of the project",
-                         "make it again, with these sources")  # fmt: skip
+        raise UsageError(
+            f"{file}", "its points are those of this version of the project", "make it again, with these sources"
+        )
     return points
 
 
@@ -132,7 +134,7 @@ def run(points: Sequence[RunConfig], minutes: float) -> int:
 
 def _stop_after(minutes: float) -> StopRequest:
     """A request that is made when the minutes are over, or by SIGTERM."""
-    from tinylora.stopping import StopRequest
+    from tinylora.records.stopping import StopRequest
 
     stop = StopRequest()
     if minutes < threading.TIMEOUT_MAX / 60:
@@ -148,14 +150,14 @@ def _check(points: Sequence[RunConfig]) -> None:
     """What can be known before training; no store is looked at."""
     with open_progress() as progress:
         progress.phase(f"checking {len(points)} runs")
-        from tinylora import preflight
+        from tinylora.train import preflight
 
         preflight.check(points, in_jobs=True)
 
 
 def _train(pack: Pack, names: Sequence[str], title: str, stop: StopRequest) -> None:
-    from tinylora.stopping import Stopped
-    from tinylora.train import run_pack
+    from tinylora.records.stopping import Stopped
+    from tinylora.train.loop import run_pack
 
     with open_progress(f"{title}, {len(pack)} runs") as progress:
         try:

@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import sweeps
-from experiments.lane_states import LaneState, State, states_of
-from experiments.sweeps import Active, Sweep
+from experiments.jobs import ledger as sweeps
+from experiments.jobs.ledger import Active, Sweep
+from experiments.jobs.states import LaneState, State, states_of
 from experiments.sync import add_outputs_dir, require_folder
-from tinylora.config import RunConfig
-from tinylora.errors import FailureError, TinyLoraError
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import FailureError, TinyLoraError
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
@@ -124,7 +124,7 @@ def _sweeps_with(points: Sequence[RunConfig]) -> list[Sweep]:
 
 
 def _import(outputs: Path) -> None:
-    from tinylora.sync import sync
+    from tinylora.records.import_runs import sync
 
     for problem in sync(outputs).problems:
         print(f"not imported into MLflow: {problem}", file=sys.stderr)

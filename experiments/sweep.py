@@ -9,17 +9,17 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.device import GIB, Device, find_device
+from experiments.compose.fitting import shape_of
 from experiments.display import open_progress, print_summary
-from experiments.presets import shape_of
-from tinylora import estimate
-from tinylora.config import AUTO, Adapter, RunConfig, ShapeConfig
-from tinylora.errors import FailureError, UsageError
-from tinylora.progress import labels
-from tinylora.ranks import rank_of_process, world_size
+from experiments.planning import estimate
+from experiments.planning.device import GIB, Device, find_device
+from tinylora.engine.ranks import rank_of_process, world_size
+from tinylora.records.progress import labels
+from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
+from tinylora.settings.errors import FailureError, UsageError
 
 if TYPE_CHECKING:
-    from tinylora.record import RunRecord
+    from tinylora.records.folder import RunRecord
 
 
 def run_sweep(configs: Sequence[RunConfig]) -> list[RunRecord]:
@@ -33,7 +33,7 @@ def run_sweep(configs: Sequence[RunConfig]) -> list[RunRecord]:
         print(f"{repeated} of {len(configs)} points repeat another one and run once", file=sys.stderr)
     with open_progress() as progress:
         progress.phase(f"checking {_count(len(points), 'run')}")
-        from tinylora import preflight
+        from tinylora.train import preflight
 
         preflight.check(points)
     names = dict(zip([point.run_key for point in points], labels(points), strict=True))
@@ -113,7 +113,7 @@ def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
 
 def _run_packs(packs: Sequence[list[RunConfig]], names: dict[str, str]) -> dict[str, RunRecord]:
     """The record of each run key."""
-    from tinylora.train import run_pack
+    from tinylora.train.loop import run_pack
 
     records: dict[str, RunRecord] = {}
     for number, pack in enumerate(packs, start=1):

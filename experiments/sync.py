@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinylora.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import TinyLoraError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         require_folder(options.outputs_dir)
 
-        from tinylora.sync import sync
+        from tinylora.records.import_runs import sync
 
         synced = sync(options.outputs_dir, servers=True)
     except TinyLoraError as error:
@@ -43,8 +43,11 @@ def add_outputs_dir(parser: argparse.ArgumentParser) -> None:
 def require_folder(outputs: Path) -> None:
     """Raise UsageError where nothing was run."""
     if not outputs.is_dir():
-        raise UsageError(f"--outputs-dir {outputs}: no such folder", "runs lie in the outputs_dir they were given",
-                         "give --outputs-dir of a sweep that was started")  # fmt: skip
+        raise UsageError(
+            f"--outputs-dir {outputs}: no such folder",
+            "runs lie in the outputs_dir they were given",
+            "give --outputs-dir of a sweep that was started",
+        )
 
 
 if __name__ == "__main__":

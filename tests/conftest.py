@@ -8,8 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-import chromium
 import pytest
+from support import chromium
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("slurm") is not None]
     if marked and (reason := why_no_slurm()):
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason=f"{reason}; as root, tests/slurm_node.sh starts a SLURM here"))
+            item.add_marker(pytest.mark.skip(reason=f"{reason}; as root, tests/support/slurm_node.sh starts one"))
     if chromium.executable() is None:
         for item in items:
             if item.get_closest_marker("chromium") is not None:
@@ -53,7 +53,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """The report of the study's packed records, and the seconds of processor time that store and report took."""
-    import study_store
+    from support import study_store
 
     from analysis import build
 

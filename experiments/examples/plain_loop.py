@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from tinylora.config import Demonstrations, ModelConfig
-from tinylora.library import attach, save
-from tinylora.models import load
+from tinylora.adapters.attach import attach, save
+from tinylora.models.load import load
+from tinylora.settings.config import Demonstrations, ModelConfig
 from tinylora.tasks.sums import SumsTask
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from tinylora.adapter import TinyLora
-from tinylora.config import ModelConfig
-from tinylora.library import AdapterCallback, attach, save
-from tinylora.models import load
+from tinylora.adapters.attach import AdapterCallback, attach, save
+from tinylora.adapters.tinylora import TinyLora
+from tinylora.models.load import load
+from tinylora.settings.config import ModelConfig
 from tinylora.tasks.sums import SumsTask
 
 
@@ -33,10 +33,22 @@ def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
         return [score.reward for score in scores]
 
     arguments = GRPOConfig(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=32, num_generations=4,
-        max_completion_length=48, temperature=1.0, beta=0.0, lr_scheduler_type="constant", gradient_checkpointing=False,
-        bf16=False, use_cpu=True, shuffle_dataset=False, report_to=[], save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=32,
+        num_generations=4,
+        max_completion_length=48,
+        temperature=1.0,
+        beta=0.0,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        shuffle_dataset=False,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     trainer = GRPOTrainer(
         model=model,
         reward_funcs=reward,

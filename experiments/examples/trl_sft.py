@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from tinylora.config import Demonstrations, ModelConfig
-from tinylora.library import AdapterCallback, attach, save
-from tinylora.models import load
+from tinylora.adapters.attach import AdapterCallback, attach, save
+from tinylora.models.load import load
+from tinylora.settings.config import Demonstrations, ModelConfig
 from tinylora.tasks.sums import SumsTask
 
 
@@ -26,10 +26,18 @@ def main(steps: int = 5, folder: str | Path = "outputs/examples") -> list[float]
     problems = [problem for step in range(steps) for problem in task.batch(0, step + 1, 16)]
     rows = [{"prompt": task.prompt(p), "completion": task.demonstration(p, Demonstrations.own)} for p in problems]
     arguments = SFTConfig(
-        output_dir=str(folder), max_steps=steps, per_device_train_batch_size=16, max_length=64,
-        lr_scheduler_type="constant", gradient_checkpointing=False, bf16=False, use_cpu=True, report_to=[],
-        save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=16,
+        max_length=64,
+        lr_scheduler_type="constant",
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     trainer = SFTTrainer(
         model=model,
         args=arguments,

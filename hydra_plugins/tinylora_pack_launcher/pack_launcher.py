@@ -1,6 +1,6 @@
 """Hydra's side of a sweep: `hydra/sweeper=grid` lists its points, a launcher hands them over together.
 
-`hydra/launcher=pack` trains them in this process; `slurm` and `local` submit jobs (settings: `experiments.launch`).
+`hydra/launcher=pack` trains them in this process; `slurm` and `local` submit jobs (`experiments.jobs.settings`).
 
 Hydra imports this file whenever it starts, for `--help` and tab completion too: whatever is heavy is imported later.
 """
@@ -18,12 +18,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.compose import Composer, Job
+from experiments.compose.composer import Composer, Job
+from experiments.compose.fitting import fitting
 from experiments.display import open_progress
-from experiments.launch import LOCAL_DEFAULTS, Kind, LaunchSettings
-from experiments.presets import fitting
-from tinylora.config import RunConfig
-from tinylora.progress import Silent
+from experiments.jobs.settings import LOCAL_DEFAULTS, Kind, LaunchSettings
+from tinylora.records.progress import Silent
+from tinylora.settings.config import RunConfig
 
 MANY = 100  # points that take a second or more to compose
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
@@ -75,7 +75,7 @@ class JobLauncher(PackLauncher):
         settings = LaunchSettings(**self.settings)
         points = compose_points(self.composer, [list(job) for job in job_overrides])
 
-        from experiments.submission import submit_sweep
+        from experiments.jobs.submit import submit_sweep
 
         sweep = submit_sweep(points, self.kind, settings)
         error = None
@@ -90,8 +90,8 @@ class JobLauncher(PackLauncher):
 class GridSweeper(BasicSweeper):
     """Hydra's grid of all combinations, with four differences.
 
-    It takes the grids of presets (see `experiments.compose`), writes no folder of its own, has every point composed
-    and checked before the first one starts, and raises a job's error as it is, after all jobs.
+    It takes the grids of presets (see `experiments.compose.composer`), writes no folder of its own, has every point
+    composed and checked before the first one starts, and raises a job's error as it is, after all jobs.
     """
 
     def __init__(self, params: Any, grids: Any) -> None:

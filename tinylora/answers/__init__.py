@@ -20,9 +20,9 @@ from tinylora.answers import numeric
 from tinylora.answers.equivalence import equivalent, readable
 from tinylora.answers.extraction import TAIL, anywhere, marked, spoken
 from tinylora.answers.latex import LONGEST
+from tinylora.answers.rewards import Outcome, Score, compare
 from tinylora.answers.workers import judge_all
-from tinylora.config import Checker, Template
-from tinylora.rewards import Outcome, Score, compare
+from tinylora.settings.config import Checker, Template
 
 __all__ = ["EntryJob", "check", "check_all", "gold_answer", "score_entries"]
 

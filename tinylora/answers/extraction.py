@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from tinylora.config import Template
+from tinylora.settings.config import Template
 
 TAIL = 4000  # characters of a completion that are searched: a final answer stands at the end
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from tinylora.answers.extraction import TAIL, boxes, stated
-from tinylora.config import Template
+from tinylora.settings.config import Template
 
 _NUMBER = (
     r"(?:(?<![\w)])(?P<sign>[-\u2212]))?"  # a minus, but not that of `10-5` or `x-5`

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylora.errors import UsageError
-from tinylora.rewards import Outcome
+from tinylora.answers.rewards import Outcome
+from tinylora.settings.errors import UsageError
 
 SECONDS = 3.0  # wall-clock time of one job
 START_SECONDS = 30.0  # of a worker to start and import what a job needs

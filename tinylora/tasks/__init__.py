@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from tinylora.choices import Adapter, Algorithm, Demonstrations
-from tinylora.config import EvalConfig, RunConfig, TaskConfig
-from tinylora.errors import UsageError
-from tinylora.rewards import Score
+from tinylora.answers.rewards import Score
+from tinylora.settings.choices import Adapter, Algorithm, Demonstrations
+from tinylora.settings.config import EvalConfig, RunConfig, TaskConfig
+from tinylora.settings.errors import UsageError
 from tinylora.tasks.generated import NAME as REASONING_GYM
 from tinylora.tasks.generated import GeneratedTask
 from tinylora.tasks.problem import Problem, Suite
-from tinylora.tasks.questions import QuestionTask
+from tinylora.tasks.question_sets import QuestionTask
 from tinylora.tasks.sources import TESTS
 from tinylora.tasks.sums import SumsTask
 

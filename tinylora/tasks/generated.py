@@ -17,14 +17,14 @@ from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from tinylora.choices import Demonstrations, Split
-from tinylora.config import EvalConfig, TaskConfig
-from tinylora.errors import UsageError
-from tinylora.rewards import Score
-from tinylora.seeds import stream_seed
+from tinylora.answers.rewards import Score
+from tinylora.settings.choices import Demonstrations, Split
+from tinylora.settings.config import EvalConfig, TaskConfig
+from tinylora.settings.errors import UsageError
+from tinylora.settings.seeds import stream_seed
 from tinylora.tasks.problem import Entry, Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, prompt_digest, prompt_of
-from tinylora.tasks.questions import commits_of, read_suites
+from tinylora.tasks.question_sets import commits_of, read_suites
 from tinylora.tasks.scoring import score_all
 
 CHUNK = 100  # problems of one seed: some generators make them all at once, and some have no more
@@ -89,8 +89,9 @@ class GeneratedTask:
 
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
         """Raises UsageError: the generators give answers, and no way to them."""
-        raise UsageError(f"task={NAME} algorithm=sft", "its problems have no worked solutions to learn from",
-                         "give algorithm=grpo")  # fmt: skip
+        raise UsageError(
+            f"task={NAME} algorithm=sft", "its problems have no worked solutions to learn from", "give algorithm=grpo"
+        )
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinylora.choices import Split
+from tinylora.settings.choices import Split
 
 
 @dataclass(frozen=True)

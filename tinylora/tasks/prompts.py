@@ -12,7 +12,7 @@ import json
 import re
 
 from tinylora.answers.extraction import last_box
-from tinylora.choices import Template
+from tinylora.settings.choices import Template
 
 INSTRUCTIONS: dict[Template, str] = {
     Template.boxed: "\nPlease reason step by step, and put your final answer within \\boxed{}.",

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylora.answers.extraction import last_box
-from tinylora.errors import UsageError
-from tinylora.tasks.hub import fetch
+from tinylora.settings.errors import UsageError
+from tinylora.tasks.download import fetch
 from tinylora.tasks.sources import SOURCES, Source
 
 FORMAT_REMEDY = (

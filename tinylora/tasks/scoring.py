@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from tinylora.answers import EntryJob, check_all, score_entries
 from tinylora.answers.extraction import final_texts
-from tinylora.choices import Checker, Template
-from tinylora.rewards import Outcome, Score
+from tinylora.answers.rewards import Outcome, Score
+from tinylora.settings.choices import Checker, Template
 from tinylora.tasks.problem import Entry, Problem
 
 

@@ -44,13 +44,20 @@ SOURCES: dict[str, Source] = {
     # The MATH training set after the original was taken down; columns problem, level, solution, type as in the cards
     # of its copies. It has no file names, so that ids, and with them the validation part, are not those of a folder.
     "math-train": Source(
-        "DigitalLearningGmbH/MATH-lighteval", "train", "problem", None, solution="solution",
+        "DigitalLearningGmbH/MATH-lighteval",
+        "train",
+        "problem",
+        None,
+        solution="solution",
         broken=frozenset({"train/number_theory/7115.json", "train/number_theory/7117.json"}),
     ),
     # By SimpleRL's authors, whose README names this file; columns as read by others' loaders (extra_info.question,
     # extra_info.answer), one of which counts 8523 rows and finds some without an answer.
     "simplerl-math-level3to5": Source(
-        "hkust-nlp/SimpleRL-Zoo-Data", "train", "extra_info.question", "extra_info.answer",
+        "hkust-nlp/SimpleRL-Zoo-Data",
+        "train",
+        "extra_info.question",
+        "extra_info.answer",
         file="simplelr_qwen_level3to5/train.parquet",
         broken=frozenset(f"simplerl-math-level3to5/{place}" for place in (3380, 5054, 5158, 7997)),
     ),
@@ -68,17 +75,23 @@ SOURCES: dict[str, Source] = {
     "gaokao2023en": Source("MARIO-Math-Reasoning/Gaokao2023-Math-En", "train", "question", "answer"),
     # Columns and 2818 rows as in two evaluations that load it.
     "college_math": Source("realtreetune/college_math", "test", "problem", "answer"),
-}  # fmt: skip
+}
 
 SUITES: dict[str, str] = {
     "gsm8k": "gsm8k-test",
     **{
         name: name
         for name in (
-            "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "gaokao2023en", "college_math",
+            "math500",
+            "minerva_math",
+            "olympiadbench",
+            "aime24",
+            "amc23",
+            "gaokao2023en",
+            "college_math",
         )
     },
-}  # fmt: skip
+}
 """What `eval.suites` may name, and the data set that each stands for."""
 
 TRAINING: dict[str, tuple[str, ...]] = {

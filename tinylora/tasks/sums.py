@@ -16,10 +16,10 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 
-from tinylora.choices import Demonstrations, Split
-from tinylora.config import EvalConfig
-from tinylora.rewards import Score, compare
-from tinylora.seeds import python_stream
+from tinylora.answers.rewards import Score, compare
+from tinylora.settings.choices import Demonstrations, Split
+from tinylora.settings.config import EvalConfig
+from tinylora.settings.seeds import python_stream
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.prompts import prompt_digest
 

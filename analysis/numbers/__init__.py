@@ -1,0 +1,1 @@
+"""From runs to numbers: which runs belong together, means, intervals, comparisons."""

@@ -1,0 +1,180 @@
+"""Which runs an item shows: chosen by recorded settings, and split so that nothing unlike is drawn together.
+
+An item names the settings along which its runs may differ. Runs that differ in any other (model, task, steps, prompt)
+are separate parts of it, each with its own figure and a note; none is averaged with another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.numbers.cells import UNTRAINED
+from analysis.numbers.grid import show, varying
+
+NUMBER = "a number"
+"""In a `Where`: any value but `all`."""
+
+Where = dict[str, tuple[str, ...]]
+"""Setting -> its allowed values as text; settings that are not named may have any."""
+
+METHOD = (
+    "algorithm.name",
+    "algorithm.prompts",
+    "algorithm.samples",
+    "algorithm.kl_coefficient",
+    "algorithm.importance_cap",
+    "task.demonstrations",
+)
+"""What differs between GRPO and SFT."""
+ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
+"""What differs between adapters and their sizes."""
+MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template")
+FAMILIES = ("qwen", "llama")
+"""In the paper's order."""
+OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.")
+"""Beginnings of the settings on which the score of the untrained model depends."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of an item that may be drawn together."""
+
+    item: str
+    name: str
+    """Name of its files."""
+    title: str
+    models: tuple[str, ...]
+    task: str
+    scale_model: bool
+    cells: pd.DataFrame
+    """Trained cells with their chosen learning rate."""
+    untrained: pd.DataFrame
+    """Cells of runs that only evaluate the model; may be empty."""
+    runs: pd.DataFrame
+    """The averaged runs of these cells, one row per seed."""
+    history: pd.DataFrame
+    """Metrics by step of all averaged runs."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """All cells and runs, and their settings as text, made once for all items."""
+
+    cells: pd.DataFrame
+    runs: pd.DataFrame
+    history: pd.DataFrame
+    settings: tuple[str, ...]
+    cells_text: pd.DataFrame
+    runs_text: pd.DataFrame
+
+
+def as_table(cells: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame, settings: tuple[str, ...]) -> Table:
+    """Prepare the frames for `matching` and `parts`."""
+    return Table(cells, runs, history, settings, _text(cells, settings), _text(runs, settings))
+
+
+def _text(frame: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    columns = {}
+    for name in settings:
+        texts = {value: show(value) for value in frame[name].unique()}
+        columns[name] = frame[name].map(lambda value, texts=texts: texts.get(value, "")).astype(object).fillna("")
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def matching(text: pd.DataFrame, where: tuple[Where, ...]) -> pd.Series:
+    """Which rows agree with any of the alternatives."""
+    found = pd.Series(False, index=text.index)
+    for alternative in where:
+        every = pd.Series(True, index=text.index)
+        for name, allowed in alternative.items():
+            column = text[name] if name in text else pd.Series("", index=text.index)
+            numbers = column.str.fullmatch(r"[0-9.e+-]+") if NUMBER in allowed else False
+            every &= column.isin(allowed) | numbers
+        found |= every
+    return found
+
+
+def parts(table: Table, item: str, where: tuple[Where, ...], axes: tuple[str, ...]) -> list[Part]:
+    """The parts of an item, the largest first among those of one model and task."""
+    own = matching(table.cells_text, where) & table.cells["chosen"]
+    trained = table.cells[own & (table.cells["method"] != UNTRAINED)]
+    if trained.empty:
+        return []
+    fixed = [name for name in table.settings if name not in (*axes, "lr")]
+    text = table.cells_text.loc[trained.index]
+    fixed += _of_one_model(text, axes)
+    groups = [group for _, group in text.groupby(fixed, sort=True)] if fixed else [text]
+    frames = sorted((table.cells.loc[group.index] for group in groups), key=_order)
+    names = _names(item, frames, fixed, multiple_models="model.name" in axes)
+    return [_part(table, item, frame, *name, fixed) for frame, name in zip(frames, names, strict=True)]
+
+
+def _of_one_model(text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
+    """Where models are compared, the settings of a model in which one of them differs from itself: types, revisions."""
+    if "model.name" not in axes:
+        return []
+    counts = text.groupby("model.name")[[name for name in MODEL[1:] if name in text]].nunique()
+    return [name for name in counts.columns if (counts[name] > 1).any()]
+
+
+def _order(cells: pd.DataFrame) -> tuple[str, str, int]:
+    return str(cells["task.name"].iloc[0]), str(cells["model.name"].iloc[0]), -len(cells)
+
+
+def _names(item: str, frames: list[pd.DataFrame], fixed: list[str], multiple_models: bool) -> list[tuple[str, str]]:
+    """File name and title of each part: by task and model, and by what else tells it from others of these."""
+    every = pd.concat(frames)
+    keys = [_models(frame) if multiple_models else str(frame["model.name"].iloc[0]) for frame in frames]
+    names = []
+    for frame, models in zip(frames, keys, strict=True):
+        task = str(frame["task.name"].iloc[0])
+        alike = every[(every["task.name"] == task) & every["model.name"].isin(frame["model.name"])]
+        apart = [name for name in varying(alike, tuple(fixed)) if name not in ("model.name", "task.name")]
+        extra = [f"{name}={show(frame[name].iloc[0]) or 'none'}" for name in apart]
+        title = ", ".join([models, task, *extra])
+        slug = re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(([] if multiple_models else [models]) + [task, *extra]))
+        names.append((item if len(frames) == 1 else f"{item}-{slug}", title))
+    return names
+
+
+def family(model: str) -> str:
+    """The family that a model's name says it belongs to; "" for others."""
+    return next((word for word in FAMILIES if word in model.lower()), "")
+
+
+def by_family(models: Iterable[str]) -> list[str]:
+    """Models in the paper's order of families, others last, each family by name."""
+    return sorted(models, key=lambda model: ([*FAMILIES, ""].index(family(model)), model))
+
+
+def _models(cells: pd.DataFrame) -> str:
+    names = by_family(cells["model.name"].unique())
+    return ", ".join(names) if len(names) < 3 else f"{len(names)} models"
+
+
+def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, fixed: list[str]) -> Part:
+    shared = [s for s in fixed if s.startswith(OF_THE_MODEL) and s != "task.demonstrations"]
+    text = table.cells_text
+    first = text.loc[cells.index[0]]
+    same = (text[shared] == first[shared]).all(axis=1) & text["model.name"].isin(cells["model.name"])
+    untrained = table.cells[same & (table.cells["method"] == UNTRAINED)]
+    wanted = pd.concat([cells["cell"], untrained["cell"]])
+    runs = table.runs[table.runs["averaged"] & table.runs["cell"].isin(wanted)]
+    scale = bool((runs["scale_model"] == "true").any())
+    models = tuple(by_family(cells["model.name"].unique()))
+    return Part(
+        item,
+        name,
+        title + (" (scale model)" if scale else ""),
+        models,
+        str(first["task.name"]),
+        scale,
+        cells,
+        untrained,
+        runs,
+        table.history,
+    )

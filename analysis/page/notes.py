@@ -1,0 +1,162 @@
+"""What a reader must know about the numbers: gaps, single seeds, choices made, runs that are not quite alike."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
+from analysis.numbers.grid import in_order, show
+from analysis.page.tables import SCORE_COLUMNS, percent
+from analysis.records.load import CURVES
+
+WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
+"""Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
+
+MOST_NAMED = 4
+
+NARROW = "Intervals from few seeds"
+RATE_SENTENCE = (
+    "Where several learning rates ran, the one with the best mean greedy accuracy on validation problems is shown; "
+    "the test set had no part in the choice."
+)
+
+
+def section_notes(
+    runs: pd.DataFrame, history: pd.DataFrame, cells: pd.DataFrame, provenance: tuple[str, ...]
+) -> list[str]:
+    """All notes on the runs and cells of one model and task."""
+    averaged = runs[runs["averaged"]]
+    return [
+        *_seed_notes(cells),
+        *_rate_notes(cells),
+        *_score_gaps(averaged),
+        *_curve_gaps(averaged, history),
+        *_unlike_runs(averaged, provenance),
+        *_judging_notes(averaged),
+    ]
+
+
+def _seed_notes(cells: pd.DataFrame) -> list[str]:
+    chosen = cells[cells["chosen"]]
+    notes = []
+    single = int((chosen["seeds"] == 1).sum())
+    if single:
+        notes.append(f"{single} of {len(chosen)} cells rest on a single seed: no interval can be given for them.")
+    if len(chosen) > single:
+        fewest = int(chosen.loc[chosen["seeds"] > 1, "seeds"].min())
+        if fewest < 5:
+            notes.append(
+                f"{NARROW} (here from {fewest}) are too narrow: they cannot leave the range of the seeds seen."
+            )
+    return notes
+
+
+def _rate_notes(cells: pd.DataFrame) -> list[str]:
+    several = cells[cells["rates"] > 1]
+    if several.empty:
+        return []
+    unjudged, uneven, edge, tied = [], [], [], []
+    for _, choice in several.groupby("choice", sort=True):
+        first, chosen = choice.iloc[0], choice[choice["chosen"]]
+        name = f"{first['line']} with {first['trained_values']:,.0f} trained"
+        if chosen.empty:
+            unjudged.append(name)
+            continue
+        if choice["seeds"].nunique() > 1 or choice[VALIDATION].isna().any():
+            uneven.append(name)
+        if chosen["tied"].iloc[0]:
+            tied.append(name)
+        if chosen["lr"].iloc[0] in (choice["lr"].min(), choice["lr"].max()):
+            edge.append(f"{name} ({show(chosen['lr'].iloc[0])})")
+    kinds = {
+        "Learning rates without a validation accuracy, so none is shown": unjudged,
+        "Learning rates that were not judged on equally many seeds": uneven,
+        "Several learning rates were equally good on validation, the smallest is shown": tied,
+        "Chosen learning rate at the edge of those tried": edge,
+    }
+    return [RATE_SENTENCE, *(f"{kind}: {_some(names)}." for kind, names in kinds.items() if names)]
+
+
+def _score_gaps(averaged: pd.DataFrame) -> list[str]:
+    notes = []
+    for score in SCORE_COLUMNS:
+        without = averaged.loc[averaged[score].isna(), "run_key"]
+        if len(without):
+            when, name = score.split(" ", 1)
+            step = "step 0" if when == "base" else "the last step"
+            notes.append(
+                f"No number for eval/{name} at {step} (absent or NaN) in {_list(without)}: left out of that mean."
+            )
+    return notes
+
+
+def _curve_gaps(averaged: pd.DataFrame, history: pd.DataFrame) -> list[str]:
+    notes = []
+    bad = history[history["value"].isna() & history["metric"].isin(CURVES)]
+    for metric, points in bad[bad["run_key"].isin(averaged["run_key"])].groupby("metric", sort=True):
+        notes.append(f"{metric} is NaN at {len(points)} step(s) of {_list(points['run_key'])}: gaps in that curve.")
+    return notes
+
+
+def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[str]:
+    """Averaged or compared runs that were made from different code, versions, weights or data."""
+    notes = []
+    for name in provenance:
+        if name in WITHIN_CELLS:
+            differing = int((averaged.groupby("cell")[name].nunique(dropna=False) > 1).sum())
+            if differing:
+                notes.append(f"In {differing} cell(s) the averaged seeds differ in {name}.")
+        elif name != "git_dirty" and averaged[name].nunique(dropna=False) > 1:
+            counts = averaged[name].map(lambda value: show(value) or "none").value_counts()
+            parts = ", ".join(f"{value} ({counts[value]} runs)" for value in in_order(counts.index))
+            notes.append(f"The averaged runs differ in {name}: {parts}.")
+    if "git_dirty" in averaged:
+        dirty = int((averaged["git_dirty"].str.lower() == "true").sum())
+        if dirty:
+            notes.append(f"{dirty} of {len(averaged)} runs were made with uncommitted changes in the code.")
+    return notes
+
+
+def _judging_notes(averaged: pd.DataFrame) -> list[str]:
+    unjudged = averaged[averaged["unjudged"] > 0]
+    if unjudged.empty:
+        return []
+    share = percent(unjudged["unjudged"].max())
+    return [
+        f"In {len(unjudged)} run(s) up to {share}% of the last greedy test answers were not judged (timeout, error)."
+    ]
+
+
+def headline(cells: pd.DataFrame, base: pd.DataFrame) -> str:
+    """The finding in two sentences; the cell is picked on validation, so its test accuracy is not the best of many."""
+    parts = []
+    for row in base.to_dict("records"):
+        extra = f" ({row['extra']})" if row["extra"] else ""
+        parts.append(
+            f"Untrained{extra}: {percent(row['greedy'])}% of the test problems right with greedy decoding, "
+            f"{percent(row['sampled'])}% sampled."
+        )
+    judged = cells[cells["chosen"] & cells[VALIDATION].notna() & cells[TEST].notna()]
+    if judged.empty:
+        return " ".join(parts)
+    best = judged.sort_values([VALIDATION, "trained_values"], ascending=[False, True], kind="stable").iloc[0]
+    seeds = f"{best['seeds']} seeds" if best["seeds"] > 1 else "1 seed"
+    low, high = best[f"{TEST} low"], best[f"{TEST} high"]
+    band = f" (95% interval {percent(low)} to {percent(high)})" if not math.isnan(low) else ""
+    size = "" if math.isnan(best["trained_bytes"]) else f" ({best['trained_bytes']:,.0f} bytes)"
+    parts.append(
+        f"Best on validation: {best['line']} with {best['trained_values']:,.0f} trained parameters{size}: "
+        f"{percent(best[TEST])}% greedy{band}, {percent(best[SAMPLED])}% sampled; {seeds}."
+    )
+    return " ".join(parts)
+
+
+def _list(keys: pd.Series) -> str:
+    names = sorted(set(keys))
+    return ("runs " if len(names) > 1 else "run ") + ", ".join(names[:6]) + (" and others" if len(names) > 6 else "")
+
+
+def _some(names: list[str]) -> str:
+    return "; ".join(names[:MOST_NAMED]) + (f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

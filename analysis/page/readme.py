@@ -1,0 +1,78 @@
+"""The study in the README: its main figure, and its table of claims between two marks, taken from a report.
+
+python -m analysis.page.readme reports/study
+
+`make study-records` runs it, after the records are packed; a test holds the README against these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.files import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+README = ROOT / "README.md"
+STUDY = ROOT / "analysis" / "study"
+MODELS = ("miniature-qwen2", "miniature-llama")
+BEGIN, END = "<!-- by `make study-records` -->\n", "<!-- end -->\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Bring figures and table up to date; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.page.readme", description="The study in the README.")
+    parser.add_argument("report", type=Path, help="folder of the study's report (analysis.build --out)")
+    report = parser.parse_args(arguments).report
+    try:
+        text = shown(report)
+        for model, path in figures(report).items():
+            write_atomically(STUDY / f"figure1-{model}.svg", path.read_bytes())
+        write_atomically(README, between_marks(README.read_text(encoding="utf-8"), text).encode())
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}; make the report with analysis.build first", file=sys.stderr)
+        return 1
+    except TinyLoraError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    return 0
+
+
+def figures(report: Path) -> dict[str, Path]:
+    """Figure 1 of each model that has one: its title names the model, its file only where there are several."""
+    found = {path: path.read_text(encoding="utf-8") for path in sorted(report.glob("figure1*.svg"))}
+    return {model: path for model in MODELS for path, text in found.items() if f">{model}, sums" in text}
+
+
+def shown(report: Path) -> str:
+    """What stands between the marks: figures and claims."""
+    images = [
+        f'<img src="analysis/study/figure1-{model}.svg" width="49%" alt="Figure 1 on {model}">'
+        for model in figures(report)
+    ]
+    table = (report / "claims-by-model.md").read_text(encoding="utf-8")
+    return "\n".join([" ".join(images), "", compact(table)])
+
+
+def between_marks(readme: str, text: str) -> str:
+    """The README with this text between its marks."""
+    before, found, rest = readme.partition(BEGIN)
+    _, ended, after = rest.partition(END)
+    if not (found and ended):
+        raise UsageError(
+            "README.md lacks its marks", f"the study stands between {BEGIN.strip()} and {END.strip()}", "put them back"
+        )
+    return f"{before}{BEGIN}{text}{END}{after}"
+
+
+def compact(table: str) -> str:
+    """A Markdown table without the padding of its cells."""
+    rows = [[cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in table.strip().splitlines()]
+    rows[1] = ["---"] * len(rows[0])
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""The tables: frames of text for people, frames of numbers for the CSV files, and both as bytes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
+from analysis.numbers.grid import axes, in_order, ordered, show, varying_within
+from analysis.records.load import DERIVED, SCORES
+
+GAP = "\N{EN DASH}"
+SCORE_COLUMNS = [f"{when} {score}" for when in ("base", "final") for score in SCORES]
+
+
+def percent(value: float) -> str:
+    """An accuracy in per cent, or the sign for a gap."""
+    return GAP if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval in per cent, or the sign for a gap."""
+    return GAP if math.isnan(low) or math.isnan(high) else f"{percent(low)} to {percent(high)}"
+
+
+def _text(value: object) -> str:
+    return show(value) or GAP
+
+
+def summary_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """What the sweep found: one row per cell with its chosen learning rate; accuracies in per cent."""
+    table = sort_rows(cells[cells["chosen"]], settings)
+    shown = [name for name in varying_within(table, settings) if name not in ("precision", "lr")]
+    if "u" in shown and (table["u"] == table["trained_values"]).all():
+        shown.remove("u")  # everything tied: u is the number of trained values
+    rates = {"rates tried": table["rates"].map(str)} if (table["rates"] > 1).any() else {}
+    columns = {
+        "method": table["method"],
+        "precision": table["precision"],
+        **{name: table[name].map(_text) for name in shown},
+        "trained": table["trained_values"].map(lambda count: f"{count:,.0f}"),
+        "bytes": table["trained_bytes"].map(lambda count: GAP if math.isnan(count) else f"{count:,.0f}"),
+        "lr": table["lr"].map(_text),
+        **rates,
+        "seeds": table["seeds"].map(str),
+        "base sampled %": table["base test/sampled_strict"].map(percent),
+        "base greedy %": table["base test/greedy_strict"].map(percent),
+        "greedy strict %": table[TEST].map(percent),
+        "95% interval": [interval(*ends) for ends in zip(table[f"{TEST} low"], table[f"{TEST} high"], strict=True)],
+        "greedy flexible %": table["final test/greedy_flexible"].map(percent),
+        "sampled %": table[SAMPLED].map(percent),
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def rates_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """Every learning rate of the cells that tried several, with the accuracy that it was judged by."""
+    tried = sort_rows(cells[cells["rates"] > 1], settings)
+    columns = {
+        "line": tried["line"],
+        "trained": tried["trained_values"].map(lambda count: f"{count:,.0f}"),
+        "lr": tried["lr"].map(_text),
+        "seeds": tried["seeds"].map(str),
+        "validation greedy strict %": tried[VALIDATION].map(percent),
+        "chosen": tried["chosen"].map({True: "yes", False: ""}),
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def missing_table(points: pd.DataFrame) -> pd.DataFrame:
+    """The points without a finished run."""
+    table = points.copy()
+    for name in table.columns[:-1]:
+        table[name] = table[name].map(_text)
+    table["seed"] = table["seed"].where(table["seed"] != GAP, "all")
+    return table
+
+
+def run_table(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """One row per run, whatever became of it: the settings that vary, status, reason and greedy accuracy."""
+    shown = varying_within(runs, settings)
+    table = sort_rows(runs, settings)
+    columns = {
+        "run": table["run_key"],
+        "label": table["label"],
+        "method": table["method"].map(_text),
+        **{name: table[name].map(_text) for name in shown},
+        "trained": table["trained_values"].map(_text),
+        "seed": table["seed"].map(_text),
+        "status": table["status"],
+        "reason": table["reason"],
+        "averaged": table["averaged"].map({True: "yes", False: "no"}),
+        "base greedy %": table["base test/greedy_strict"].map(percent),
+        "greedy strict %": table[TEST].map(percent),
+    }
+    return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[str, ...]) -> pd.DataFrame:
+    """One row per run with everything that the report knows about it."""
+    names = ["run_key", "run_id", "label", "status", "reason", "averaged", "scale_model", "method", "seed"]
+    derived = [name for name in DERIVED if name in runs]
+    names += [*ordered(settings), *derived, *SCORE_COLUMNS, "started", "ended", *provenance]
+    return sort_rows(runs, settings)[names]
+
+
+def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """Runs or cells by model, task, method, then all settings in natural order (8 before 28 before `all`)."""
+    by = ["method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
+    by = [
+        "model.name",
+        "task.name",
+        *(name for name in by if name in table and name not in ("model.name", "task.name")),
+    ]
+
+    def position(column: pd.Series) -> pd.Series:
+        return column.map({value: i for i, value in enumerate(in_order(column.unique()))})
+
+    return table.sort_values(by, key=position, kind="stable")
+
+
+def accuracy_data(cells: pd.DataFrame, base: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """The numbers of the accuracy figure; the untrained model has 0 trained values."""
+    shown = [name for name in varying_within(cells, settings) if name not in ("precision", "lr")]
+    untrained = [
+        {
+            "line": " ".join(filter(None, ("untrained", row["extra"]))),
+            "method": "untrained",
+            "trained_values": 0,
+            "score": f"test {manner} strict",
+            "mean": row[manner],
+            "n_seeds": row["seeds"],
+        }
+        for row in base.to_dict("records")
+        for manner in ("greedy", "sampled")
+    ]
+    chosen = sort_rows(cells[cells["chosen"]], settings)
+    trained = pd.DataFrame(
+        {
+            "line": chosen["line"],
+            "method": chosen["method"],
+            "precision": chosen["precision"],
+            "trained_values": chosen["trained_values"],
+            "trained_bytes": chosen["trained_bytes"],
+            "score": "test greedy strict",
+            "mean": chosen[TEST],
+            "low": chosen[f"{TEST} low"],
+            "high": chosen[f"{TEST} high"],
+            "n_seeds": chosen[f"{TEST} n"],
+            "rates_tried": chosen["rates"],
+            "lr": chosen["lr"],
+            **{name: chosen[name] for name in shown},
+        }
+    )
+    return pd.concat([trained, pd.DataFrame(untrained)], ignore_index=True)
+
+
+def curve_data(curves: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of a figure against the step."""
+    names = ["line", "method", "precision", "trained_values", "step", "mean", "low", "high", "n"]
+    return curves[names].rename(columns={"n": "n_seeds"})
+
+
+def axes_text(runs: pd.DataFrame, settings: tuple[str, ...]) -> str:
+    """The axes of the grid that was swept, in words."""
+    return " x ".join(["method", *axes(runs, settings), "seed"])
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
+    floats = table.select_dtypes("float")
+    whole = [name for name, column in floats.items() if _whole(column.dropna())]
+    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
+    return text.encode()
+
+
+def _whole(values: pd.Series) -> bool:
+    return bool(np.isfinite(values).all() and (values % 1 == 0).all() and values.abs().max() < 2**53)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table, padded so that it also reads as plain text."""
+    rows = [[str(name) for name in table.columns]]
+    rows += [[" ".join(str(value).split()).replace("|", "\\|") for value in row] for row in table.to_numpy()]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "\N{EN DASH}": "--",
+    }
+)
+
+
+def to_latex(table: pd.DataFrame, caption: str) -> str:
+    """A LaTeX table (booktabs); numbers to the right."""
+    numeric = [table[name].map(_numberlike).all() for name in table.columns]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        f"\\caption{{{caption.translate(LATEX)}}}",
+        f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}",
+        "\\toprule",
+        *(_latex_row(row) for row in [list(table.columns)]),
+        "\\midrule",
+        *(_latex_row(row) for row in table.to_numpy().tolist()),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _numberlike(value: object) -> bool:
+    text = str(value).replace(",", "").replace("%", "")
+    try:
+        float(text)
+    except ValueError:
+        return text in ("", GAP)
+    return True
+
+
+def _latex_row(row: list[object]) -> str:
+    return " & ".join(" ".join(str(value).split()).translate(LATEX) for value in row) + r" \\"

@@ -1,0 +1,225 @@
+"""The effects that the paper's claims are about, measured on a part of our runs, with intervals over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analysis.numbers import compare
+from analysis.numbers.cells import TEST, bootstrap_interval
+from analysis.numbers.grid import show
+from analysis.numbers.selection import Part, by_family, family
+from analysis.paper import ratios
+from analysis.paper.figures import seeds_of, untrained_score
+from analysis.records.load import MERGE
+
+COMPARED_SHARE = 0.5  # of the gain that both reach: where sizes are compared
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What was measured on one part."""
+
+    of: str
+    models: tuple[str, ...]
+    value: float
+    low: float
+    high: float
+    runs: int
+    seeds: int
+    """The fewest seeds of a cell in it."""
+
+
+def _effect(part: Part, cells: Sequence[int], function: Callable[[np.ndarray], np.ndarray], what: str) -> Effect:
+    """An effect that is a function of cell means: (R, C) -> (R,), with its interval over resampled seeds."""
+    groups = [seeds_of(part.runs, cell) for cell in cells]
+    seeds = min(len(values) for values in groups)
+    of = f"{part.title}: {what}"
+    models = tuple(by_family(part.cells.loc[part.cells["cell"].isin(cells), "model.name"].unique()))
+    if seeds == 0:
+        return Effect(of, models, math.nan, math.nan, math.nan, 0, 0)
+    value = float(function(np.array([[values.mean() for values in groups]]))[0])
+    low, high = compare.interval(function(compare.resampled_means(groups))) if seeds > 1 else (math.nan, math.nan)
+    return Effect(of, models, value, low, high, sum(map(len, groups)), seeds)
+
+
+def _with_size(part: Part, low: float, high: float, near: float) -> pd.DataFrame:
+    """The TinyLoRA cell with nearly so many trained values; of several the best on validation."""
+    own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells["trained_values"].between(low, high)]
+    own = own.assign(distance=(own["trained_values"] - near).abs())
+    return own.sort_values(["distance", "final validation/greedy_strict"], ascending=[True, False]).head(1)
+
+
+def gain_at(low: float, high: float, near: float) -> Callable[[Part], list[Effect]]:
+    """The share of full fine-tuning's gain that an update of this size keeps, in per cent."""
+
+    def measure(part: Part) -> list[Effect]:
+        small, full = _with_size(part, low, high, near), part.cells[part.cells["adapter.name"] == "full"].head(1)
+        untrained = untrained_score(part, TEST)
+        if small.empty or full.empty or math.isnan(untrained):
+            return []
+        count = small["trained_values"].iloc[0]
+
+        def kept(means: np.ndarray) -> np.ndarray:
+            gain = means[:, 1] - untrained
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return np.where(gain > 0, 100 * (means[:, 0] - untrained) / gain, np.nan)
+
+        return [_effect(part, [*small["cell"], *full["cell"]], kept, f"{count:,.0f} parameters")]
+
+    return measure
+
+
+def behind_full(part: Part) -> list[Effect]:
+    """Points by which full fine-tuning is ahead of about 13 parameters."""
+    small, full = _with_size(part, 10, 16, 13), part.cells[part.cells["adapter.name"] == "full"].head(1)
+    if small.empty or full.empty:
+        return []
+    what = f"full less {small['trained_values'].iloc[0]:,.0f} parameters"
+    return [_effect(part, [*full["cell"], *small["cell"]], lambda m: 100 * (m[:, 0] - m[:, 1]), what)]
+
+
+def one_parameter(part: Part) -> list[Effect]:
+    """Points that one parameter gains over the untrained model."""
+    own, untrained = _with_size(part, 1, 1, 1), untrained_score(part, TEST)
+    if own.empty or math.isnan(untrained):
+        return []
+    return [_effect(part, list(own["cell"]), lambda m: 100 * (m[:, 0] - untrained), "1 parameter less untrained")]
+
+
+def pairs(setting: str, first: str, second: str, *by: str) -> Callable[[Part], list[Effect]]:
+    """The mean over pairs of cells, alike in `by`, of the first's accuracy less the second's, in points."""
+
+    def measure(part: Part) -> list[Effect]:
+        found = [_mean_of_pairs(part, model, (setting, first, second), by) for model in part.models]
+        return [effect for effect in found if effect is not None]
+
+    return measure
+
+
+def _mean_of_pairs(part: Part, model: str, compared: tuple[str, str, str], by: tuple[str, ...]) -> Effect | None:
+    setting, *both_values = compared
+    cells = part.cells[part.cells[TEST].notna() & (part.cells["model.name"] == model)]
+    values = cells[setting].map(show)
+    one, two = (cells[values == value].drop_duplicates(by).set_index(list(by))["cell"] for value in both_values)
+    both = one.index.intersection(two.index)
+    if both.empty:
+        return None
+
+    def mean_difference(means: np.ndarray) -> np.ndarray:
+        difference: np.ndarray = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
+        return difference
+
+    of = f"{model}, " if len(part.models) > 1 else ""
+    what = f"{of}{setting} {' less '.join(both_values)}, {len(both)} pair{'s' if len(both) > 1 else ''}"
+    return _effect(part, [*one.loc[both], *two.loc[both]], mean_difference, what)
+
+
+def tiled_v_structured(part: Part) -> list[Effect]:
+    """Structured cells against the tiled curve at the same number of values (log-linear between its sizes)."""
+    cells = part.cells[(part.cells["precision"] == "fp32") & part.cells[TEST].notna()].sort_values("trained_values")
+    tiled, other = cells[cells["sharing"] == "tiled"], cells[cells["sharing"] == "structured"]
+    if len(tiled) < 2:
+        return []
+    sizes = tiled["trained_values"]
+    other = other[other["trained_values"].between(sizes.min(), sizes.max()) & (other["n_tie"] != "1")]
+    if other.empty:
+        return []
+    logs, places = np.log(sizes.to_numpy(dtype=float)), np.log(other["trained_values"].to_numpy(dtype=float))
+
+    def mean_difference(means: np.ndarray) -> np.ndarray:
+        count = len(tiled)
+        curve = np.array([np.interp(places, logs, row[:count]) for row in means])
+        difference: np.ndarray = 100 * (curve - means[:, count:]).mean(axis=1)
+        return difference
+
+    what = f"tiled less structured at {len(other)} sizes, fp32"
+    return [_effect(part, [*tiled["cell"], *other["cell"]], mean_difference, what)]
+
+
+def _ratio(part: Part, pairs: list[tuple[tuple[str, pd.DataFrame], tuple[str, pd.DataFrame]]]) -> list[Effect]:
+    effects = []
+    for first, second in pairs:
+        rows = [row for row in ratios.ratio_rows(part, first, second) if row["share"] == COMPARED_SHARE]
+        seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
+        for row in rows or ratios.without_gain(part, first, second, COMPARED_SHARE):
+            at = f"at {100 * row['accuracy']:.1f}%" + ("" if rows else ", which it reaches at no size")
+            of = f"{part.title}: {second[0]} v {first[0]} {at}"
+            effects.append(Effect(of, part.models, row["ratio"], row["low"], row["high"], row["runs"], seeds))
+    return effects
+
+
+def sft_ratio(part: Part) -> list[Effect]:
+    """How many times the parameters of GRPO SFT needs, for each manner of demonstrations."""
+    curves = ratios.curves_of_algorithms(part.cells)
+    grpo = curves.pop("GRPO", None)
+    return [] if grpo is None else _ratio(part, [(("GRPO", grpo), other) for other in curves.items()])
+
+
+def family_ratio(part: Part) -> list[Effect]:
+    """How many times the parameters of a Qwen model a Llama model needs, for each pair."""
+    models = [(str(name), group) for name, group in part.cells.groupby("model.name", sort=True)]
+    pairs = [(a, b) for a in models for b in models if (family(a[0]), family(b[0])) == ("qwen", "llama")]
+    return _ratio(part, pairs)
+
+
+def _last_values(part: Part, metric: str) -> pd.Series:
+    """The mean of a metric over the last tenth of the steps, by run."""
+    points = part.history[(part.history["metric"] == metric) & part.history["run_key"].isin(part.runs["run_key"])]
+    keys = points["run_key"].astype(object)
+    late = points["step"] > 0.9 * points.groupby(keys)["step"].transform("max")
+    return points[late]["value"].groupby(keys[late]).mean()
+
+
+def longer(part: Part) -> list[Effect]:
+    """Tokens of the responses of the largest update less those of the smallest."""
+    lengths = _last_values(part, "train/completion_tokens")
+    order = part.cells.sort_values("trained_values")
+    if len(order) < 2:
+        return []
+    runs = [part.runs[part.runs["cell"] == cell] for cell in (order["cell"].iloc[-1], order["cell"].iloc[0])]
+    groups = [own.set_index("seed")["run_key"].map(lengths).dropna().astype(float) for own in runs]
+    if min(map(len, groups)) == 0:
+        return []
+    value, low, high = compare.difference(groups[:1], groups[1:])
+    sizes = f"{order['trained_values'].iloc[-1]:,.0f} less {order['trained_values'].iloc[0]:,.0f} parameters"
+    return [
+        Effect(f"{part.title}: {sizes}", part.models, value, low, high, sum(map(len, groups)), min(map(len, groups)))
+    ]
+
+
+def mismatch(part: Part) -> list[Effect]:
+    """Mean difference of the probabilities of trainer and sampler at the end of training."""
+    values = _last_values(part, "train/prob_diff").dropna().to_numpy(dtype=float)
+    return [_of_runs(part, values, "mean of all runs")] if len(values) else []
+
+
+def merge_kl(part: Part) -> list[Effect]:
+    """KL between merged weights and adapter form at the end of training."""
+    values = part.runs[f"final {MERGE}"].dropna().abs().to_numpy(dtype=float)
+    return [_of_runs(part, values, "mean of all runs")] if len(values) else []
+
+
+def _of_runs(part: Part, values: np.ndarray, what: str) -> Effect:
+    low, high = bootstrap_interval(values)
+    return Effect(
+        f"{part.title}: {what}", part.models, float(values.mean()), float(low), float(high), len(values), len(values)
+    )
+
+
+def untied_v_values(part: Part) -> list[Effect]:
+    """Points by which one value for each map is ahead of 64 values for all."""
+    effects = []
+    for model in part.models:
+        own = part.cells[part.cells["model.name"] == model]
+        untied = own[(own["n_tie"] == "1") & (own["u"] == 1)]["cell"]
+        values = own[(own["n_tie"] == "all") & (own["u"] == 64)]["cell"]
+        if len(untied) == 1 and len(values) == 1:
+            cells = [*untied, *values]
+            what = f"{model}, untied u=1 less tied u=64"
+            effects.append(_effect(part, cells, lambda m: 100 * (m[:, 0] - m[:, 1]), what))
+    return effects

@@ -1,0 +1,163 @@
+"""The paper's tables from our runs: parameter formulas in numbers, and six benchmarks with the gain that is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from analysis.numbers import compare
+from analysis.numbers.cells import TEST, bootstrap_interval
+from analysis.numbers.selection import Part
+from analysis.page import tables
+from analysis.page.tables import GAP
+from analysis.paper import published as paper
+from analysis.paper.figures import Made, untrained_score
+from analysis.records.load import SUITE_SCORES
+from tinylora.models.shapes import adapted_shapes, shape_parameters
+from tinylora.settings.config import ShapeConfig
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+SETS = tuple(paper.TABLE_2_SETS.values())
+HEADINGS = {
+    "gsm8k": "GSM8K",
+    "math500": "MATH500",
+    "minerva_math": "Minerva",
+    "olympiadbench": "Olympiad",
+    "aime24": "AIME24",
+    "amc23": "AMC23",
+}
+RANKS = (1, 2, 8)
+
+
+def six_benchmarks(part: Part) -> Made:
+    """Table 2; on a task without these sets, its own test set stands for them."""
+    own = {"math": "math500", "gsm8k": "gsm8k"}.get(str(part.cells["task.name"].iloc[0]), "")
+    scores = {name: f"final {score}" for name in SETS for score in SUITE_SCORES if score.startswith(f"{name}/")}
+    if own:
+        scores[own] = TEST
+    scores = {name: column for name, column in scores.items() if column in part.cells}
+    notes = []
+    if not scores:
+        scores = {"test": TEST}
+        notes.append("Its task has none of the six sets: the scores are of its own test set.")
+    elif len(scores) < len(SETS):
+        absent = [HEADINGS[name] for name in SETS if name not in scores]
+        notes.append(f"No run has scores on {', '.join(absent)}: the average is over the others.")
+    if any(name in scores for name in ("aime24", "amc23")):
+        notes.append("AIME24 and AMC23: mean over several samples of each problem; the others are greedy.")
+    frame = _score_rows(part, scores)
+    if not (frame["adapter"] == "full").any():
+        notes.append(f"Without full fine-tuning there is no share of its gain: add {part.item} with adapter=full.")
+    table = layout(frame, list(scores))
+    published = [paper.table2(model) for model in part.models if part.task == "math"]
+    theirs = pd.concat([layout(rows, list(SETS)) for rows in published if len(rows)] or [pd.DataFrame()])
+    text = pd.concat([as_text(table, "ours"), as_text(theirs, "paper")], ignore_index=True)
+    return Made(None, table, text, notes)
+
+
+def _score_rows(part: Part, scores: dict[str, str]) -> pd.DataFrame:
+    """Rows as `layout` takes them: the untrained model, then the cells by size; shares."""
+    first = {name: untrained_score(part, column) for name, column in scores.items()}
+    rows = [{"adapter": "none", "trained_values": 0, "seeds": np.nan, **first}]
+    for row in part.cells.sort_values("trained_values").to_dict("records"):
+        values = {name: row[column] for name, column in scores.items()}
+        averages = part.runs.loc[part.runs["cell"] == row["cell"], list(scores.values())].mean(axis=1, skipna=False)
+        low, high = bootstrap_interval(averages.dropna().to_numpy())
+        rows.append(
+            {
+                "adapter": row["adapter.name"],
+                "trained_values": row["trained_values"],
+                "seeds": row["seeds"],
+                "low": float(low),
+                "high": float(high),
+                **values,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def layout(frame: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
+    """Table 2 in per cent: scores, their average and the gain kept.
+
+    `frame` has adapter, trained_values, a share for each set, and may have the average that was printed: the paper's
+    are of scores that it had not rounded yet. The gain kept is computed from averages as printed, so that a reader can
+    check it. A row that lacks a score has no average.
+    """
+    table = frame[["adapter", "trained_values"]].copy()
+    table["seeds"] = frame.get("seeds", pd.Series(np.nan, index=frame.index))
+    for name in sets:
+        table[HEADINGS.get(name, name)] = 100 * frame[name]
+    shares = frame["average"] if "average" in frame else frame[sets].mean(axis=1, skipna=False)
+    averages = shares.map(compare.printed_percent)
+    untrained = averages[frame["adapter"] == "none"]
+    full = averages[frame["adapter"] == "full"]
+    ends = (float(untrained.iloc[0]) if len(untrained) else math.nan, float(full.iloc[-1]) if len(full) else math.nan)
+    table["average"] = averages
+    for end in ("low", "high"):
+        table[f"average {end}"] = 100 * frame.get(end, pd.Series(np.nan, index=frame.index))
+    table["gain kept"] = [100 * compare.gain_kept(average, *ends) for average in averages]
+    return table
+
+
+def as_text(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Table 2 as people read it."""
+    if table.empty:
+        return table
+    columns = {"source": [source] * len(table)}
+    columns["trained"] = [
+        "untrained"
+        if row["adapter"] == "none"
+        else "full"
+        if row["adapter"] == "full"
+        else f"{row['trained_values']:,.0f}"
+        for row in table.to_dict("records")
+    ]
+    columns["seeds"] = ["" if seeds != seeds else f"{seeds:.0f}" for seeds in table["seeds"]]
+    for name in table.columns[3 : list(table.columns).index("average") + 1]:
+        columns[name] = [GAP if value != value else f"{value:.1f}" for value in table[name]]
+    ends = zip(table["average low"] / 100, table["average high"] / 100, strict=True)
+    columns["95% interval"] = [tables.interval(low, high) for low, high in ends]
+    columns["gain kept %"] = [GAP if value != value else f"{value:.0f}" for value in table["gain kept"]]
+    return pd.DataFrame(columns)
+
+
+def shape_of(model: str) -> ShapeConfig | None:
+    """The sizes of a model of `conf/model`; None for others."""
+    path = CONF / f"{model}.yaml"
+    if not path.is_file():
+        return None
+    shape = yaml.safe_load(path.read_text(encoding="utf-8")).get("shape")
+    return ShapeConfig(**shape) if shape else None
+
+
+def parameter_formulas(model: str, shape: ShapeConfig) -> pd.DataFrame:
+    """Table 1: trained parameters by method, in letters and for this model.
+
+    n blocks, m maps a block, d the width; the sums are over the model's own maps, which are not all d by d.
+    """
+    maps = adapted_shapes(shape)
+    both = sum(module.d_out + module.d_in for module in maps)
+    outputs = sum(module.d_out for module in maps)
+    weights = sum(module.d_out * module.d_in for module in maps)
+    rows = [
+        ("full fine-tuning", "n m d^2", f"{weights:,} in maps, {shape_parameters(shape):,} in all", f"{weights:,}"),
+        ("LoRA", "2 n m d r", _by_rank(lambda r: r * both), f"{both:,} (r=1)"),
+        ("VeRA", "n m (d + r)", _by_rank(lambda r: outputs + r * len(maps)), f"{outputs + len(maps):,} (r=1)"),
+        ("LoRA-XS", "n m r^2", _by_rank(lambda r: r * r * len(maps)), f"{len(maps):,} (r=1)"),
+        (
+            "TinyLoRA",
+            "n m u / n_tie",
+            f"{len(maps):,} (u=1, n_tie=1), {math.ceil(len(maps) / 16):,} (u=1, n_tie=16)",
+            "1 (u=1, all tied)",
+        ),
+    ]
+    return pd.DataFrame([(model, *row) for row in rows], columns=["model", "method", "trained", "here", "least"])
+
+
+def _by_rank(count: Callable[[int], int]) -> str:
+    return ", ".join(f"{count(rank):,} (r={rank})" for rank in RANKS)

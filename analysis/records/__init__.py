@@ -1,0 +1,1 @@
+"""MLflow stores as data frames."""

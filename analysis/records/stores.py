@@ -1,0 +1,192 @@
+"""MLflow stores as raw frames: runs, parameters, tags and metric histories of one experiment.
+
+A server answers run by run through MLflow's client. An SQLite store is read in bulk from its tables, read-only: the
+client would build a Python object for every value and ask for every history by itself (hours for 10,000 runs). The
+primary key of `metrics` begins with the metric's name and holds all columns, so one metric of all runs is one scan.
+Both readers return the same frames.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from tinylora.settings.errors import FailureError, UsageError, first_line
+
+STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError)
+UNJUDGED = ("eval/test/greedy_outcome/timeout", "eval/test/greedy_outcome/checker_error")
+POINT = np.dtype([("run", "i4"), ("step", "i8"), ("value", "f8"), ("is_nan", "?")])
+SECONDS_FOR_A_LOCK = 30.0
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The runs of an experiment; all frames have one row per run, in one order, and strings for values."""
+
+    runs: pd.DataFrame
+    """Columns run_id, started, ended (milliseconds, NaN where open) and unjudged (share of the last test answers)."""
+    tags: pd.DataFrame
+    params: pd.DataFrame
+
+
+class Store(Protocol):
+    """What the report needs of a store."""
+
+    def experiments(self) -> dict[str, str]:
+        """Name and id of every active experiment."""
+
+    def read(self, experiment_id: str) -> Raw:
+        """All active runs of an experiment."""
+
+    def history(self, run_ids: Sequence[str], metric: str) -> NDArray[np.void]:
+        """Every point of a metric in these runs, as `POINT` (run: position in `run_ids`), the last written last."""
+
+
+def open_store(uri: str) -> Store:
+    """The store at a tracking URI."""
+    if uri.startswith("sqlite:"):
+        return SqliteStore(_sqlite_path(uri))
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own 7 wait minutes for a dead server
+    return ClientStore(uri)
+
+
+def unreadable(uri: str, error: Exception) -> FailureError:
+    """What to say of a store that does not answer."""
+    return FailureError(
+        f"MLflow store {uri}: {first_line(error)}",
+        "the report is read from an MLflow store that answers",
+        "check the address and that the server runs, or give another one with --uri",
+    )
+
+
+def _sqlite_path(uri: str) -> Path:
+    """The file of an SQLite store. It must be there: opening an absent one would create it."""
+    try:
+        path = Path(make_url(uri).database or "")
+    except SQLAlchemyError as error:
+        raise UsageError(f"--uri {uri}", "an SQLite address reads sqlite:///<path>", "correct it") from error
+    remedy = "run a sweep first (python -m experiments.run), or give --outputs-dir or --uri of one that ran"
+    if not path.is_file():
+        raise UsageError(f"MLflow store {path}: no such file", "the report is read from the records of a sweep", remedy)
+    query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs', 'metrics', 'params', 'tags')"
+    try:
+        tables = _connect(path).execute(query).fetchone()[0]
+    except sqlite3.Error as error:
+        raise UsageError(f"{path}: {error}", "the store is an SQLite file written by MLflow", remedy) from error
+    if tables < 5:
+        raise UsageError(f"{path}: holds no MLflow tables", "the store is an SQLite file written by MLflow", remedy)
+    return path
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS_FOR_A_LOCK)
+
+
+class SqliteStore:
+    """The tables of an SQLite store, never written to."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection = _connect(path)
+
+    def experiments(self) -> dict[str, str]:
+        """Name and id of every active experiment."""
+        query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
+        return {name: str(number) for name, number in self.connection.execute(query)}
+
+    def read(self, experiment_id: str) -> Raw:
+        """All active runs of an experiment."""
+        where = "experiment_id = ? AND lifecycle_stage = 'active'"
+        query = f"SELECT run_uuid, start_time, end_time FROM runs WHERE {where}"
+        rows = self.connection.execute(query, (int(experiment_id),)).fetchall()
+        runs = pd.DataFrame(rows, columns=["run_id", "started", "ended"])
+        inside = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {where})"
+        wide = [self._wide(table, inside, experiment_id, runs["run_id"]) for table in ("tags", "params")]
+        marks = ", ".join("?" * len(UNJUDGED))
+        query = f"SELECT run_uuid, sum(value) FROM latest_metrics WHERE key IN ({marks}) GROUP BY run_uuid"
+        unjudged = dict(self.connection.execute(query, UNJUDGED).fetchall())
+        runs["unjudged"] = runs["run_id"].map(unjudged).astype(float).fillna(0.0)
+        return Raw(runs, *wide)
+
+    def _wide(self, table: str, inside: str, experiment_id: str, run_ids: pd.Series) -> pd.DataFrame:
+        """A table of names and values as one column per name, one row per run; "" where a run has none."""
+        query = f"SELECT run_uuid, key, value FROM {table} WHERE {inside}"
+        rows = self.connection.execute(query, (int(experiment_id),)).fetchall()
+        long = pd.DataFrame(rows, columns=["run_id", "key", "value"])
+        wide = long.pivot(index="run_id", columns="key", values="value").reindex(run_ids)
+        wide.columns.name = None
+        return wide.fillna("").reset_index(drop=True)
+
+    def history(self, run_ids: Sequence[str], metric: str) -> NDArray[np.void]:
+        """Every point of a metric in these runs, as `POINT`, the last written last."""
+        self.connection.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (run_uuid TEXT PRIMARY KEY, position INTEGER)")
+        self.connection.execute("DELETE FROM wanted")
+        wanted = ((run_id, position) for position, run_id in enumerate(run_ids))
+        self.connection.executemany("INSERT INTO wanted VALUES (?, ?)", wanted)
+        query = (  # CROSS JOIN: SQLite keeps this order, one scan of the metric's part of the primary key
+            "SELECT position, step, value, is_nan FROM metrics CROSS JOIN wanted USING (run_uuid) WHERE key = ? "
+            "ORDER BY timestamp, step"
+        )
+        return np.fromiter(self.connection.execute(query, (metric,)), dtype=POINT)
+
+
+class ClientStore:
+    """A store behind MLflow's client: a server, or whatever address MLflow understands."""
+
+    def __init__(self, uri: str) -> None:
+        self.client = MlflowClient(uri)
+        self.logged: dict[str, set[str]] = {}  # the metrics of a run: what it has not is not asked for
+
+    def experiments(self) -> dict[str, str]:
+        """Name and id of every active experiment."""
+        return {found.name: str(found.experiment_id) for found in self.client.search_experiments()}
+
+    def read(self, experiment_id: str) -> Raw:
+        """All active runs of an experiment."""
+        records = self._search(experiment_id)
+        self.logged = {run.info.run_id: set(run.data.metrics) for run in records}
+        rows = [
+            (
+                run.info.run_id,
+                run.info.start_time,
+                run.info.end_time,
+                sum(run.data.metrics.get(name, 0.0) for name in UNJUDGED),
+            )
+            for run in records
+        ]
+        runs = pd.DataFrame(rows, columns=["run_id", "started", "ended", "unjudged"])
+        tags, params = (pd.DataFrame([getattr(run.data, kind) for run in records]) for kind in ("tags", "params"))
+        return Raw(runs, tags.fillna("")[sorted(tags)], params.fillna("")[sorted(params)])
+
+    def _search(self, experiment_id: str) -> list[Run]:
+        records: list[Run] = []
+        page_token = None
+        while True:
+            page = self.client.search_runs([experiment_id], max_results=1000, page_token=page_token)
+            records += page
+            page_token = page.token
+            if not page_token:
+                return records
+
+    def history(self, run_ids: Sequence[str], metric: str) -> NDArray[np.void]:
+        """Every point of a metric in these runs, as `POINT`, the last written last."""
+        rows = [
+            (entry.timestamp, position, entry.step, entry.value)
+            for position, run_id in enumerate(run_ids)
+            if metric in self.logged[run_id]
+            for entry in self.client.get_metric_history(run_id, metric)
+        ]
+        rows.sort(key=lambda row: (row[0], row[2]))
+        return np.array([(run, step, value, value != value) for _, run, step, value in rows], dtype=POINT)

@@ -1,0 +1,70 @@
+"""The settings (`tinylora.settings.config`) as Hydra's schema, and the way back from a DictConfig to a RunConfig."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.errors import UsageError
+
+
+def register() -> None:
+    """Make the schema known to Hydra: the root, and the algorithms, which have settings of their own."""
+    root = _open(RunConfig)
+    root.algorithm = _open(AlgorithmConfig)  # the base, so that either algorithm can be merged into it
+    store = ConfigStore.instance()
+    store.store(name="run_schema", node=root)
+    store.store(name="grpo_schema", node=_open(GrpoConfig))
+    store.store(name="sft_schema", node=_open(SftConfig))
+
+
+def to_run_config(composed: DictConfig) -> RunConfig:
+    """The point that Hydra composed; beyond this function nothing sees a DictConfig. Raises UsageError."""
+    if "hydra" in composed:
+        composed = composed.copy()
+        with open_dict(composed):
+            del composed["hydra"]
+    _refuse_added_settings(composed)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _open(schema: Any) -> DictConfig:
+    """The schema as a node that overrides can change: OmegaConf makes frozen dataclasses read-only."""
+    node = OmegaConf.structured(schema)
+    assert isinstance(node, DictConfig)
+    _clear_readonly(node)
+    return node
+
+
+def _clear_readonly(node: DictConfig) -> None:
+    OmegaConf.set_readonly(node, None)
+    for name in node:
+        child = node._get_node(name)
+        if isinstance(child, DictConfig):
+            _clear_readonly(child)
+            if not is_dataclass(OmegaConf.get_type(child)):  # a mapping, whose names are the user's
+                OmegaConf.set_struct(child, False)
+
+
+def _refuse_added_settings(node: DictConfig, prefix: str = "") -> None:
+    """Hydra lets `+name=value` add what the schema does not have."""
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):
+        return
+    known = {field.name for field in fields(schema)}
+    for name in map(str, node):
+        if name not in known:
+            raise UsageError(
+                f"+{prefix}{name}={node[name]}",
+                f"there is no setting `{prefix}{name}`, and none can be added",
+                "leave it out; `python -m experiments.run --cfg job` shows all settings",
+            )
+        child = node._get_node(name)
+        if isinstance(child, DictConfig):
+            _refuse_added_settings(child, f"{prefix}{name}.")

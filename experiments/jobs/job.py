@@ -1,0 +1,183 @@
+"""What runs in a job: the packs that it was given, from the sources that were copied when it was submitted.
+
+A scheduler gives notice by a signal: submitit's (before the time limit, or by `scancel --signal`), USR1 or TERM. The
+pack then stops before its next step with all states saved, and only then submitit's own handler is called: it writes
+the job down again and requeues it. TERM comes with a cancellation too: then, as SLURM says, the job just ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from experiments.jobs import ledger as sweeps
+from experiments.jobs import slurm
+from tinylora.settings.errors import TinyLoraError
+
+if TYPE_CHECKING:
+    from submitit import JobEnvironment
+    from submitit.helpers import DelayedSubmission
+
+    from tinylora.engine.ranks import Ranks
+    from tinylora.records.folder import Unmirrored
+    from tinylora.records.mirror import Mirror
+    from tinylora.records.stopping import StopRequest
+    from tinylora.settings.config import RunConfig
+
+STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
+PORTS = range(10_000, 30_000)  # at which the processes of a job find each other
+ENDED = 3  # exit status of a job that was stopped and stays so
+
+
+@dataclass(frozen=True)
+class PackJob:
+    """A job, as submitit pickles it: a folder and numbers, nothing else."""
+
+    sweep: str
+    submission: int
+    packs: tuple[int, ...]
+
+    def __call__(self) -> None:
+        """Train the packs, one after the other."""
+        from tinylora.records.stopping import StopRequest
+
+        sweep, submission = self._read()
+        _remove_torn_pickles()
+        try:
+            notice = Notice(StopRequest())
+            for pack in self.packs:
+                _run_pack(sweep, submission, pack, notice)
+        except TinyLoraError as error:
+            print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # the last line: `status` shows it
+            sys.exit(error.exit_status)
+
+    def checkpoint(self) -> DelayedSubmission | None:
+        """The same job again; None, after which submitit lets it fail, where it was requeued often enough."""
+        from submitit.helpers import DelayedSubmission
+
+        _, submission = self._read()
+        most = submission.settings["max_requeues"]
+        if self._requeued() >= most:
+            print(f"not requeued: launcher.max_requeues={most} is reached", file=sys.stderr)
+            return None
+        return DelayedSubmission(self)
+
+    def _requeued(self) -> int:
+        """How often this job was queued again: SLURM counts; locally, the starts of the pack that is at work do."""
+        if "SLURM_JOB_ID" in os.environ:
+            return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+        sweep, submission = self._read()
+        return max(len(sweep.attempts(submission, pack)) for pack in self.packs) - 1
+
+    def _read(self) -> tuple[sweeps.Sweep, sweeps.Submission]:
+        sweep = sweeps.read(Path(self.sweep))
+        return sweep, next(s for s in sweep.submissions if s.number == self.submission)
+
+
+class Notice:
+    """Waits for signals, and hands them to submitit when the pack has stopped."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        from submitit import JobEnvironment
+
+        self.stop = stop
+        self.environment = JobEnvironment()
+        self.ranks = _join_ranks(self.environment)
+        self.own = self.environment._usr_sig()
+        self.requeue: Any = signal.getsignal(self.own)
+        self.received = 0
+        for number in {self.own, signal.SIGUSR1, signal.SIGTERM}:
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if not self.received:
+            print(f"{signal.Signals(number).name}: stopping before the next step", file=sys.stderr, flush=True)
+        self.received = number
+        self.stop.ask(f"the job was told to end ({signal.Signals(number).name})")
+
+    def obey(self, sweep: sweeps.Sweep) -> None:
+        """Requeue this job and end it; or only end it, where it was cancelled or is being requeued by SLURM itself."""
+        self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
+        if not self.ranks.leads:
+            sys.exit(0)  # the job's fate is rank 0's
+        if sweep.cancelled or (self.received == signal.SIGTERM and not self._terminated_alone()):
+            sys.exit(ENDED)
+        self.requeue(self.own, None)
+
+    def _terminated_alone(self) -> bool:
+        """Whether SLURM still counts the job as running: so TERM was no cancellation, but notice of an end to come."""
+        in_slurm = "SLURM_JOB_ID" in os.environ
+        return in_slurm and slurm.state_of(str(self.environment.job_id)) == "RUNNING"
+
+
+def _join_ranks(environment: JobEnvironment) -> Ranks:
+    """Say which rank this process of the job is, and wait for the others.
+
+    All are on one machine. The port is the job's own: below those that systems give away, and not its neighbour's.
+    """
+    os.environ |= {
+        "RANK": str(environment.global_rank),
+        "WORLD_SIZE": str(environment.num_tasks),
+        "LOCAL_RANK": str(environment.local_rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(PORTS.start + int(environment.raw_job_id) % len(PORTS)),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    from tinylora.engine.ranks import ranks_of_process
+
+    return ranks_of_process()
+
+
+def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, notice: Notice) -> None:
+    from experiments.display import PlainProgress
+    from tinylora.records.folder import Unmirrored
+    from tinylora.records.stopping import Stopped
+    from tinylora.train.loop import run_pack
+
+    if notice.ranks.any(notice.stop.reason) is not None:
+        notice.obey(sweep)
+    if notice.ranks.leads:
+        _note_attempt(sweep, submission, number)
+    keys = submission.packs[number]
+    points = [sweep.config(key) for key in keys]
+    try:
+        with PlainProgress(sys.stderr, f"pack {number} of sweep {sweep.id}") as progress:
+            mirror = _mirror(points[0]) if notice.ranks.leads else Unmirrored()
+            run_pack(points, [sweep.runs[key]["label"] for key in keys], progress, mirror, notice.stop)
+    except Stopped as stopped:
+        print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
+        notice.obey(sweep)
+
+
+def _mirror(point: RunConfig) -> Mirror | Unmirrored:
+    """A server takes many writers; without one the run folders are all, and `experiments.sync` reads them."""
+    from tinylora.records.folder import Unmirrored
+    from tinylora.records.mirror import Mirror
+
+    return Unmirrored() if point.tracking.uri is None else Mirror(point, patience=STORE_PATIENCE)
+
+
+def _note_attempt(sweep: sweeps.Sweep, submission: sweeps.Submission, pack: int) -> None:
+    folder = sweep.place(submission) / sweeps.ATTEMPTS
+    folder.mkdir(exist_ok=True)
+    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
+    attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}
+    with (folder / f"{pack}.jsonl").open("a") as file:
+        file.write(json.dumps(attempt) + "\n")
+
+
+def _remove_torn_pickles() -> None:
+    """What a kill in the midst of submitit's writing left would keep it from writing again."""
+    from submitit import JobEnvironment
+
+    paths = JobEnvironment().paths
+    for path in (paths.submitted_pickle, paths.result_pickle):
+        path.with_suffix(path.suffix + ".save_tmp").unlink(missing_ok=True)

@@ -1,0 +1,207 @@
+"""The folder of a submitted sweep, `outputs_dir/sweeps/<id>/`, which says what was submitted; jobs only read it.
+
+    sweep.json       its runs (settings and label, by run key) and its submissions (packs, job ids, commit, settings)
+    <n>/code/        the sources at the n-th submission (see `snapshot`)
+    <n>/jobs/        scripts and logs of its jobs, and what submitit hands to them
+    <n>/attempts/    a line for every start of a pack: job, host, time
+    cancelled        there from `experiments.cancel` to the next submission: jobs do not requeue themselves
+
+The id is a hash of the run keys, so that the same command finds its sweep again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.jobs.settings import Kind
+from experiments.jobs.slurm import PREFIX, QueuedJob, queued_jobs
+from tinylora.settings.config import RunConfig, as_plain
+from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.files import write_atomically
+from tinylora.settings.recorded import from_plain
+
+SWEEPS, SWEEP, CODE, JOBS, ATTEMPTS, CANCELLED, LOCK = (
+    "sweeps",
+    "sweep.json",
+    "code",
+    "jobs",
+    "attempts",
+    "cancelled",
+    ".lock",
+)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One array of jobs."""
+
+    number: int
+    time: float
+    """Seconds since the epoch."""
+    kind: Kind
+    command: list[str]
+    """What was typed after `python -m experiments.run`."""
+    settings: dict[str, Any]
+    source: dict[str, Any]
+    """git_commit and git_dirty of the copied sources."""
+    packs: list[list[str]]
+    """Run keys of each pack."""
+    jobs: list[str] = field(default_factory=list)
+    """Ids: of each pack's job in SLURM, or of the local processes; none for a dry run."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What sweep.json says."""
+
+    folder: Path
+    runs: dict[str, dict[str, Any]]
+    """By run key: `config` (plain) and `label`."""
+    submissions: list[Submission]
+
+    @property
+    def id(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled after its last submission."""
+        return (self.folder / CANCELLED).exists()
+
+    def config(self, key: str) -> RunConfig:
+        """The settings of a run."""
+        return from_plain(self.runs[key]["config"])
+
+    def place(self, submission: Submission) -> Path:
+        """The folder of a submission."""
+        return self.folder / str(submission.number)
+
+    def job_name(self, submission: Submission) -> str:
+        """The name of its jobs in SLURM."""
+        return f"{PREFIX}{self.id}-{submission.number}"
+
+    def attempts(self, submission: Submission, pack: int) -> list[dict[str, Any]]:
+        """The starts of a pack, in order."""
+        path = self.place(submission) / ATTEMPTS / f"{pack}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def save(self) -> None:
+        """Write sweep.json."""
+        submissions = [asdict(submission) | {"kind": submission.kind.value} for submission in self.submissions]
+        content = {"id": self.id, "runs": self.runs, "submissions": submissions}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
+
+    def drop(self, submission: Submission) -> None:
+        """Forget a submission that came to nothing; and the sweep where it was the only one."""
+        self.submissions.remove(submission)
+        shutil.rmtree(self.place(submission), ignore_errors=True)
+        if self.submissions:
+            self.save()
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sweep_of(points: Sequence[RunConfig], labels: Sequence[str]) -> Sweep:
+    """The sweep of some points, as it stands on the disk or new and not yet written."""
+    outputs = Path(points[0].outputs_dir)
+    keys = sorted(point.run_key for point in points)
+    folder = outputs / SWEEPS / hashlib.sha256("".join([str(outputs), *keys]).encode()).hexdigest()[:8]
+    if (folder / SWEEP).exists():
+        return read(folder)
+    runs = {
+        point.run_key: {"label": label, "config": as_plain(point)} for point, label in zip(points, labels, strict=True)
+    }
+    return Sweep(folder, runs, [])
+
+
+def read(folder: Path) -> Sweep:
+    """The sweep of a folder. Raises FailureError where sweep.json is damaged."""
+    try:
+        content = json.loads((folder / SWEEP).read_text())
+        submissions = [Submission(**entry | {"kind": Kind(entry["kind"])}) for entry in content["submissions"]]
+        return Sweep(folder, content["runs"], submissions)
+    except (ValueError, KeyError, TypeError) as error:
+        raise FailureError(
+            f"{folder / SWEEP} is damaged",
+            "sweep.json says what was submitted",
+            "restore it, or remove the folder: the run folders hold all results",
+        ) from error
+
+
+def all_sweeps(outputs: Path) -> list[Sweep]:
+    """All sweeps that were submitted with an outputs_dir, oldest submission first."""
+    sweeps = [read(path.parent) for path in (outputs / SWEEPS).glob(f"*/{SWEEP}")]
+    return sorted(sweeps, key=lambda sweep: max((s.time for s in sweep.submissions), default=0.0))
+
+
+def find(outputs: Path, given: str) -> Sweep:
+    """The sweep with this id, or the beginning of one. Raises UsageError."""
+    sweeps = all_sweeps(outputs)
+    found = [sweep for sweep in sweeps if sweep.id.startswith(given)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sweep.id for sweep in sweeps) or "none"
+    what = "several sweeps" if found else "no sweep"
+    raise UsageError(
+        f"sweep {given}: {what} in {outputs / SWEEPS}",
+        f"there are {known}",
+        "give one of these, and --outputs-dir where it is not `outputs`",
+    )
+
+
+@contextmanager
+def locked(outputs: Path) -> Iterator[None]:
+    """One process at a time submits or cancels: a second one then sees what the first has done."""
+    (outputs / SWEEPS).mkdir(parents=True, exist_ok=True)
+    with (outputs / SWEEPS / LOCK).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Active:
+    """Which packs wait or run now, by sweep, submission and pack."""
+
+    def __init__(self, sweeps: Sequence[Sweep]) -> None:
+        """Ask SLURM, where any of the sweeps was sent there. Raises FailureError where it does not answer."""
+        used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
+        self.queued = {(job.name, job.place): job for job in (queued_jobs() if used else [])}
+
+    def job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
+        """The job of a pack, where it has not ended."""
+        if submission.kind is Kind.slurm:
+            return self.queued.get((sweep.job_name(submission), pack))
+        for share, process in enumerate(submission.jobs):
+            if pack % len(submission.jobs) == share and process_lives(process, sweep.place(submission)):
+                begun = bool(sweep.attempts(submission, pack))
+                return QueuedJob("", pack, process, "RUNNING" if begun else "PENDING", "", "")
+        return None
+
+    def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
+        """The job of each run that waits or runs, by run key."""
+        found: dict[str, str] = {}
+        for sweep in sweeps:
+            for submission in sweep.submissions:
+                for number, pack in enumerate(submission.packs):
+                    job = self.job(sweep, submission, number)
+                    if job is not None:
+                        found |= dict.fromkeys(pack, job.job_id)
+        return found
+
+
+def process_lives(process: str, place: Path) -> bool:
+    """Whether a local process is there and is the one that was started for this submission."""
+    try:
+        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False

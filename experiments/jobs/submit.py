@@ -1,0 +1,287 @@
+"""Submitting a sweep: all points checked, packs formed, sources copied, one job per pack in one array.
+
+What has finished, waits or runs already is not submitted again. A pack keeps its lanes when it is submitted a second
+time, also those that have ended (they are skipped): so its batches, and with them its results, stay the same.
+Whatever is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiments.display import open_progress
+from experiments.jobs import ledger as sweeps
+from experiments.jobs import slurm, snapshot
+from experiments.jobs.job import PackJob
+from experiments.jobs.ledger import Submission, Sweep
+from experiments.jobs.settings import Kind, LaunchSettings
+from experiments.planning.device import device_of_jobs
+from experiments.sweep import distinct, form_packs
+from tinylora.engine.ranks import require_work, world_size
+from tinylora.records.folder import RunFolder
+from tinylora.records.progress import labels
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
+
+SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
+PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
+# After the job's Python: a kill (137, say; 255 is submitit's own end after it has requeued) is no end of the pack.
+# (An array's id alone would be that of all its jobs.)
+REQUEUE_KILLED = """\
+ended=$?
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+job=${{job:-$SLURM_JOB_ID}}
+if [ $ended -gt 128 ] && [ $ended -lt 255 ] && [ ! -e {cancelled} ] &&
+   [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] &&
+   [ "$(squeue --noheader --jobs "$job" --format=%T)" = RUNNING ]; then
+    echo "killed ($ended): requeued" >&2
+    scontrol requeue "$job" && sleep 60
+fi
+exit $ended"""
+
+
+def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
+    """Submit the points that have not ended and are not queued; says what was done. None where nothing was to do.
+
+    Raises UsageError or FailureError before anything is submitted.
+    """
+    points = [_with_absolute_paths(point) for point in distinct(configs)]
+    if world_size() > 1:
+        raise UsageError(
+            f"hydra/launcher={kind.value} in one of {world_size()} processes",
+            "a sweep is submitted once; its jobs start their processes themselves",
+            f"start it without torchrun, and give launcher.tasks={world_size()}",
+        )
+    if kind is Kind.slurm:
+        slurm.require_commands()
+    _check(points)
+    outputs = Path(points[0].outputs_dir)
+    with sweeps.locked(outputs):
+        others = sweeps.all_sweeps(outputs)
+        busy = sweeps.Active(others).runs(others)
+        ended = {point.run_key for point in points if (s := RunFolder(point).status()) is not None and s.final}
+        todo = {point.run_key for point in points} - ended - busy.keys()
+        _say_left_out(points, ended, busy)
+        if not todo:
+            return None
+        formed = form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks)
+        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in formed]
+        packs = [pack for pack in packs if todo & set(pack)]
+        _require_work(points, packs, settings.ranks)
+        return _submit(sweeps.sweep_of(points, labels(points)), packs, kind, settings)
+
+
+def _require_work(points: Sequence[RunConfig], packs: Sequence[Sequence[str]], ranks: int) -> None:
+    by_key = {point.run_key: point for point in points}
+    for pack in packs:
+        require_work([by_key[key] for key in pack], ranks)
+
+
+def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
+    number = max((submission.number for submission in sweep.submissions), default=0) + 1
+    place = sweep.folder / str(number)
+    source = snapshot.take(place / sweeps.CODE)
+    submission = Submission(number, round(time.time(), 3), kind, sys.argv[1:], settings.plain(), source, packs)
+    sweep.submissions.append(submission)
+    try:
+        sweep.save()  # jobs read it
+        (place / sweeps.JOBS).mkdir(parents=True, exist_ok=True)
+        jobs = (_to_slurm if kind is Kind.slurm else _to_local)(sweep, submission, settings)
+    except BaseException as error:
+        if kind is Kind.slurm and not isinstance(error, UsageError):  # sbatch may have taken them a moment ago
+            slurm.cancel_named(sweep.job_name(submission))
+        sweep.drop(submission)
+        raise
+    sweep.submissions[-1] = replace(submission, jobs=jobs)
+    sweep.save()
+    _say_submitted(sweep, sweep.submissions[-1])
+    return sweep
+
+
+def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
+    """Submit one array (or a job, for one pack); returns the ids of its jobs, none for a dry run."""
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    place = sweep.place(submission)
+    executor = submitit.SlurmExecutor(place / sweeps.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    executor.update_parameters(**_parameters(sweep, submission, settings))
+    script = place / sweeps.JOBS / "submission.sh"
+    script.write_text(_script(executor, len(submission.packs)))
+    slurm.require_acceptable(script)
+    if settings.dry_run:
+        return []
+    (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
+    jobs = [PackJob(str(sweep.folder), submission.number, (pack,)) for pack in range(len(submission.packs))]
+    try:
+        return [str(job.job_id) for job in executor.submit_array(jobs)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise slurm.refused(str(error)) from error
+
+
+def _script(executor: Any, packs: int) -> str:
+    """The batch script that submitit will write: to be tried, and to be read after a dry run."""
+    copy = type(executor)(executor.folder)
+    copy.parameters = executor.parameters | ({"map_count": packs} if packs > 1 else {})
+    return str(copy._make_submission_file_text(executor._submitit_command_str, "script"))
+
+
+def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
+    """Start background processes that share the packs; returns their process ids, none for a dry run."""
+    import submitit
+
+    if settings.dry_run:
+        return []
+    place, packs = sweep.place(submission), range(len(submission.packs))
+    executor = submitit.LocalExecutor(place / sweeps.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    gpus = _all_gpus() if settings.gpus is None else settings.gpus
+    executor.update_parameters(
+        timeout_min=settings.minutes,
+        signal_delay_s=settings.notice_seconds,
+        gpus_per_node=gpus,
+        setup=settings.setup,
+        tasks_per_node=settings.ranks,
+    )
+    (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
+    shares = min(settings.array_parallelism, len(packs))
+    jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
+    with _in_environment(_environment(place / sweeps.CODE, settings)), _without_streams():
+        return [str(job.job_id) for job in executor.submit_array(jobs)]
+
+
+def _all_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+@contextmanager
+def _without_streams() -> Iterator[None]:
+    """What is started within does not hold this process' terminal or pipes open."""
+    kept = [os.dup(number) for number in range(3)]
+    nothing = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number in range(3):
+            os.dup2(nothing, number)
+        yield
+    finally:
+        for number, copy in enumerate(kept):
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nothing)
+
+
+@contextmanager
+def _in_environment(variables: dict[str, str]) -> Iterator[None]:
+    """What is started within sees these variables."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:
+    """What SLURM is asked for, in submitit's names."""
+    code = sweep.place(submission) / sweeps.CODE
+    cancelled = shlex.quote(str(sweep.folder / sweeps.CANCELLED))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in _environment(code, settings).items()]
+    parameters: dict[str, Any] = {
+        "job_name": sweep.job_name(submission),
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "gpus_per_node": settings.gpus,
+        "cpus_per_task": settings.cpus,
+        "mem": None if settings.memory_gb is None else f"{round(settings.memory_gb * 1024)}MB",
+        "time": settings.minutes,
+        "nodes": 1,
+        "ntasks_per_node": settings.ranks,
+        "signal_delay_s": settings.notice_seconds,
+        "array_parallelism": settings.array_parallelism,
+        "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
+        "setup": [*exports, *settings.setup],
+        "srun_args": _srun_arguments(settings),
+        "teardown": REQUEUE_KILLED.format(cancelled=cancelled, most=settings.max_requeues).splitlines(),
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _srun_arguments(settings: LaunchSettings) -> list[str]:
+    """The processors of a task, which srun does not inherit.
+
+    Of several tasks one may end badly: the others then see it and end with its error. srun ends those that do not.
+    """
+    cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
+    return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
+
+
+def _environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
+    """The copied sources come first, and PyTorch takes the processors that were asked for."""
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
+    return {"PYTHONPATH": path} | threads
+
+
+def _check(points: Sequence[RunConfig]) -> None:
+    """Raise UsageError or FailureError for the first point that cannot run in a job."""
+    for point in points:
+        if point.tracking.uri is not None and point.tracking.uri.partition(":")[0] in ("sqlite", "file", ""):
+            raise UsageError(
+                f"tracking.uri={point.tracking.uri} with jobs",
+                "jobs write to a tracking server, or to run folders alone: one file would have many writers",
+                "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
+            )
+    with open_progress() as progress:
+        progress.phase(f"checking {len(points)} runs")
+        from tinylora.train import preflight
+
+        preflight.check(points, in_jobs=True)
+
+
+def _with_absolute_paths(point: RunConfig) -> RunConfig:
+    """The same run, wherever it is started from."""
+
+    def absolute(path: str | None) -> str | None:
+        return None if path is None else str(Path(path).expanduser().resolve())
+
+    model = replace(point.model, path=absolute(point.model.path), chat_template=absolute(point.model.chat_template))
+    task = replace(point.task, folder=absolute(point.task.folder))
+    return replace(point, model=model, task=task, outputs_dir=str(Path(point.outputs_dir).expanduser().resolve()))
+
+
+def _say_left_out(points: Sequence[RunConfig], ended: set[str], busy: dict[str, str]) -> None:
+    if ended:
+        print(f"{len(ended)} of {len(points)} runs have ended before")
+    mine = {point.run_key: busy[point.run_key] for point in points if point.run_key in busy.keys() - ended}
+    if mine:
+        print(f"{len(mine)} of {len(points)} runs are queued or running already: jobs {', '.join(_unique(mine))}")
+
+
+def _say_submitted(sweep: Sweep, submission: Submission) -> None:
+    runs = sum(len(pack) for pack in submission.packs)
+    what = f"{runs} runs in {len(submission.packs)} packs"
+    if not submission.jobs:
+        print(f"dry run: {what}; nothing is submitted. Scripts and sources: {sweep.place(submission)}")
+        return
+    where = "jobs" if submission.kind is Kind.slurm else "background processes"
+    outputs = sweep.folder.parent.parent
+    print(f"sweep {sweep.id}: {what}, {where} {', '.join(submission.jobs)}")
+    print(f"  watch:  python -m experiments.status {sweep.id} --watch --outputs-dir {outputs}")
+    print(f"  cancel: python -m experiments.cancel {sweep.id} --outputs-dir {outputs}")
+    print(f"  logs:   {sweep.place(submission) / sweeps.JOBS}")
+
+
+def _unique(jobs: dict[str, str]) -> list[str]:
+    return list(dict.fromkeys(jobs.values()))

@@ -1,0 +1,1 @@
+"""What points would cost, before anything is trained or downloaded."""

@@ -1,0 +1,91 @@
+"""What a point costs, from its settings and the sizes of its model alone: counts of values, tokens, bytes, operations.
+
+Nothing is loaded: `experiments.plan` uses this before anything is downloaded or trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinylora.adapters.tying import tie
+from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
+from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, ShapeConfig
+
+SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
+AUTO_SHARE = 0.5  # of the device's memory is the budget for rows where none is given
+CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
+OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one run."""
+
+    sampled: int
+    """In rollouts and evaluations."""
+    trained: int
+    """Read forward and backward, prompts included."""
+
+
+def trained_values(point: RunConfig, shape: ShapeConfig) -> int:
+    """How many values a point trains; of full fine-tuning without the biases, under 0.02% of a model."""
+    maps, kind = adapted_shapes(shape), point.adapter.name
+    if kind is Adapter.none:
+        return 0
+    if kind is Adapter.full:
+        return shape_parameters(shape)
+    if kind is Adapter.lora:
+        return point.rank * sum(module.d_out + module.d_in for module in maps)
+    groups = len(tie([module.name for module in maps], point.sharing, point.n_tie))
+    return groups * (point.u if kind is Adapter.tinylora else point.rank**2)
+
+
+def prompt_tokens(point: RunConfig) -> int:
+    """Tokens assumed of a prompt of the point's task."""
+    return SUMS_PROMPT if point.task.name == "sums" else WORD_PROBLEM
+
+
+def run_tokens(point: RunConfig, response: int) -> Tokens:
+    """Tokens of a run whose responses are `response` tokens long; demonstrations of SFT as long as responses."""
+    algorithm, settings = point.algorithm, point.eval
+    samples = algorithm.samples if isinstance(algorithm, GrpoConfig) else 1
+    completions = point.training_steps * algorithm.prompts * samples
+    items = settings.validation_items + settings.test_items * (1 + len(settings.suites))
+    evaluated = 2 * items * response  # greedy and sampled, after training; the untrained model counts once for a pack
+    sampled = completions * response if algorithm.name is Algorithm.grpo else 0
+    prompts = point.training_steps * algorithm.prompts * prompt_tokens(point)  # once for all samples, which share a row
+    return Tokens(sampled + evaluated, completions * response + prompts)
+
+
+def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
+    """Floating-point operations: 2 per parameter and token forward, as many for the gradient of the activations.
+
+    Full fine-tuning takes as many again for the gradients of the weights, and a KL term one more pass forward.
+    """
+    algorithm = point.algorithm
+    passes = 3 if point.adapter.name is Adapter.full else 2
+    if isinstance(algorithm, GrpoConfig) and algorithm.kl_coefficient > 0:
+        passes += 1
+    return 2.0 * shape_parameters(shape) * (tokens.sampled + passes * tokens.trained)
+
+
+def model_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes of the base weights."""
+    return shape_parameters(shape) * point.model.dtype.size
+
+
+def lane_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes that each lane adds: its values, their gradient and moments."""
+    return OPTIMIZER_BYTES * trained_values(point, shape)
+
+
+def row_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes of the keys and values of one row at its longest."""
+    return (prompt_tokens(point) + point.rollout.max_new_tokens) * cached_token_bytes(shape, point.model.dtype)
+
+
+def lanes_at_once(point: RunConfig, shape: ShapeConfig, budget: float) -> int:
+    """Lanes, at least one, of which all rows of a step fit into a budget of memory (bytes) at once."""
+    algorithm = point.algorithm
+    rows = algorithm.prompts * (algorithm.samples if isinstance(algorithm, GrpoConfig) else 1)
+    return max(1, int(budget * CACHE_SHARE // (rows * row_bytes(point, shape) + lane_bytes(point, shape))))

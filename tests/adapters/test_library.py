@@ -1,0 +1,100 @@
+"""TinyLoRA as a library: in a plain training loop, without Hydra or MLflow."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from tinylora.adapters.attach import attach, load, save, save_merged
+from tinylora.models.load import MINIATURES
+from tinylora.models.load import load as load_model
+from tinylora.settings.config import ModelConfig, Precision
+from tinylora.settings.errors import FailureError, UsageError
+
+IDS = torch.tensor([[1, 5, 6, 14, 7, 8, 15, 17, 9, 10]])
+
+
+def miniature(name: str = "miniature-qwen2") -> PreTrainedModel:
+    return load_model(ModelConfig(name, device="cpu"))[0]
+
+
+def train(model: PreTrainedModel, adapter: torch.nn.Module, steps: int = 20) -> list[float]:
+    """Next-token loss on one row: anything that has a gradient."""
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
+    losses = []
+    for _ in range(steps):
+        loss = model(input_ids=IDS, labels=IDS).loss
+        loss.backward()
+        optimizer.step()
+        adapter.round()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_attach_train_save_load_merge_detach(precision: Precision, tmp_path: Path) -> None:
+    model = miniature()
+    base = model(IDS).logits
+    adapter = attach(model, u=13, precision=precision)
+    assert torch.equal(model(IDS).logits, base)
+    assert [parameter.numel() for parameter in adapter.parameters()] == [13]
+    losses = train(model, adapter)
+    assert losses[-1] < losses[0]
+    trained = model(IDS).logits
+
+    save(adapter, tmp_path / "adapter.safetensors")
+    assert load_file(tmp_path / "adapter.safetensors")["v"].nbytes == 13 * precision.size
+    save_merged(model, adapter, tmp_path / "merged")
+    adapter.detach()
+    assert torch.equal(model(IDS).logits, base)
+
+    load(model, tmp_path / "adapter.safetensors")
+    assert torch.equal(model(IDS).logits, trained), "what is loaded is not what was saved"
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", use_safetensors=True)
+    torch.testing.assert_close(merged(IDS).logits, trained, atol=1e-4, rtol=1e-4)
+
+
+def test_loading_on_another_model_is_refused(tmp_path: Path) -> None:
+    save(attach(miniature(), u=2), tmp_path / "adapter.safetensors")
+    other = miniature("miniature-llama")
+    base = other(IDS).logits
+    with pytest.raises(UsageError, match="singular values"):
+        load(other, tmp_path / "adapter.safetensors")
+    assert torch.equal(other(IDS).logits, base), "a refused adapter stayed attached"
+
+
+def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
+    model = miniature()
+    with pytest.raises(UsageError, match="does not exist"):
+        load(model, tmp_path / "none.safetensors")
+    with pytest.raises(UsageError, match="format"):
+        load(model, MINIATURES / "miniature-qwen2" / "model.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
+    with pytest.raises(FailureError, match="damaged"):
+        load(model, tmp_path / "cut.safetensors")
+
+
+def test_wrong_arguments_are_refused() -> None:
+    model = miniature()
+    for changes, rule in (({"u": 0}, "u=0"), ({"n_tie": 22}, "21 adapted modules"), ({"rank": 97}, "rank=97")):
+        with pytest.raises(UsageError, match=rule):
+            attach(model, **changes)  # type: ignore[arg-type]
+
+
+def test_a_second_adapter_on_one_model_is_refused_until_the_first_is_detached() -> None:
+    model = miniature()
+    first = attach(model, u=3)
+    with pytest.raises(UsageError, match="detach the adapter"):
+        attach(model, u=4)
+    first.detach()
+    attach(model, u=4).detach()
+
+
+def test_the_library_needs_neither_hydra_nor_mlflow() -> None:
+    code = "import sys, tinylora.library; print([m for m in ('hydra', 'mlflow', 'omegaconf') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

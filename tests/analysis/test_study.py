@@ -1,0 +1,185 @@
+"""The study's report from its packed records: every cell by hand, the importer, the README, what is missing."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support import study_cells, study_store
+
+from analysis.page import readme
+from analysis.paper.items import ITEMS
+from analysis.records import load
+from tinylora.records import archive
+from tinylora.records.import_runs import sync
+
+SLOWEST = 60.0  # seconds of processor time for store and report together
+MEASURED_OTHERWISE = (
+    "Larger updates give longer responses",
+    "Sampler and trainer hardly differ",
+    "Merged weights and adapter form agree",
+)
+"""Claims that are not about accuracy."""
+FEW = 8  # runs that go through MLflow's client as well
+Key = tuple[str, str, str, str, str]
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[Key, dict[str, str]]:
+    with (study_cells.STUDY / "expected.csv").open() as file:
+        return {(row["item"], row["model"], row["panel"], row["series"], row["x"]): row for row in csv.DictReader(file)}
+
+
+def tables(report: Path, item: str, models: set[str]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Every CSV of an item, and the model that it is of by its name ("" where it compares models)."""
+    for path in sorted(report.glob(f"{item}*.csv")):
+        if not path.stem.endswith("-table"):
+            named = [model for model in models if model in path.stem]
+            yield (named[0] if named else next(iter(models)) if len(models) == 1 else "", pd.read_csv(path, dtype=str))
+
+
+def text(value: object) -> str:
+    """A place on an axis as text: a count without a point, a setting as it is."""
+    if value != value:
+        return ""
+    return f"{float(str(value)):.0f}" if re.fullmatch(r"[0-9.e+]+", str(value)) else str(value)
+
+
+@pytest.mark.parametrize(
+    "item", ["figure1", "figure2", "figure4", "figure6", "figure7", "figure8", "figure9", "families", "rl-sft"]
+)
+def test_every_cell_is_the_one_worked_out_by_hand(
+    item: str, study_report: Path, expected: dict[Key, dict[str, str]]
+) -> None:
+    wanted = {key: row for key, row in expected.items() if key[0] == item}
+    models = {key[1] for key in wanted if key[1]}
+    found = {}
+    for model, table in tables(study_report, item, models):
+        for row in table.to_dict("records"):
+            panel = "" if row["panel"] != row["panel"] else row["panel"]
+            of = panel if panel in models else "" if item == "families" else model
+            found[item, of, panel, row["series"], text(row["x"])] = row
+    page = " ".join((study_report / "index.html").read_text().split())
+    for model in models - {key[1] for key in found}:  # too few of its runs: said, and nothing of it is shown
+        assert f"{model}, sums (scale model): " in page.partition(f'id="{item}"')[2] or item in waiting(study_report)
+    drawn = {key[1] for key in found}
+    assert drawn or item in waiting(study_report)
+    assert set(found) == {key for key in wanted if key[1] in drawn}
+    for key, row in found.items():
+        for column, theirs in (
+            ("mean", "mean"),
+            ("low", "low"),
+            ("high", "high"),
+            ("flexible", "flexible"),
+            ("n_seeds", "n"),
+            ("lr", "lr"),
+        ):
+            if column in row:
+                assert number(row[column]) == pytest.approx(number(wanted[key][theirs]), rel=1e-5, nan_ok=True), (
+                    key,
+                    column,
+                )
+
+
+def number(given: object) -> float:
+    return float(str(given)) if given == given and given != "" else math.nan
+
+
+def test_smallest_updates_and_gains_are_those_by_hand(study_report: Path, expected: dict[Key, dict[str, str]]) -> None:
+    sizes = {key[1:4:2]: float(row["mean"]) for key, row in expected.items() if key[0] == "figure3"}
+    for _, table in tables(study_report, "figure3", {model for model, _ in sizes}):
+        found = {(row["model"], text_share(row["share"])): float(row["size"]) for row in table.to_dict("records")}
+        assert found == sizes
+    rows = {key: float(row["mean"]) for key, row in expected.items() if key[0] == "table2"}
+    found = {}
+    for model, table in tables(study_report, "table2", {key[1] for key in rows}):
+        for row in table[table["adapter"] != "none"].to_dict("records"):
+            for column in ("average", "gain kept"):
+                found["table2", model, column, row["adapter"], text(row["trained_values"])] = number(row[column])
+    assert found == pytest.approx(rows, rel=1e-5, nan_ok=True)
+
+
+def test_effects_of_the_claims_are_those_by_hand(study_report: Path, expected: dict[Key, dict[str, str]]) -> None:
+    wanted = {(key[3], key[1]): float(row["mean"]) for key, row in expected.items() if key[0] == "claims"}
+    table = pd.read_csv(study_report / "claims-by-model.csv", dtype=str)
+    checked = 0
+    for row in table.to_dict("records"):
+        for model in table.columns[2:]:
+            if (row["claim"], model) in wanted:
+                effect = wanted[row["claim"], model]
+                shown = row[model].split(" ")[0].rstrip("%")
+                assert (
+                    shown == "more"
+                    if math.isinf(effect)
+                    else float(shown.replace(",", "")) == pytest.approx(effect, rel=6e-3, abs=1e-3)
+                ), (row["claim"], model)
+                checked += 1
+            elif row["claim"] not in MEASURED_OTHERWISE:
+                assert row[model] == "\N{EN DASH}"
+    assert checked == len(wanted) > 0
+
+
+def text_share(share: str) -> str:
+    return f"{float(share):g}"
+
+
+def waiting(report: Path) -> str:
+    page = " ".join((report / "index.html").read_text().split())
+    return page.partition('id="waiting"')[2]
+
+
+def test_an_item_without_runs_says_what_makes_them(study_report: Path) -> None:
+    page, later = (study_report / "index.html").read_text(), waiting(study_report)
+    for item in ITEMS:
+        drawn = any(study_report.glob(f"{item.name}*.csv"))
+        assert drawn == (f'<h2 id="{item.name}">' in page)
+        if not drawn:
+            assert item.title in later
+            assert item.command.replace("&", "&amp;") in later
+
+
+def test_a_bulk_store_is_what_the_importer_writes(tmp_path: Path, outputs: Path) -> None:
+    """The report of the study is made from a store written in bulk: some runs of it go through MLflow's client."""
+    runs = archive.read(study_store.ARCHIVE)
+    keys = sorted(runs)[:: max(1, len(runs) // FEW)][:FEW]
+    archive.unpack(study_store.ARCHIVE, tmp_path / "all")
+    for key in keys:
+        (tmp_path / "all" / key).rename(outputs / key)
+    assert sync(outputs).problems == []
+    (tmp_path / "bulk").mkdir()
+    study_store.make_store(tmp_path / "bulk" / "mlflow.db", only=keys)
+    slow, fast = (load.load(f"sqlite:///{folder}/mlflow.db", "tinylora") for folder in (outputs, tmp_path / "bulk"))
+    columns = [name for name in slow.runs.columns if name not in ("run_id", "started", "ended")]
+    assert list(slow.runs["run_key"]) == keys
+    pd.testing.assert_frame_equal(slow.runs[columns], fast.runs[columns])
+    pd.testing.assert_frame_equal(slow.history, fast.history)
+    assert (slow.settings, slow.provenance, slow.notes) == (fast.settings, fast.provenance, fast.notes)
+
+
+def test_the_readme_shows_the_studys_claims_and_figures(study_report: Path) -> None:
+    text = readme.README.read_text()
+    assert readme.between_marks(text, readme.shown(study_report)) == text, "make study-records"
+    assert "These are scale models" in " ".join(text.split())
+    for model, built in readme.figures(study_report).items():
+        kept = readme.STUDY / f"figure1-{model}.svg"
+        assert kept.stat().st_size < 150_000
+        assert labels(kept) == labels(built), "make study-records"
+
+
+def labels(svg: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)<", svg.read_text())
+
+
+def test_the_report_is_quick(study_seconds: float) -> None:
+    assert study_seconds < SLOWEST
+
+
+def test_expected_numbers_belong_to_the_packed_records(tmp_path: Path) -> None:
+    study_cells.write(tmp_path / "expected.csv")
+    again, kept = (tmp_path / "expected.csv").read_text(), (study_cells.STUDY / "expected.csv").read_text()
+    assert again == kept, "make study-records"

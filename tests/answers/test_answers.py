@@ -1,0 +1,116 @@
+"""Which answers are right: the table, where final answers stand, and that hostile texts neither hang nor crash."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from support.answer_table import ANSWERS
+from support.completion_table import CHECKERS, COMPLETIONS
+
+from tinylora.answers import check, check_all, gold_answer
+from tinylora.answers.rewards import Outcome, Score
+from tinylora.answers.workers import SECONDS
+from tinylora.settings.config import Checker, Template
+
+
+@pytest.mark.parametrize("family", ANSWERS)
+def test_every_family_of_the_table_is_judged_right(family: str) -> None:
+    rows = ANSWERS[family]
+    scores = check_all([rf"So the answer is \boxed{{{answer}}}." for _, answer, _ in rows], [row[0] for row in rows])
+    wrong = [row for row, score in zip(rows, scores, strict=True) if (score.reward == 1.0) is not row[2]]
+    assert wrong == []
+    assert all(score.strict is score.flexible for score, row in zip(scores, rows, strict=True) if row[1])
+
+
+def test_the_table_is_large_and_much_of_it_is_wrong_but_near() -> None:
+    rows = [row for rows in ANSWERS.values() for row in rows]
+    assert len(rows) + len(COMPLETIONS) >= 900
+    assert sum(not right for _, _, right in rows) > 0.3 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("checker", "gold", "completion", "template", "strict", "flexible"),
+    [(checker, *row) for checker, rows in CHECKERS for row in rows],
+)
+def test_final_answers_are_found(
+    checker: Checker, gold: str, completion: str, template: Template, strict: Outcome, flexible: Outcome
+) -> None:
+    assert check_all([completion], [gold], checker, template) == [Score(strict, flexible)]
+    assert check(completion, gold, checker, template, strict=True) is strict
+    assert check(completion, gold, checker, template) is flexible
+
+
+def test_a_gold_answer_that_says_nothing_is_none() -> None:
+    for text in ("", " ", "$$", "None", r"\frac{1}{2"):
+        assert gold_answer(text, Checker.math) is None
+    assert gold_answer(" $x=2$ ", Checker.math) == "$x=2$"
+    assert gold_answer("1,080", Checker.numeric) == "1080"
+    assert gold_answer("5 or 6", Checker.numeric) is None
+
+
+HOSTILE = [
+    "",
+    "\x00\x01\x02",
+    "\ud800",
+    "{" * 10_000,
+    "}" * 10_000,
+    "(" * 10_000,
+    "\\boxed{" * 10_000,
+    "\\boxed{" + "(" * 1000 + ")" * 1000 + "}",
+    "\\boxed{" + "{" * 700 + "7" + "}" * 700 + "}",
+    "\\boxed{" + "\\sqrt{" * 200 + "5" + "}" * 200 + "}",
+    "\\boxed{" + "1," * 700 + "1}",
+    "\\boxed{" + "x+" * 700 + "1}",
+    "\\boxed{" + "9" * 1400 + "}",
+    r"\boxed{\ud800 5}",
+    "\\boxed{\ud800}",
+    "\\boxed{7\x00}",
+    r"\boxed{1e999}",
+    r"\boxed{10^{999999999}}",
+    r"\boxed{\begin{pmatrix}}",
+    r"\boxed{\frac{}{}}",
+    r"\boxed{0^{-1}}",
+    r"\boxed{__import__('os').abort()}",
+    r"\boxed{\int_0^\infty \sum_{n=0}^\infty}",
+]
+
+
+@pytest.mark.parametrize("gold", ["5", r"x^2+1", r"\text{Evelyn}", "[0,1)"])
+def test_hostile_answers_are_not_correct_and_do_no_harm(gold: str) -> None:
+    for template in Template:
+        for score in check_all(HOSTILE, [gold] * len(HOSTILE), Checker.math, template):
+            assert score.strict is not Outcome.correct
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("a", "1", "{", "}", "$", "\\", "#", "#### ", "1,234", "answer is ", "answer ", "answer: . ", "<think>"),
+        *("</think>", "\\boxed{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{", "\\("),
+        *("\\[", "$x$", "\n", "( ", "\\text{", " ", "\\boxed{1} and ", "x = ", "\\frac1"),
+        *("\\begin{pmatrix}", "1 ", "and ", "0.9", "x<"),
+    ],
+)
+def test_a_hostile_megabyte_takes_little_time(piece: str) -> None:
+    text = piece * (1_000_000 // len(piece))
+    start = time.perf_counter()
+    for template in Template:
+        check_all([text, f"\\boxed{{{text[:1400]}}}"], ["[0,1)"] * 2, Checker.math, template)
+        check_all([text], ["5"], Checker.numeric, template)
+    assert time.perf_counter() - start < 2.0
+
+
+def test_an_expression_without_end_is_out_of_time_and_others_go_on() -> None:
+    endless = r"\boxed{9^{9^{9^{9}}}}"
+    start = time.perf_counter()
+    scores = check_all([endless, r"\boxed{2\sqrt{2}}", endless, r"\boxed{3}"], [r"\sqrt{8}"] * 4)
+    assert [score.strict for score in scores] == [Outcome.timeout, Outcome.correct, Outcome.timeout, Outcome.wrong]
+    assert time.perf_counter() - start < SECONDS + 10
+
+
+def test_importing_the_package_loads_no_heavy_package() -> None:
+    code = "import sys, tinylora.answers; print([m for m in ('torch', 'transformers', 'sympy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,154 @@
+"""The paper's experiments as presets: their grids are the paper's numbers, and they fit the models they run on."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments.compose.fitting import shape_of
+from experiments.plan import compose
+from experiments.plan import main as plan_main
+from experiments.planning.costs import plan
+from experiments.planning.estimate import trained_values
+from experiments.sweep import form_packs
+from tinylora.settings.config import Adapter, RunConfig
+
+PRESETS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "paper").glob("*.yaml"))
+SIZES = {  # trained values of the paper by preset, model and adapter
+    ("figure1", "qwen2.5-7b-instruct", Adapter.tinylora): {1, 2, 4, 7, 13, 25, 49, 64, 98, 196},
+    ("figure1", "qwen2.5-7b-instruct", Adapter.lora_xs): {
+        1600,
+        4096,
+        12544,
+        16384,
+        102400,
+        262144,
+        802816,
+        1048576,
+        6553600,
+        51380224,
+    },
+    ("figure1", "qwen2.5-7b-instruct", Adapter.lora): {2523136 * rank for rank in (1, 2, 8, 32, 64, 128)},
+    ("figure2", "qwen2.5-7b-instruct", Adapter.tinylora): {1, 4, 25},
+    ("figure2", "qwen2.5-7b-instruct", Adapter.lora_xs): {196, 12544, 802816, 12845056},
+    ("figure4", "qwen2.5-3b-instruct", Adapter.tinylora): {8, 14, 16, 21, 32, 35, 63, 126, 252},
+    ("figure5", "qwen2.5-3b-instruct", Adapter.tinylora): {252, 504, 8064, 129024},
+    ("figure5", "qwen2.5-7b-instruct", Adapter.tinylora): {196, 392, 6272, 100352},
+    ("figure6", "qwen2.5-0.5b-instruct", Adapter.lora_xs): {168, 2688, 43008, 688128},
+    ("figure6", "qwen2.5-1.5b-instruct", Adapter.lora_xs): {196, 3136, 50176, 802816},
+    ("figure6", "qwen2.5-3b-instruct", Adapter.lora_xs): {252, 4032, 64512, 1032192},
+    ("figure6", "qwen2.5-7b-instruct", Adapter.lora_xs): {196, 1600, 12544, 802816, 51380224},
+    ("figure8", "qwen2.5-3b-instruct", Adapter.tinylora): {
+        groups * u for groups in (1, 4, 32, 252) for u in (1, 4, 16, 64)
+    },
+    ("table2", "qwen2.5-3b-instruct", Adapter.tinylora): {16, 63, 252, 504, 8064, 129024},
+    ("table2", "qwen2.5-7b-instruct", Adapter.tinylora): {13, 49, 196, 392, 6272, 100352},
+    ("table2", "qwen2.5-math-7b", Adapter.tinylora): {196, 392, 6272, 100352},
+}
+
+
+def values_of(point: RunConfig) -> int:
+    shape = shape_of(point.model)
+    assert shape is not None
+    return trained_values(point, shape)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_has_the_papers_sizes(preset: str) -> None:
+    points, notes = compose([f"+paper={preset}", "seed=0", "lr=1e-4"])
+    assert all(point.paper == preset for point in points)
+    assert not any("left out" in note for note in notes)
+    for (of_preset, model, adapter), sizes in SIZES.items():
+        if of_preset == preset:
+            own = [p for p in points if p.model.name == model and p.adapter.name is adapter]
+            assert {values_of(point) for point in own} == sizes
+
+
+@pytest.mark.parametrize("preset", ["figure2", "figure5", "figure7"])  # one of each protocol
+def test_a_preset_has_the_papers_rates_and_seeds(preset: str) -> None:
+    points, _ = compose([f"+paper={preset}", "model=qwen2.5-3b-instruct", "u=1"])
+    trained = [point for point in points if point.adapter.name is not Adapter.none]
+    assert {point.lr for point in trained} == {1e-7, 5e-7, 1e-6, 5e-6, 1e-5, 1e-4, 2e-4}
+    assert {point.seed for point in trained} == {0, 1, 2}
+
+
+def test_the_rates_and_seeds_of_a_size_are_lanes_of_one_pack() -> None:
+    points, _ = compose(["+paper=figure8", "model=qwen2.5-3b-instruct"])
+    assert len(points) == 16 * 21
+    for pack in form_packs(points):
+        sizes = Counter((point.u, point.n_tie) for point in pack)
+        assert len(pack) <= 32 and max(sizes.values()) <= 21
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("model", ["miniature-qwen2", "smollm2-135m"])
+def test_a_preset_on_a_small_model_is_in_small_and_says_what_does_not_fit(preset: str, model: str) -> None:
+    points, notes = compose([f"+paper={preset}", f"model={model}", "seed=0", "lr=1e-3"])
+    assert {point.model.name for point in points} == {model}
+    assert {point.steps for point in points} == ({60} if model == "miniature-qwen2" else {100})
+    task = "sums" if model == "miniature-qwen2" else ("math" if preset in ("figure5", "table2") else "gsm8k")
+    assert {point.task.name for point in points} == {task}
+    assert all(values_of(point) >= 0 for point in points)
+    if (preset, model) == ("figure4", "miniature-qwen2"):
+        assert "figure4 on miniature-qwen2: n_tie=32 sharing=tiled is beyond its 21 maps: 3 points left out" in notes
+    if (preset, model) == ("figure1", "miniature-qwen2"):
+        assert any("rank=512 is beyond its narrowest map (96): 4 points" in note for note in notes)
+
+
+def test_what_is_given_by_hand_replaces_the_axis_of_a_preset() -> None:
+    points, _ = compose(["+paper=figure4", "lr=1e-3", "seed=5,6", "precision=bf16", "steps=3", "model=miniature-qwen2"])
+    assert {(p.lr, p.precision.value, p.steps) for p in points} == {(1e-3, "bf16", 3)}
+    assert {point.seed for point in points} == {5, 6}
+
+
+def test_a_plan_counts_what_the_paper_counts() -> None:
+    points, _ = compose(["+paper=table2", "model=qwen2.5-7b-instruct"])
+    lines = "\n".join(plan(points, no_assumptions()))
+    for number in ("13 ", "49 ", "196 ", "392 ", "6,272 ", "100,352 "):
+        assert f" {number}" in lines
+    assert "127 points" in lines and "hours: about" in lines and "7,615,487,488 parameters" in lines
+
+
+def test_a_plan_uses_what_was_measured_and_leaves_out_what_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from support.packs import point
+
+    from tinylora.records.folder import RunFolder, Status
+
+    small = ["lr=0.05", "steps=3", "algorithm.prompts=4", "algorithm.samples=4", f"outputs_dir={tmp_path}"]
+    points, _ = compose([*small, "seed=0,1"])
+    assert point(tmp_path).algorithm == points[0].algorithm
+    for config in points:  # two lanes of one pack: the same seconds
+        config.folder.mkdir()
+        folder = RunFolder(config)
+        folder.describe({})
+        for step in (1, 2, 3):
+            times = {"time/rollout_s": 2.0 + step, "time/train_s": 1.0 + step}
+            folder.append(step, {"train/completion_tokens": 10.0 * step} | times)
+    RunFolder(points[0]).conclude(Status.finished, None, {})
+    monkeypatch.setattr("sys.argv", ["plan", "-m", *small, "seed=0,1"])
+    assert plan_main() == 0
+    shown = capsys.readouterr().out
+    # 2 lanes x 16 completions x (10 + 20 + 30) tokens in 3 + 4 + 5 and 2 + 3 + 4 seconds
+    assert "measured here: 160 tokens/s sampled, 213 trained on" in shown and "with 20 a response (measured" in shown
+    assert "2 points in 1 packs; 1 have ended" in shown and "1 in 1 packs would run" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [("u=abc", "u=abc"), ("+paper=figure99", "figure99"), ("model=nope", "model=nope"), ("modle=x", "modle=x")],
+)
+def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
+    line: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["plan", *line.split()])
+    assert plan_main() == 2
+    message = capsys.readouterr().err
+    assert named in message and "rule:" in message and "remedy:" in message
+
+
+def no_assumptions():  # type: ignore[no-untyped-def]
+    from experiments.planning.costs import Assumptions
+
+    return Assumptions(None, None, None, None, None)

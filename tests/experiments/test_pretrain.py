@@ -1,0 +1,65 @@
+"""The miniatures: how they are made, and that the shipped ones are what the demo needs."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experiments import pretrain
+from tinylora.models.load import MINIATURES, adapted_modules, load, outline
+from tinylora.settings.config import ModelConfig
+
+
+def arguments(out: Path, family: str = "qwen2", steps: int = 4) -> argparse.Namespace:
+    return argparse.Namespace(family=family, steps=steps, rows=8, seed=0, save_every=2, out=out)
+
+
+def test_an_interrupted_pretraining_continues_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    pretrain.pretrain(arguments(whole))
+
+    def stop_after_saving(*state: object) -> None:
+        original(*state)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    original = pretrain.save_state
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrain, "save_state", stop_after_saving)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain.pretrain(arguments(halves))
+    capsys.readouterr()
+    pretrain.pretrain(arguments(halves))
+    assert "step 2/4" not in capsys.readouterr().out, "steps that were saved were done again"
+    one, other = (load_file(folder / "model.safetensors") for folder in (whole, halves))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    curve = json.loads((halves / "pretraining.json").read_text())["curve"]
+    assert [point["step"] for point in curve] == [2, 4]
+    assert not list(halves.glob("*state*"))
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_the_shipped_miniatures_have_something_to_elicit(family: str) -> None:
+    """They sample a right answer sometimes, and nearly always when they work the sum out."""
+    config = ModelConfig(f"miniature-{family}", device="cpu")
+    model, tokens = load(config)
+    measured = pretrain.measure(model, tokens, seed=1, items=512)  # type: ignore[arg-type]
+    assert 0.25 < measured["sampled_accuracy"] < 0.5
+    assert measured["accuracy_when_worked"] > 0.85
+    assert measured["accuracy_when_short"] < measured["accuracy_when_worked"] - 0.5
+    assert len(adapted_modules(model)) == len(outline(config)) == 21
+    assert model.config.head_dim == 32
+
+
+def test_both_families_share_one_tokenizer_and_a_training_record() -> None:
+    folders = [MINIATURES / f"miniature-{family}" for family in pretrain.FAMILIES]
+    assert len({(folder / "tokenizer.json").read_bytes() for folder in folders}) == 1
+    for folder in folders:
+        record = json.loads((folder / "pretraining.json").read_text())
+        assert record["command"].startswith("python -m experiments.pretrain --family")
+        assert 300_000 < record["parameters"] < 400_000
+        assert record["curve"][-1]["step"] == 4000

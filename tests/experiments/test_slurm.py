@@ -1,0 +1,280 @@
+"""Sweeps on a real SLURM of one node (tests/support/slurm_node.sh): results are those of local packs."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.slurm_jobs import (
+    SLURM,
+    SMALL,
+    assert_same_results,
+    call,
+    job_ids,
+    jobs_below,
+    process_of_task,
+    processes,
+    run_here,
+    status,
+    steps_done,
+    submit,
+    wait_for_end,
+    wait_until,
+)
+
+from experiments.jobs import snapshot
+from tinylora.records.folder import lines_of
+from tinylora.records.import_runs import sync
+
+pytestmark = pytest.mark.slurm
+
+SHORT, LONG = "u=1,13 precision=fp32,bf16 steps=3", "u=5,13 seed=0,1 steps=60"
+
+
+@pytest.fixture(scope="module")
+def short_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_here(tmp_path_factory.mktemp("short"), SHORT)
+
+
+@pytest.fixture(scope="module")
+def long_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_here(tmp_path_factory.mktemp("long"), LONG)
+
+
+def test_an_array_of_packs_gives_what_local_packs_give(short_here: Path, tmp_path: Path) -> None:
+    sweep = submit(tmp_path, SHORT)
+    assert len(job_ids(sweep)) == 2
+    wait_for_end(sweep)
+    assert not (tmp_path / "mlflow.db").exists(), "jobs write no store"
+    code, text = status(tmp_path, sweep)
+    assert code == 0 and text.startswith(f"sweep {sweep}: 4 finished")
+    assert_same_results(tmp_path, short_here, 3)
+
+    again = call("run", f"-m {SMALL} {SHORT} {SLURM} outputs_dir={tmp_path}")
+    assert again.returncode == 0 and "4 of 4 runs have ended before" in again.stdout and job_ids(sweep) == []
+    assert metrics_in_store(tmp_path) == metrics_in_store(tmp_path) == {key: 4 for key in run_keys(short_here)}
+    assert figures_of(tmp_path) == figures_of(short_here)
+
+
+def figures_of(outputs: Path) -> dict[str, bytes]:
+    """The figures of the report and the numbers behind them; not the list of runs, in which each has its id."""
+    out = outputs / "reports"
+    command = [sys.executable, "-m", "analysis.build", f"--outputs-dir={outputs}", f"--out={out}", "--format=svg"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".svg", ".csv")}
+    del files["runs.csv"]
+    assert len(files) >= 4
+    return files
+
+
+def run_keys(outputs: Path) -> list[str]:
+    return [path.parent.name for path in outputs.glob("*/metrics.jsonl")]
+
+
+def metrics_in_store(outputs: Path) -> dict[str, int]:
+    """After a sync: the lines of each run, by run key."""
+    from mlflow import MlflowClient
+
+    from tinylora.records.mirror import MARKER
+
+    assert sync(outputs).problems == []
+    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tinylora")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return {run.data.tags["run_key"]: len(client.get_metric_history(run.info.run_id, MARKER)) for run in runs}
+
+
+@pytest.mark.parametrize("events", [int(os.environ.get("SLURM_PREEMPTIONS", "3"))])
+def test_preempted_jobs_end_finished_with_the_same_results(events: int, long_here: Path, tmp_path: Path) -> None:
+    """A notice, a requeue by SLURM and a kill, at random moments; more of them with SLURM_PREEMPTIONS=10."""
+    chance = random.Random(events)
+    sweep = submit(tmp_path, LONG, f"{SLURM} launcher.max_requeues=40")
+    for event in range(events):
+        before = steps_done(tmp_path)
+        wait_until(lambda before=before: steps_done(tmp_path) > max(before, 1) or not job_ids(sweep))  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.4))
+        disturb(tmp_path, sweep, event % 3, chance)
+    wait_for_end(sweep)
+    code, text = status(tmp_path, sweep)
+    assert code == 0 and f"sweep {sweep}: 4 finished" in text and "requeued" in text
+    assert_same_results(tmp_path, long_here, 60)
+    assert metrics_in_store(tmp_path) == {key: 61 for key in run_keys(long_here)}
+
+
+def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> None:
+    jobs = job_ids(sweep)
+    if not jobs:
+        return
+    if manner == 0:
+        subprocess.run(["scancel", f"--signal={chance.choice(['USR1', 'USR2', 'TERM'])}", chance.choice(jobs)])
+    elif manner == 1:
+        subprocess.run(["scontrol", "requeue", chance.choice(jobs)], check=False)  # one that waits is refused
+    else:
+        for process in processes(outputs, sweep).values():
+            if Path(f"/proc/{process}").exists():
+                os.kill(process, signal.SIGKILL)
+                return
+
+
+def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
+    """The results are those of two background processes that nothing happened to."""
+    words, here, outputs = "u=5,13 steps=60", tmp_path / "here", tmp_path / "outputs"
+    local = "hydra/launcher=local launcher.cpus=1 launcher.tasks=2 launcher.wait=true"
+    ended = call("run", f"-m {SMALL} {words} {local} outputs_dir={here}")
+    assert ended.returncode == 0 and "2 finished" in ended.stdout, ended.stderr
+    sweep = submit(outputs, words, f"{SLURM} launcher.tasks=2")
+    wait_until(lambda: steps_done(outputs) >= 3)
+    os.kill(process_of_task(outputs, 1), signal.SIGKILL)
+    wait_for_end(sweep)
+    code, text = status(outputs, sweep)
+    assert code == 0 and "2 finished" in text and "requeued once" in text
+    (log,) = outputs.glob("sweeps/*/1/jobs/*_0_log.err")
+    assert "error: rank 1 of 2 is gone" in log.read_text()
+    assert_same_results(outputs, here, 60)
+
+
+def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tmp_path: Path) -> None:
+    sources, outputs = tmp_path / "checkout", tmp_path / "outputs"
+    snapshot.take(sources)
+    sweep = submit(outputs, SHORT, f"{SLURM} launcher.sbatch={{hold:true}}", sources)
+    code, text = status(outputs, sweep)
+    assert code == 0 and text.startswith(f"sweep {sweep}: 4 queued") and "JobHeldUser" in text
+
+    again = call("run", f"-m {SMALL} {SHORT} {SLURM} outputs_dir={outputs}", sources)
+    assert again.returncode == 0 and "4 of 4 runs are queued or running already" in again.stdout
+    assert len(job_ids(sweep)) == 2
+
+    for path in sources.glob("tinylora/*.py"):
+        path.write_text("raise SystemExit('edited')\n")
+    for job in job_ids(sweep):
+        subprocess.run(["scontrol", "release", job], check=True)
+    wait_for_end(sweep)
+    assert_same_results(outputs, short_here, 3)
+
+
+def test_a_cancelled_sweep_goes_on_where_it_stopped(long_here: Path, tmp_path: Path) -> None:
+    sweep = submit(tmp_path, LONG)
+    wait_until(lambda: steps_done(tmp_path) >= 3)
+    code, text = status(tmp_path, sweep)
+    assert code == 0 and "running" in text and "/60" in text and "s a step" in text
+    assert call("cancel", f"{sweep} --outputs-dir {tmp_path}").returncode == 0
+    wait_for_end(sweep)
+    reached = steps_done(tmp_path)
+    code, text = status(tmp_path, sweep)
+    assert code == 1 and "cancelled" in text and reached < 60
+    assert submit(tmp_path, LONG) == sweep
+    wait_for_end(sweep)
+    assert status(tmp_path, sweep)[0] == 0
+    assert_same_results(tmp_path, long_here, 60)
+
+
+def test_status_tells_failed_and_lost_runs(tmp_path: Path) -> None:
+    failing = submit(tmp_path, "u=3 precision=fp16 lr=1e6 steps=3")
+    lost = submit(tmp_path, "u=3 seed=7 steps=500", f"{SLURM} launcher.max_requeues=0")
+    wait_until(lambda: bool(processes(tmp_path, lost)) and steps_done(tmp_path) > 3)
+    os.kill(processes(tmp_path, lost)["0"], signal.SIGKILL)
+    wait_for_end(failing)
+    wait_for_end(lost)
+    code, text = status(tmp_path, failing)
+    assert code == 1 and "1 failed" in text and "fp16" in text and "log.err" in text
+    code, text = status(tmp_path, lost)
+    assert code == 1 and "1 stopped" in text and "log.err" in text and "/500" in text
+
+
+def test_a_time_limit_requeues_with_all_states_saved(tmp_path: Path) -> None:
+    """The notice comes 50 s before the end of the shortest time limit that there is."""
+    sweep = submit(tmp_path, "u=3 steps=2000", f"{SLURM} launcher.minutes=1 launcher.notice_seconds=50")
+    wait_until(lambda: "requeued" in status(tmp_path, sweep)[1])
+    assert call("cancel", f"{sweep} --outputs-dir {tmp_path}").returncode == 0
+    wait_for_end(sweep)
+
+
+def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    outputs = tmp_path / "outputs"
+    with server(tmp_path, port):
+        words = f"u=range(1,9) steps=25 tracking=server {SLURM} pack.max_lanes=1"
+        ended = call("run", f"-m {SMALL} {words} outputs_dir={outputs}")
+        assert ended.returncode == 0, ended.stderr
+        sweep = ended.stdout.split("sweep ")[1].split(":")[0]
+        assert len(job_ids(sweep)) == 8
+        wait_until(lambda: steps_done(outputs) >= 3)
+    time.sleep(20)
+    with server(tmp_path, port):
+        wait_until(lambda: not job_ids(sweep), 400)
+        assert status(outputs, sweep)[0] == 0 and not (outputs / "mlflow.db").exists()
+        for path in outputs.glob("*/metrics.jsonl"):
+            assert_all_metrics_arrived(path.parent)
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[None]:
+    store = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "files")]
+    words = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store]
+    with (folder / "server.log").open("a") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def assert_all_metrics_arrived(folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    experiment = client.get_experiment_by_name("tinylora")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.run_key = '{folder.name}'")
+    expected = Counter(name for line in lines_of(folder) for name in line.metrics)
+    assert run.data.tags["status"] == "finished" and expected
+    for name, count in expected.items():
+        assert len(client.get_metric_history(run.info.run_id, name)) == count, name
+
+
+BAD = {
+    "launcher.partition=nope": (2, "partition"),
+    "launcher.memory_gb=100000": (2, "memory"),
+    "launcher.minutes=0": (2, "launcher.minutes=0"),
+    "launcher.constraint=nope": (2, "feature"),
+    "outputs_dir=/dev/null/outputs": (1, "/dev/null"),
+    "tracking.uri=sqlite:///one.db": (2, "many writers"),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, tmp_path: Path) -> None:
+    code, part = BAD[words]
+    outputs = "" if words.startswith("outputs_dir") else f"outputs_dir={tmp_path}/o"
+    ended = call("run", f"-m u=1,2 {SMALL} {SLURM} {outputs} {words}")
+    message = ended.stderr[ended.stderr.index("error: ") :]
+    assert ended.returncode == code and part in message.lower() and len(message.splitlines()) == 3, ended.stderr
+    assert jobs_below(tmp_path) == []
+    assert not list(tmp_path.glob("o/sweeps/*/*")) and not list(tmp_path.glob("o/*/config.yaml"))
+
+
+def test_a_dry_run_writes_everything_and_submits_nothing(tmp_path: Path) -> None:
+    ended = call("run", f"-m u=1,2,3 {SMALL} {SLURM} launcher.dry_run=true outputs_dir={tmp_path}")
+    assert ended.returncode == 0 and "dry run: 3 runs in 2 packs" in ended.stdout, ended.stderr
+    (script,) = tmp_path.glob("sweeps/*/1/jobs/submission.sh")
+    assert "#SBATCH --array=0-1" in script.read_text() and jobs_below(tmp_path) == []
+    assert status(tmp_path) == (0, status(tmp_path)[1]) and "3 not submitted" in status(tmp_path)[1]

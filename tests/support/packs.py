@@ -1,0 +1,47 @@
+"""Points and packs for the tests: the shipped miniature, few problems, short completions."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinylora.records.progress import Silent
+from tinylora.settings.config import EvalConfig, GrpoConfig, ModelConfig, RolloutConfig, RunConfig
+from tinylora.train.pack import LaneRun, Pack, load_pack, open_lane
+
+
+def point(outputs: Path, **changes: Any) -> RunConfig:
+    """A small GRPO point; keywords replace its settings."""
+    settings: dict[str, Any] = {
+        "lr": 0.05,
+        "steps": 3,
+        "algorithm": GrpoConfig(prompts=4, samples=4),
+        "rollout": RolloutConfig(max_new_tokens=48),
+        "eval": EvalConfig(test_items=6, validation_items=4),
+        "model": ModelConfig(device="cpu"),
+        "outputs_dir": str(outputs),
+    }
+    return RunConfig(**(settings | changes))
+
+
+def open_pack(configs: list[RunConfig], cache: Path) -> tuple[Pack, list[LaneRun]]:
+    """The pack of some points, with every lane open."""
+    pack = load_pack(configs, cache, Silent())
+    return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
+
+
+def give_v(pack: Pack, scale: float = 0.05) -> None:
+    """Put the v of every lane somewhere away from zero, the same for the same spec in any pack."""
+    for lane in pack.adapter.lanes:
+        generator = torch.Generator().manual_seed(lane.v.numel())
+        lane.v.data.copy_(scale / lane.v.shape[1] ** 0.5 * torch.randn(lane.v.shape, generator=generator))
+    pack.adapter.round()
+
+
+def steps_in_mlflow(config: RunConfig) -> list[int]:
+    """The steps that the store has of a run, in order."""
+    from tinylora.records.mirror import MARKER, Mirror
+
+    mirror = Mirror(config)
+    (found,) = mirror.client.search_runs([mirror.experiment], f"tags.run_key = '{config.run_key}'")
+    return [metric.step for metric in mirror.client.get_metric_history(found.info.run_id, MARKER)]

@@ -1,0 +1,136 @@
+"""Problems of reasoning-gym: repeatable, disjoint splits, scored by their generator; wrong names and options."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinylora.answers.rewards import Outcome
+from tinylora.settings.config import Checker, Demonstrations, EvalConfig, Split, TaskConfig, Template
+from tinylora.settings.errors import UsageError
+from tinylora.tasks import load_task
+from tinylora.tasks.generated import GeneratedTask
+from tinylora.tasks.problem import split_of
+
+pytest.importorskip("reasoning_gym")
+
+RIGHT, WRONG, NONE = Outcome.correct, Outcome.wrong, Outcome.no_answer
+
+
+def load(generator: str = "chain_sum", template: Template = Template.boxed, **options: Any) -> GeneratedTask:
+    task = load_task(TaskConfig("reasoning_gym", generator=generator, generator_options=options, template=template))
+    assert isinstance(task, GeneratedTask)
+    return task
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    task = load()
+    batch = task.batch(3, 17, 8)
+    task.batch(3, 18, 200)
+    assert load().batch(3, 17, 8) == batch
+    assert task.batch(3, 17, 200)[:8] == batch
+    assert task.batch(3, 18, 8) != batch
+    assert task.batch(4, 17, 8) != batch
+
+
+def test_the_splits_share_no_problem() -> None:
+    task = load()
+    assert {split_of(problem.question) for problem in task.batch(0, 1, 200)} == {Split.train}
+    for split in (Split.validation, Split.test):
+        problems = task.held_out(split, 40)
+        assert {split_of(problem.question) for problem in problems} == {split}
+        assert len({problem.question for problem in problems}) == 40
+        assert task.held_out(split, 10) == problems[:10]
+
+
+def test_options_reach_the_generator_and_make_other_data() -> None:
+    short = load(min_terms=2, max_terms=2, min_digits=1, max_digits=1)
+    assert all(problem.question.count("+") + problem.question.count("-") <= 3 for problem in short.batch(0, 1, 50))
+    assert len({task.data_digest for task in (short, load(), load("leg_counting"))}) == 3
+
+
+def test_held_out_problems_end_where_a_generator_has_no_more() -> None:
+    problems = load("coin_flip", min_trials=1, max_trials=2).held_out(Split.validation, 10_000)
+    assert 0 < len(problems) < 10_000
+
+
+def test_the_asked_for_form_is_strict_and_any_other_flexible() -> None:
+    for template, right in (
+        (Template.boxed, r"so \boxed{%s}."),
+        (Template.hash, "so\n#### %s"),
+        (Template.plain, "%s"),
+    ):
+        task = load(template=template)
+        problem = task.batch(0, 1, 1)[0]
+        answers = [right % problem.answer, right % "no number", f"so\n{problem.answer}", ""]
+        scores = task.score_all([problem] * 4, answers)
+        assert [score.strict for score in scores[:2]] == [RIGHT, WRONG]
+        assert [score.flexible for score in scores] == [RIGHT, WRONG, RIGHT, NONE]
+
+
+def test_answers_that_only_the_generator_can_check_are_checked_by_it() -> None:
+    task = load("graph_color", min_num_vertices=3, max_num_vertices=3, num_colors=3)
+    problem = task.batch(0, 1, 1)[0]
+    assert problem.answer == "", "it gives no answer of its own"
+    colours = '{"%s": 1, "%s": 2, "%s": 3}'
+    vertices = next(line for line in problem.question.splitlines() if line.startswith("Vertices:"))
+    names = vertices.partition("[")[2].rstrip("]").split(", ")
+    proper, missing = colours % tuple(names), f'{{"{names[0]}": 1}}'
+    scores = task.score_all([problem] * 3, [rf"\boxed{{{proper}}}", rf"\boxed{{{missing}}}", r"\boxed{{{}"])
+    assert scores[0].strict is RIGHT
+    assert scores[1].strict is not RIGHT and scores[2].strict is not RIGHT
+
+
+def test_it_is_evaluated_on_validation_and_test() -> None:
+    suites = load().suites(EvalConfig(validation_items=3, test_items=5))
+    assert [(suite.name, len(suite.problems)) for suite in suites] == [("validation", 3), ("test", 5)]
+
+
+def test_unknown_generators_and_options_are_told_close_ones() -> None:
+    with pytest.raises(UsageError, match=r"task\.generator=chain_sum"):
+        load("chain_sums")
+    with pytest.raises(UsageError, match=r"generator_options\.min_terms"):
+        load(min_term=2)
+    with pytest.raises(UsageError, match="size"):
+        load(size=2)
+    with pytest.raises(UsageError, match="makes no problem"):
+        load(min_terms=5, max_terms=2)
+    with pytest.raises(UsageError, match=r"generator=None"):
+        load_task(TaskConfig("reasoning_gym"))
+
+
+def test_it_has_no_demonstrations() -> None:
+    task = load()
+    with pytest.raises(UsageError, match="algorithm=grpo"):
+        task.demonstration(task.batch(0, 1, 1)[0], Demonstrations.foreign)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
+    with pytest.raises(UsageError, match="pip install reasoning-gym"):
+        load()
+
+
+def test_an_answer_that_breaks_the_check_is_an_outcome_and_no_error() -> None:
+    task = load("prime_factorization")
+    (score,) = task.score_all(task.batch(0, 1, 1), [r"\boxed{{}}"])  # its check asks for the whole number that {} is
+    assert score.strict is Outcome.checker_error
+
+
+def test_suites_beside_it_are_judged_by_their_checker(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "answer": rf"\frac{{{n}}}{{7}}"} for n in range(1, 4)]
+    (tmp_path / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = TaskConfig(
+        "reasoning_gym", str(tmp_path), generator="chain_sum", template=Template.boxed, checker=Checker.math
+    )
+    task = load_task(config, ["aime24"])
+    validation, _, aime = task.suites(EvalConfig(validation_items=1, test_items=2, suites=["aime24"]))
+    assert (aime.name, len(aime.problems), aime.samples) == ("aime24", 2, 8)
+    mixed = [aime.problems[0], validation.problems[0], aime.problems[1]]
+    answers = [r"\boxed{\frac{1}{7}}", rf"\boxed{{{mixed[1].answer}}}", r"\boxed{3/7}"]
+    assert [score.strict for score in task.score_all(mixed, answers)] == [RIGHT, RIGHT, WRONG]
+    assert task.data_digest != load_task(config).data_digest

@@ -1,0 +1,81 @@
+"""The evaluation of suites: their metrics, several samples of each problem, and noise that all runs have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.packs import give_v, open_pack, point
+
+from tinylora.answers.rewards import Outcome, Score
+from tinylora.records.progress import Silent
+from tinylora.settings.config import EvalConfig, Split
+from tinylora.tasks.problem import Problem, Suite
+from tinylora.tasks.sums import SumsTask
+from tinylora.train.evaluate import evaluate, summarise
+
+
+class SuitesOfSums(SumsTask):
+    """`sums` with suites of the test's choice, and the texts that were scored."""
+
+    def __init__(self, *suites: Suite) -> None:
+        self.chosen = list(suites)
+        self.scored: list[tuple[str, str]] = []
+
+    def suites(self, settings: EvalConfig) -> list[Suite]:
+        return self.chosen
+
+    def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
+        self.scored += zip((problem.question for problem in problems), completions, strict=True)
+        return super().score_all(problems, completions)
+
+
+PROBLEMS = SumsTask().held_out(Split.test, 6)
+
+
+def test_a_suite_without_validation_gives_its_metrics_and_the_merge_check(tmp_path: Path) -> None:
+    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)], tmp_path)
+    give_v(pack)
+    task = SuitesOfSums(Suite("test", PROBLEMS), Suite("aime24", PROBLEMS[:3], samples=4))
+    metrics = evaluate(replace(pack, task=task), [0, 1], Silent())
+    names = {name.rpartition("/")[0] for name in metrics[0] if name.count("/") == 2}
+    assert names == {"eval/test", "eval/aime24"}
+    assert all("eval/merge_kl" in lane and "eval/aime24/sampled_pass" in lane for lane in metrics)
+    assert "eval/aime24/greedy_pass" not in metrics[0] and "eval/test/sampled_pass" not in metrics[0]
+    assert len(task.scored) == 2 * (6 + 6 + 3 + 3 * 4)
+
+
+def test_each_lane_answers_every_problem_as_often_as_asked(tmp_path: Path) -> None:
+    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)], tmp_path)
+    task = SuitesOfSums(Suite("amc23", PROBLEMS[:2], samples=3))
+    evaluate(replace(pack, task=task), [0, 1], Silent())
+    sampled = task.scored[2 * 2 :]
+    expected = [problem.question for problem in PROBLEMS[:2] for _ in range(3)]
+    assert [question for question, _ in sampled] == expected * 2
+    first, second = sampled[:6], sampled[6:]
+    assert first == second, "untrained lanes with the same noise say the same"
+    assert len({text for _, text in first}) > 2, "samples of one problem have noise of their own"
+
+
+def test_the_noise_is_a_function_of_the_suite(tmp_path: Path) -> None:
+    pack, _ = open_pack([point(tmp_path)], tmp_path)
+    texts = {}
+    for name, others in (("amc23", ()), ("aime24", ()), ("amc23 after another", (Suite("aime24", PROBLEMS[:2], 2),))):
+        task = SuitesOfSums(*others, Suite(name.split()[0], PROBLEMS[:4], samples=2))
+        evaluate(replace(pack, task=task), [0], Silent())
+        texts[name] = task.scored[-8:]
+    assert texts["amc23"] == texts["amc23 after another"]
+    assert texts["amc23"] != texts["aime24"]
+
+
+def test_avg_and_pass_at_k_by_hand() -> None:
+    right, wrong = Score(Outcome.correct, Outcome.correct), Score(Outcome.wrong, Outcome.correct)
+    scores = [right, wrong, wrong, wrong, right, right]  # two samples of each of three problems
+    metrics = summarise(scores, [2, 4, 6, 8, 10, 12], samples=2)
+    assert metrics["strict"] == pytest.approx(3 / 6)
+    assert metrics["flexible"] == 1.0
+    assert metrics["pass"] == pytest.approx(2 / 3)
+    assert metrics["tokens"] == 7
+    assert "pass" not in summarise(scores, [1] * 6)

@@ -1,0 +1,297 @@
+"""Records and resumption: what a stop, a kill or a second call leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support.packs import point, steps_in_mlflow
+
+from tinylora.records.folder import CONFIG, METRICS, SUMMARY, RunFolder, Status
+from tinylora.records.progress import Silent
+from tinylora.settings.config import EvalConfig, GrpoConfig, Precision, RolloutConfig, RunConfig
+from tinylora.settings.errors import FailureError, UsageError
+from tinylora.train import loop as train
+from tinylora.train.checkpoint import ADAPTER, PREVIOUS, STATE, State, common_states, read_adapter
+from tinylora.train.loop import run_pack
+
+
+def points(outputs: Path, steps: int = 4) -> list[RunConfig]:
+    return [
+        point(outputs, u=13, steps=steps),
+        point(outputs, u=5, n_tie=3, precision=Precision.bf16, seed=1, steps=steps),
+    ]
+
+
+def run(configs: list[RunConfig]) -> list[Status]:
+    return [record.status for record in run_pack(configs, [f"u={config.u}" for config in configs], Silent())]
+
+
+def final_v(outputs: Path) -> dict[str, torch.Tensor]:
+    return {path.parent.name: load_file(path)["v"] for path in outputs.glob(f"*/{STATE}")}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    outputs = tmp_path_factory.mktemp("uninterrupted")
+    assert run(points(outputs)) == [Status.finished, Status.finished]
+    return outputs
+
+
+class StopAfter(Silent):
+    """Interrupts the pack when it shows its lanes for the n-th time."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def lanes(self, lanes, seconds_left) -> None:  # type: ignore[no-untyped-def]
+        self.count -= 1
+        if self.count == 0:
+            raise KeyboardInterrupt
+
+
+def test_a_run_leaves_the_whole_record(uninterrupted: Path) -> None:
+    for config in points(uninterrupted):
+        folder = RunFolder(config)
+        lines = folder.lines()
+        assert [line.step for line in lines] == [0, 1, 2, 3, 4]
+        assert {"eval/test/greedy_strict", "eval/validation/sampled_flexible", "eval/merge_kl"} <= set(lines[0].metrics)
+        assert "train/reward" in lines[1].metrics and "eval/test/greedy_strict" not in lines[1].metrics
+        assert lines[4].metrics["eval/merge_kl"] < 1e-6
+        described = folder.described() or {}
+        assert described["provenance"]["trained_values"] == (13 if config.u == 13 else 35)
+        spec, rank, v, header = read_adapter(folder.path / ADAPTER)
+        assert (spec.u, rank, v.numel()) == (config.u, 2, described["provenance"]["trained_values"])
+        assert v.dtype is (torch.float32 if config.u == 13 else torch.bfloat16)
+        assert header["model_digest"] == described["provenance"]["model_digest"]
+        assert steps_in_mlflow(config) == [0, 1, 2, 3, 4]
+
+
+def test_the_same_command_again_trains_nothing(uninterrupted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.glob("*/*.json*")}
+    monkeypatch.setattr(train, "PackRun", lambda *_: pytest.fail("a finished run was opened"))
+    records = run_pack(points(uninterrupted), ["a", "b"], Silent())
+    assert [record.status for record in records] == [Status.finished] * 2
+    assert all(record.skipped for record in records)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert steps_in_mlflow(points(uninterrupted)[0]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_interrupted_and_continued_is_bitwise_the_uninterrupted_run(
+    stop: int, uninterrupted: Path, outputs: Path
+) -> None:
+    configs = points(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack(configs, ["a", "b"], StopAfter(stop))
+    assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+@pytest.mark.parametrize("lost", [[0], [1], [0, 1]])
+def test_a_kill_between_the_saves_of_two_lanes_changes_nothing(
+    lost: list[int], uninterrupted: Path, outputs: Path
+) -> None:
+    """Lanes are saved one after the other; those of `lost` did not get to save the last step before the kill."""
+    configs = points(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack(configs, ["a", "b"], StopAfter(3))
+    for number in lost:
+        folder = configs[number].folder
+        os.replace(folder / PREVIOUS, folder / STATE)
+        lines = (folder / METRICS).read_text().splitlines(keepends=True)
+        (folder / METRICS).write_text("".join(lines) + lines[-1][: len(lines[-1]) // 2])  # a line cut by the kill
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def same_results(outputs: Path, wanted: Path) -> None:
+    expected = final_v(wanted)
+    for key, v in final_v(outputs).items():
+        assert torch.equal(v, expected[key])
+    for config, other in zip(points(outputs), points(wanted), strict=True):
+        lines, other_lines = RunFolder(config).lines(), RunFolder(other).lines()
+        assert [line.step for line in lines] == [0, 1, 2, 3, 4] == steps_in_mlflow(config)
+        for line, other_line in zip(lines, other_lines, strict=True):
+            assert untimed(line.metrics) == untimed(other_line.metrics)
+
+
+def untimed(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("time/")}
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+from test_resume import points, run
+run(points(Path(sys.argv[1])))
+"""
+
+
+def test_kill_at_random_moments_loses_nothing(uninterrupted: Path, outputs: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(outputs), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    for wait in (0.05, 0.4, 0.9):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 60
+        while not list(outputs.glob(f"*/{METRICS}")) and time.monotonic() < until and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run(points(outputs)) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def test_lanes_continue_from_the_newest_step_that_all_saved() -> None:
+    def saved(*steps: int) -> dict[int, State]:
+        return {step: State(step, {}) for step in steps}
+
+    def resumed(*lanes: dict[int, State]) -> list[int | None]:
+        return [state.step if state else None for state in common_states(list(lanes))]
+
+    assert resumed(saved(4, 5), saved(3, 4)) == [4, 4]
+    assert resumed(saved(4, 5), saved(4, 5)) == [5, 5]
+    assert resumed(saved(8, 9), saved(0, 1), {}) == [9, 1, None]
+
+
+def test_more_points_join_finished_and_partial_ones(uninterrupted: Path, outputs: Path) -> None:
+    configs = points(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack(configs[:1], ["a"], StopAfter(2))
+    assert run([*configs, point(outputs, u=2, steps=4)]) == [Status.finished] * 3
+    for config in configs:
+        expected = final_v(uninterrupted)[config.run_key]
+        torch.testing.assert_close(final_v(outputs)[config.run_key], expected, rtol=5e-3, atol=1e-5)
+        assert steps_in_mlflow(config) == [0, 1, 2, 3, 4]
+
+
+def test_a_diverged_lane_is_recorded_as_failed_and_left_alone_by_the_next_call(outputs: Path) -> None:
+    bad = point(outputs, u=3, precision=Precision.fp16, lr=1e6, steps=2)
+    good = point(outputs, u=3, precision=Precision.fp32, steps=2)
+    records = run_pack([bad, good], ["bad", "good"], Silent())
+    assert [record.status for record in records] == [Status.failed, Status.finished]
+    assert "fp16" in (records[0].reason or "")
+    again = run_pack([bad, good], ["bad", "good"], Silent())
+    assert [record.skipped for record in again] == [True, True]
+
+
+def test_a_lost_store_is_made_again_from_the_run_folders(uninterrupted: Path) -> None:
+    (uninterrupted / "mlflow.db").unlink()
+    run(points(uninterrupted))
+    assert steps_in_mlflow(points(uninterrupted)[1]) == [0, 1, 2, 3, 4]
+
+
+def test_a_folder_in_use_is_refused(outputs: Path) -> None:
+    config = point(outputs)
+    with RunFolder(config).locked(), pytest.raises(FailureError, match="another one holds"):
+        run([config])
+
+
+def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Path, outputs: Path) -> None:
+    config = point(outputs, steps=2)
+    other = points(uninterrupted)[0]
+    config.folder.mkdir()
+    (config.folder / CONFIG).write_bytes((other.folder / CONFIG).read_bytes())
+    with pytest.raises(UsageError, match="another config"):
+        RunFolder(config).check()
+    (config.folder / CONFIG).write_text("{")
+    with pytest.raises(FailureError, match="damaged"):
+        RunFolder(config).check()
+    (config.folder / CONFIG).unlink()
+    (config.folder / STATE).write_bytes((other.folder / STATE).read_bytes()[:-40])
+    with pytest.raises(FailureError, match="damaged"):
+        run([config])
+    (config.folder / STATE).unlink()
+    (config.folder / SUMMARY).write_text(json.dumps({"status": "splendid"}))
+    with pytest.raises(FailureError, match="damaged"):
+        run([config])
+
+
+def test_another_model_under_the_same_name_is_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = point(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([config], ["a"], StopAfter(1))
+    monkeypatch.setattr(train.load_pack.__globals__["models"], "digest", lambda _: "another")
+    with pytest.raises(UsageError, match="model_digest"):
+        run([config])
+
+
+def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = points(outputs)
+    original, calls = train.save_state, []
+
+    def full(folder: Path, lane: object) -> None:
+        calls.append(folder)
+        if len(calls) == 6:
+            raise OSError(28, "No space left on device", str(folder / STATE))
+        original(folder, lane)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "save_state", full)
+        with pytest.raises(FailureError, match="No space left"):
+            run(configs)
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def test_an_interrupt_between_line_and_state_mirrors_no_step_that_is_made_again(
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = points(outputs)
+    original, calls = train.save_state, []
+
+    def interrupted(folder: Path, lane: object) -> None:
+        calls.append(folder)
+        if len(calls) == 6:  # the second lane at step 2: its line is written, its state is not
+            raise KeyboardInterrupt
+        original(folder, lane)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "save_state", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(configs)
+    assert [steps_in_mlflow(config) for config in configs] == [[0, 1, 2], [0, 1]]
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def test_an_error_is_recorded_and_raised_and_the_run_goes_on_later(
+    uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = points(outputs)
+
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "grpo_step", out_of_memory)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            run(configs)
+    assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
+    assert RunFolder(configs[0]).reason() == "RuntimeError: out of memory"
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def test_evaluation_every_n_steps(outputs: Path) -> None:
+    settings = EvalConfig(every=2, test_items=3, validation_items=2)
+    config = point(outputs, steps=3, eval=settings, algorithm=GrpoConfig(prompts=1, samples=2))
+    run([config])
+    evaluated = [line.step for line in RunFolder(config).lines() if "eval/test/greedy_strict" in line.metrics]
+    assert evaluated == [0, 2, 3]
+
+
+def test_rollout_settings_change_the_identity_and_places_do_not(outputs: Path) -> None:
+    config = point(outputs)
+    assert point(outputs / "elsewhere").run_key == config.run_key
+    assert point(outputs, rollout=RolloutConfig(max_new_tokens=5)).run_key != config.run_key

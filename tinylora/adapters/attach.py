@@ -1,0 +1,98 @@
+"""TinyLoRA for any training loop, without Hydra or MLflow: attach, train, save, load, merge, detach.
+
+adapter = attach(model, u=13)                                 # the model now computes with the adapter, v = 0
+optimizer = torch.optim.Adam(adapter.parameters(), lr=0.01)
+...                                                           # any loss of the model's outputs
+optimizer.step(); adapter.round()                             # round: only needed for 16-bit v
+save(adapter, "adapter.safetensors")                          # 13 values
+save_merged(model, adapter, "merged/")                        # a standard model folder
+save_peft(model, adapter, "peft/")                            # a LoRA of rank r, as PEFT and vLLM read it
+adapter.detach()                                              # the base model again, bit for bit
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import TrainerCallback
+
+from tinylora.adapters.base import LaneSpec
+from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.export import save_merged, save_peft
+from tinylora.adapters.tinylora import TinyLora
+from tinylora.models.load import adapted_modules, weight_of
+from tinylora.settings.config import ALL, Precision, Sharing, Solver
+from tinylora.settings.errors import UsageError
+from tinylora.train.checkpoint import load_v, read_adapter, same_spectrum, save_adapter
+
+__all__ = ["AdapterCallback", "attach", "load", "save", "save_merged", "save_peft"]
+
+
+def attach(
+    model: nn.Module,
+    u: int = 13,
+    *,
+    n_tie: int | str = ALL,
+    sharing: Sharing = Sharing.tiled,
+    precision: Precision = Precision.fp32,
+    rank: int = 2,
+    seed: int = 0,
+    solver: Solver = Solver.fast,
+) -> TinyLora:
+    """Adapt all linear maps in the blocks of a causal language model and freeze everything else.
+
+    `adapter.parameters()` is the one v (K, u), zero at first. Raises UsageError where the model has no linear maps to
+    adapt, n_tie exceeds their number, or rank exceeds a weight's smaller side.
+    """
+    if u < 1:
+        raise UsageError(f"u={u}", "at least one value per group is trained", "give u=1 or more")
+    return _attach(model, LaneSpec(u, n_tie, sharing, precision, seed), rank, solver)
+
+
+class AdapterCallback(TrainerCallback):
+    """For the trainers of transformers and TRL, which are given an optimizer of `adapter.parameters()`.
+
+    After each optimizer step it rounds v to its storage type and clears its gradient: a trainer clears (and clips) the
+    gradients of the model's own parameters alone, and v would gather those of all steps.
+    """
+
+    def __init__(self, adapter: TinyLora) -> None:
+        self.adapter = adapter
+
+    def on_optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        """Called by the trainer after its optimizer."""
+        self.adapter.round()
+        self.adapter.zero_grad()
+
+
+def save(adapter: TinyLora, path: str | Path) -> None:
+    """Write the adapter: v in its storage type, and a header from which the rest is rebuilt."""
+    save_adapter(Path(path), adapter, 0)
+
+
+def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> TinyLora:
+    """Attach a saved adapter to the model that it was trained on.
+
+    Raises UsageError where the model is another one, FailureError where the file is damaged.
+    """
+    spec, rank, v, header = read_adapter(Path(path))
+    adapter = _attach(model, spec, rank, solver)
+    if not same_spectrum(header, adapter):
+        adapter.detach()
+        raise UsageError(
+            f"adapter {path} on {type(model).__name__}",
+            "the singular values of the model's weights are not those that the adapter was trained with",
+            "load the model that the adapter was trained on",
+        )
+    load_v(adapter.lane(0), v)
+    return adapter
+
+
+def _attach(model: nn.Module, spec: LaneSpec, rank: int, solver: Solver) -> TinyLora:
+    model.requires_grad_(False)
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
+    adapter = TinyLora(model, compute_basis(weights, rank, solver), [spec])
+    adapter.use_lane(0)
+    return adapter

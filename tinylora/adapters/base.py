@@ -1,0 +1,237 @@
+"""What all ways of training have in common: lanes, each with its trained values, on maps of one frozen model.
+
+    adapter.py   TinyLoRA and LoRA-XS: the frozen basis of each map, and a small matrix R of each lane
+    lora.py      LoRA: two factors of each lane for each map
+    full.py      all weights of the model, or none of them: one lane
+
+The loops know `Adapters` alone: they form what a loss is differentiated for once a step, give the rows of each batch
+their lanes, and hand the gradients back to every lane's `v`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from tinylora.adapters.mixing import RowMatrices
+from tinylora.adapters.precision import round_to_stored, stored
+from tinylora.models.maps import weight_of
+from tinylora.settings.config import ALL, Adapter, Precision, RunConfig, Sharing
+from tinylora.settings.errors import UsageError
+
+AssignRows = Callable[[torch.Tensor], RowMatrices | None]
+"""Gives the rows of the next batches their lanes (B,); returns their R, where lanes differ in R alone."""
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """What makes one lane's adapter: with the model (and its basis), the trained values are all that is missing."""
+
+    u: int
+    n_tie: int | str = ALL
+    sharing: Sharing = Sharing.tiled
+    precision: Precision = Precision.fp32
+    seed: int = 0
+    kind: Adapter = Adapter.tinylora
+
+    @classmethod
+    def of(cls, config: RunConfig) -> LaneSpec:
+        """The adapter of a sweep point."""
+        return cls(config.u, config.n_tie, config.sharing, config.precision, config.seed, config.adapter.name)
+
+
+class Lane(nn.Module):
+    """The trained values of one lane, as one tensor v of fp32 copies of what is stored."""
+
+    def __init__(self, spec: LaneSpec, v: torch.Tensor) -> None:
+        super().__init__()
+        self.spec = spec
+        self.v = nn.Parameter(v)
+        self.round()
+
+    @property
+    def trained_values(self) -> int:
+        """Number of trained values."""
+        return self.v.numel()
+
+    @property
+    def trained_bytes(self) -> int:
+        """Bytes of the stored v."""
+        return self.trained_values * self.spec.precision.size
+
+    def stored_v(self) -> torch.Tensor:
+        """v in its storage type: the whole of what is kept of a run."""
+        return stored(self.v.detach(), self.spec.precision)
+
+    def round(self) -> None:
+        """Round v to its storage type, as after every optimizer step."""
+        round_to_stored(self.v.data, self.spec.precision)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What an adapter file holds, by name, in the storage type."""
+        return {"v": self.stored_v()}
+
+
+@dataclass(frozen=True)
+class Formed:
+    """What losses are differentiated for in one step, and the way back from there to every lane's v."""
+
+    leaves: tuple[torch.Tensor, ...]
+    give_back: Callable[[Sequence[torch.Tensor]], None]
+    """From the gradients of the leaves: adds its gradient to every v."""
+
+
+class Adapters(Protocol):
+    """What the loops ask of the trained part of a pack."""
+
+    names: list[str]
+    lanes: nn.ModuleList
+
+    def buffers(self) -> Iterator[torch.Tensor]:
+        """Frozen tensors."""
+
+    def lane(self, index: int) -> Lane:
+        """Lane number `index`."""
+
+    def form(self) -> Formed:
+        """What the losses of the next step are differentiated for."""
+
+    def rows(
+        self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None
+    ) -> AbstractContextManager[AssignRows]:
+        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,); outside, as before."""
+
+    def base(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
+        """Inside, the model computes as before training, given the parameters of the context in place of its own."""
+
+    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
+        """Weights of one lane by parameter name, to stand in for the model's; none where these are the lane's own."""
+
+    def round(self) -> None:
+        """Round every lane's v to its storage type, and compute with it from now on."""
+
+
+class MapAdapters(nn.Module, ABC):
+    """Adapters of single linear maps: each map gets a forward of its own, and the base weights are never touched.
+
+    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it.
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str], rank: int, lanes: Sequence[Lane]) -> None:
+        super().__init__()
+        self.names, self.rank = list(names), rank
+        self.lanes = nn.ModuleList(lanes)
+        self._maps = {name: model.get_submodule(name) for name in self.names}  # a dict: not our submodules
+        for name, module in self._maps.items():
+            _require_plain(name, module)
+        self._rows: Any = None  # inside `rows`: what the forwards compute with
+
+    def _take_place(self) -> None:
+        """Give every map its new forward: the last step of construction."""
+        self.to(next(self._maps[self.names[0]].parameters()).device)
+        for index, module in enumerate(self._maps.values()):
+            module.forward = self._forward_of(index, module)
+
+    @abstractmethod
+    def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The forward of one map with its adapter."""
+
+    @abstractmethod
+    def _formed(self) -> tuple[torch.Tensor, ...]:
+        """What all lanes are made of, differentiable in every v."""
+
+    @abstractmethod
+    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices | None:
+        """Set `_rows` for rows of these lanes (B,)."""
+
+    @abstractmethod
+    def low_rank(self, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """One lane's update of every map as B^T (r, d_out) and A (r, d_in), with delta W = B A; fp32."""
+
+    @torch.no_grad()
+    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
+        """W + delta W of every adapted map for one lane, by parameter name, in the weights' type.
+
+        Built from the untouched base weights each time; for `torch.func.functional_call` or for saving.
+        """
+        return {
+            f"{name}.weight": _with_update(self._maps[name], left.T @ right)
+            for name, (left, right) in self.low_rank(index).items()
+        }
+
+    def form(self) -> Formed:
+        """What the losses of the next step are differentiated for."""
+        formed = self._formed()
+        leaves = tuple(tensor.detach().requires_grad_() for tensor in formed)
+        return Formed(leaves, lambda gradients: torch.autograd.backward(formed, gradients))
+
+    @contextmanager
+    def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
+        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,).
+
+        What lanes are made of is formed once, on entry, unless it is given as the `leaves` of `form`. The function
+        that the context gives assigns other lanes, for batches of other rows.
+        """
+        before = self._rows
+        formed = self._formed() if leaves is None else leaves
+        self._assign(lane_of_row, formed)
+        try:
+            yield lambda lanes: self._assign(lanes, formed)
+        finally:
+            self._rows = before
+
+    @contextmanager
+    def base(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Inside, all rows see the base model, whose parameters are its own."""
+        before, self._rows = self._rows, None
+        try:
+            yield {}
+        finally:
+            self._rows = before
+
+    def lane(self, index: int) -> Lane:
+        """Lane number `index`."""
+        lane = self.lanes[index]
+        assert isinstance(lane, Lane)
+        return lane
+
+    def round(self) -> None:
+        """Round every lane's v to its storage type: call it after each optimizer step."""
+        for lane in self.lanes:
+            lane.round()  # type: ignore[operator]
+
+    def detach(self) -> None:
+        """Remove the adapters; the model is as it was before."""
+        for module in self._maps.values():
+            del module.forward
+
+
+def bias_of(module: nn.Module) -> torch.Tensor | None:
+    """The bias (d_out,) of a map that has one."""
+    bias = module.bias
+    assert bias is None or isinstance(bias, torch.Tensor)
+    return bias
+
+
+def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
+    """The weight of a map with delta W (d_out, d_in) added in fp32, laid out and typed as the module has it."""
+    weight = weight_of(module)
+    merged = (weight.float() + update).to(weight.dtype)
+    return merged.T.contiguous() if isinstance(module, Conv1D) else merged
+
+
+def _require_plain(name: str, module: nn.Module) -> None:
+    """Raise UsageError where an adapter cannot take the place of a module's forward."""
+    if type(module).forward not in (nn.Linear.forward, Conv1D.forward) or "forward" in vars(module):
+        raise UsageError(
+            f"the linear map {name}",
+            "an adapter takes the place of its forward, and another adapter or a special kind of layer has done so",
+            "detach the adapter that is there, or load the model unquantised and on one device",
+        )

@@ -1,0 +1,228 @@
+"""TinyLoRA: W' = W + U Sigma (sum_i v_i P_i) V^T, for many lanes in one model (paper section 3, equation of TinyLoRA).
+
+Only v is trained. U, Sigma, V are the frozen basis, P (u, r, r) is a fixed random tensor of each module, normal with
+standard deviation 1/sqrt(r) (the paper does not say; PEFT does the same), drawn from a named stream and never stored.
+v starts at zero, so the adapted model is exactly the base model. Sigma stands on the left, as in the paper (PEFT
+splits its square root over both sides: not the same). LoRA-XS is the same with R itself trained, of each group.
+
+The base weights are never touched: each adapted linear map gets a forward of its own, which adds the update,
+
+    y = x W^T + ((x V) R[lane]^T) (U Sigma)^T          R[lane, m] = sum_i v[lane, group(m), i] P[m, i]
+
+so rows of different lanes share one batch and differ in r x r matrices alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from tinylora.adapters.base import Lane, LaneSpec, MapAdapters, bias_of
+from tinylora.adapters.basis import Basis
+from tinylora.adapters.mixing import RowMatrices, Slots, mix, outer
+from tinylora.adapters.tying import Groups, tie
+from tinylora.models.maps import weight_of
+from tinylora.settings.config import Adapter
+from tinylora.settings.seeds import torch_stream
+
+
+def projection(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
+    """P (u, r, r) of one module: normal, standard deviation 1/sqrt(r), a pure function of the arguments."""
+    generator = torch_stream(seed, "projection", module, u, rank)
+    # In fp64, which PyTorch draws in one way on all processors; in fp32 the low bits are those of its vector units.
+    return (torch.randn(u, rank, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)).float()
+
+
+class TinyLane(Lane):
+    """One lane's trained v (K, u), with the projections and groups that turn it into R (M, r, r)."""
+
+    projections: torch.Tensor  # (M, u, r, r)
+    group_of: torch.Tensor  # (M,)
+
+    def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
+        groups = tie(modules, spec.sharing, spec.n_tie)
+        super().__init__(spec, torch.zeros(len(groups), spec.u))
+        self.groups: Groups = groups
+        self.register_buffer("group_of", _group_of(self.groups, len(modules)), persistent=False)
+        projections = torch.stack([projection(spec.seed, name, spec.u, rank) for name in modules])
+        self.register_buffer("projections", projections, persistent=False)
+
+    @property
+    def trained_values(self) -> int:
+        """Number of trained values, K * u."""
+        assert self.v.numel() == len(self.groups) * self.spec.u, "v does not hold one u-vector per group"
+        return self.v.numel()
+
+    def matrices(self) -> torch.Tensor:
+        """R (M, r, r) of all modules, fp32, differentiable in v."""
+        return torch.einsum("mu,murs->mrs", self.v[self.group_of], self.projections)
+
+    def matrix(self, module: int) -> torch.Tensor:
+        """R (r, r) of one module."""
+        return torch.einsum("u,urs->rs", self.v[self.group_of[module]], self.projections[module])
+
+
+class XsLane(Lane):
+    """One lane of LoRA-XS: v (K, r * r) is R itself, of each group of modules; zero at first."""
+
+    group_of: torch.Tensor  # (M,)
+
+    def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
+        groups = tie(modules, spec.sharing, spec.n_tie)
+        super().__init__(spec, torch.zeros(len(groups), rank * rank))
+        self.groups: Groups = groups
+        self.rank = rank
+        self.register_buffer("group_of", _group_of(self.groups, len(modules)), persistent=False)
+
+    def matrices(self) -> torch.Tensor:
+        """R (M, r, r) of all modules, fp32, differentiable in v."""
+        return self.v[self.group_of].view(-1, self.rank, self.rank)
+
+    def matrix(self, module: int) -> torch.Tensor:
+        """R (r, r) of one module."""
+        return self.v[self.group_of[module]].view(self.rank, self.rank)
+
+
+def _group_of(groups: Groups, modules: int) -> torch.Tensor:
+    """The group (M,) of each module."""
+    group_of = torch.empty(modules, dtype=torch.long)
+    for group, members in enumerate(groups):
+        group_of[list(members)] = group
+    return group_of
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """y = x W^T + b + ((x V) R^T) (U Sigma)^T with a gradient for x and R alone: W, U Sigma and V are frozen.
+
+    As one function rather than four, it keeps nothing of x but x V (B, T, r), adds the update in place, and gives one
+    gradient for x where autograd would sum two.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[no-untyped-def]
+        ctx, x, weight, bias, left, right, matrix, slots
+    ) -> torch.Tensor:
+        """x (B, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in); matrix (N, r, r) and slots as in `mix`."""
+        output, reduced = _adapted(x, weight, bias, left, right, matrix, slots)
+        ctx.save_for_backward(weight, left, right, matrix, reduced)
+        ctx.slots = slots
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        """The gradients of x and of R."""
+        weight, left, right, matrix, reduced = ctx.saved_tensors
+        of_mixed = functional.linear(gradient, left).float()  # (B, T, r)
+        of_matrix = outer(of_mixed, reduced, ctx.slots)  # (N, r, r)
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = gradient @ weight
+            of_reduced = mix(of_mixed, matrix, ctx.slots).to(right.dtype)
+            of_x.view(-1, of_x.shape[-1]).addmm_(of_reduced.view(-1, len(right)), right)
+        return of_x, None, None, None, None, of_matrix, None
+
+
+def _adapted(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    left: torch.Tensor,
+    right: torch.Tensor,
+    matrix: torch.Tensor,
+    slots: Slots | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of an adapted linear map (B, T, d_out), and x V (B, T, r) in fp32."""
+    output = functional.linear(x, weight, bias)
+    reduced = functional.linear(x, right).float()
+    mixed = mix(reduced, matrix.transpose(1, 2), slots).to(left.dtype)
+    output.view(-1, output.shape[-1]).addmm_(mixed.view(-1, len(left)), left)
+    return output, reduced
+
+
+class TinyLora(MapAdapters):
+    """The TinyLoRA or LoRA-XS adapters of L lanes on one frozen model.
+
+    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it;
+    `use_lane` gives all rows one lane until further notice.
+    """
+
+    def __init__(self, model: nn.Module, basis: Basis, specs: Sequence[LaneSpec]) -> None:
+        kinds = {Adapter.tinylora: TinyLane, Adapter.lora_xs: XsLane}
+        names = list(basis.factors)
+        super().__init__(model, names, basis.rank, [kinds[spec.kind](spec, names, basis.rank) for spec in specs])
+        self.basis = basis
+        self._whole: int | None = None  # the lane of `use_lane`
+        for index, (name, factors) in enumerate(basis.factors.items()):
+            weight = weight_of(self._maps[name])
+            assert weight.shape == (len(factors.u), len(factors.v)), f"the basis does not fit {name}"
+            # Rows of length d: the products with r columns run several times faster than with columns of length d.
+            left, right = (factors.u * factors.sigma).T, factors.v.T  # (r, d_out), (r, d_in)
+            self.register_buffer(f"left_{index}", left.to(weight.dtype).contiguous(), persistent=False)
+            self.register_buffer(f"right_{index}", right.to(weight.dtype).contiguous(), persistent=False)
+        self._take_place()
+
+    def matrices(self) -> torch.Tensor:
+        """R (L, M, r, r) of all lanes and modules, fp32, differentiable in every v."""
+        return torch.stack([lane.matrices() for lane in self.lanes])  # type: ignore[operator]
+
+    def _formed(self) -> tuple[torch.Tensor, ...]:
+        return (self.matrices(),)
+
+    def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices:
+        """Take the R of the rows from `leaves`, which hold R (L, M, r, r)."""
+        (formed,) = leaves
+        chosen = RowMatrices.of(formed, lane_of_row)
+        self._rows = chosen.matrices.unbind(1), chosen.slots
+        return chosen
+
+    @torch.no_grad()
+    def low_rank(self, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """One lane's update as B^T (r, d_out) and A (r, d_in) with delta W = B A: B = U Sigma R, A = V^T; fp32."""
+        lane = self.lane(index)
+        assert isinstance(lane, TinyLane | XsLane)
+        found = {}
+        for module, (name, matrix) in enumerate(zip(self.names, lane.matrices(), strict=True)):
+            left, right = self.factors(module)
+            found[name] = (matrix.T @ left.float(), right.float())
+        return found
+
+    def use_lane(self, index: int | None) -> None:
+        """Compute all rows that `rows` gives no lane with this one from now on (None: with the base model)."""
+        self._whole = index
+
+    def factors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(U Sigma)^T (r, d_out) and V^T (r, d_in) of module number `index`, in the weights' type."""
+        return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
+
+    def _matrix(self, index: int, rows: int) -> tuple[torch.Tensor, Slots | None] | None:
+        """R of one module for a batch of rows (N, r, r), as `mix` takes it; None where the base model is asked for."""
+        if self._rows is not None:
+            matrices, slots = self._rows
+            return matrices[index], slots
+        if self._whole is None:
+            return None
+        lane = self.lane(self._whole)
+        assert isinstance(lane, TinyLane | XsLane)
+        return lane.matrix(index).expand(rows, -1, -1), None
+
+    def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The forward of one linear map with its adapter."""
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            matrix = self._matrix(index, len(x))
+            weight, bias = weight_of(module), bias_of(module)
+            if matrix is None:
+                return functional.linear(x, weight, bias)
+            arguments = (x, weight, bias, *self.factors(index), *matrix)
+            if torch.is_grad_enabled():
+                output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
+                return output
+            return _adapted(*arguments)[0]
+
+        return forward

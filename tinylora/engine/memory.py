@@ -1,0 +1,125 @@
+"""How much of a pack is computed at once: limits on tokens from a budget of memory.
+
+    rows            completions that are decoded together, each of which chooses from a whole vocabulary
+    cached tokens   keys and values of all of them
+    pass tokens     of one forward (and backward) pass, padding included
+
+They change how the work is cut, and results by no more than rounding. The bytes of a choice and of a cached token
+follow from the config; those of a token in training are measured on a short row: what autograd keeps, and as much again
+for what comes and goes.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from experiments.planning.estimate import AUTO_SHARE, CACHE_SHARE
+from tinylora.adapters.base import Adapters
+from tinylora.adapters.mixing import LARGE
+from tinylora.adapters.tinylora import TinyLora
+from tinylora.models.recompute import recomputed_blocks, recomputing
+from tinylora.settings.config import AUTO, RunConfig
+from tinylora.settings.errors import FailureError
+
+GIB = 2**30
+CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
+MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transposed, and while one replaces another
+PROBE_TOKENS = 32
+# More tokens at once are slower on a processor, whose caches they leave; the number for an accelerator is not measured.
+FASTEST_PASS = {"cpu": 4096, "cuda": 65536}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is done at once."""
+
+    rows: int
+    cached_tokens: int
+    pass_tokens: int
+
+
+def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, ranks: int = 1) -> Limits:
+    """The limits that keep each of the ranks of a pack within `pack.memory_gib`."""
+    budget = memory_budget(config, model.device, ranks)
+    choice = CHOICE_BYTES * model.config.vocab_size
+    if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
+        choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
+    rows = int(budget * (1 - CACHE_SHARE) / choice)
+    cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
+    trained = int(budget / (2 * trained_token_bytes(model, adapter)))
+    return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
+
+
+def memory_budget(config: RunConfig, device: torch.device, ranks: int = 1) -> float:
+    """Bytes that each rank may use beside the model. Fixed for a machine, so that a resumed run cuts its work alike.
+
+    Ranks have a GPU each, but share a processor's memory.
+    """
+    given = config.pack.memory_gib
+    if given != AUTO:
+        return float(given) * GIB
+    if device.type == "cuda":
+        return AUTO_SHARE * torch.cuda.get_device_properties(device).total_memory
+    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
+
+
+def cached_token_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the keys and values of one token in all layers."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
+
+
+def trained_token_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
+    """Bytes that autograd keeps for one token of a training pass, its logits included: measured.
+
+    With gradient checkpointing: beside the logits, the input of every block and, in turn, what one block keeps.
+    """
+    whole = _kept_bytes(model, adapter)
+    blocks = len(recomputed_blocks(model))
+    if blocks == 0:
+        return whole + 1
+    with recomputing(model):
+        outside = _kept_bytes(model, adapter)
+    inputs = blocks * int(model.config.hidden_size) * model.dtype.itemsize
+    return outside + (whole - outside) // blocks + inputs + 1
+
+
+def _kept_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
+    """Bytes for one token of the tensors that autograd saves, parameters and what lanes are made of apart."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=model.device)
+    leaves = adapter.form().leaves
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()  # else an untrained model keeps nothing
+    frozen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *adapter.buffers(), *leaves)}
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        adapter.rows(torch.zeros(1, dtype=torch.long), leaves) as assign,
+    ):
+        rows = assign(torch.zeros(1, dtype=torch.long))
+        if rows is not None and rows.slots is not None:  # R of the lane, however many tokens it has
+            frozen.add(rows.matrices.untyped_storage().data_ptr())
+        probe = model(inputs_embeds=embeddings, use_cache=False).logits.float().log_softmax(-1)
+    assert probe.grad_fn is not None, "all that is kept lives as long as this: no address stands for two tensors"
+    return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS
+
+
+def out_of_memory(what: str, config: RunConfig) -> FailureError:
+    """The error for a piece of work that cannot be cut any smaller."""
+    return FailureError(
+        f"out of memory at {what} of {config.model.identity}",
+        "work is cut until it fits, down to one row",
+        "lower rollout.max_new_tokens, give model.gradient_checkpointing=true or model.dtype=bf16, or take a smaller "
+        "model or a larger device",
+    )

@@ -1,0 +1,369 @@
+"""Base models: where they lie, what is adapted in them, and loading them frozen.
+
+A model is a folder with config.json, model*.safetensors and a tokenizer: one that ships with the package, one that
+the user names, one of the Hugging Face hub (`hub`), or SmolLM2-135M (`smollm2`). Nothing is unpickled, and no code
+from a model folder is run. What a model is adapted in is known from its config alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging
+
+from tinylora.models import hub, recompute, smollm2
+from tinylora.models.hub import WEIGHTS
+from tinylora.models.maps import adapted_modules, weight_of
+from tinylora.models.shapes import ModuleShape
+from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
+from tinylora.settings.errors import FailureError, UsageError, first_line
+
+__all__ = [
+    "MINIATURES",
+    "WEIGHTS",
+    "ModuleShape",
+    "adapted_modules",
+    "config_folder",
+    "context_length",
+    "digest",
+    "load",
+    "outline",
+    "parameter_count",
+    "require_context",
+    "resolve_device",
+    "resolve_folder",
+    "resolved_commit",
+    "weight_of",
+]
+
+MINIATURES = Path(__file__).parent / "miniatures"
+
+_DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+
+
+def resolve_folder(config: ModelConfig) -> Path:
+    """The folder of the model, checked for its files.
+
+    A hub model is fetched where the cache lacks it; SmolLM2 is converted on first use, which takes a minute. Raises
+    UsageError where there is no such model, FailureError where the hub or the disk fails.
+    """
+    if config.path is not None:
+        folder, named = Path(config.path).expanduser(), f"model.path={config.path}"
+    elif config.hub is not None:
+        folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
+    else:
+        folder, named = _named_folder(config.name), f"model.name={config.name}"
+    _require_files(folder, named)
+    return folder
+
+
+def config_folder(config: ModelConfig) -> Path:
+    """A folder with the model's config.json: that of `resolve_folder`, but no weights of a hub model are fetched."""
+    if config.path is None and config.hub is not None:
+        return hub.config_folder(_hub_of(config), config.revision)
+    return resolve_folder(config)
+
+
+def resolved_commit(config: ModelConfig) -> str | None:
+    """The commit that a hub model's revision resolves to, one for the whole process; None for other models."""
+    return config_folder(config).name if config.path is None and config.hub is not None else None
+
+
+def outline(config: ModelConfig) -> list[ModuleShape]:
+    """The adapted linear maps in depth order (q, k, v, o, gate, up, down within a block), without reading weights.
+
+    Raises UsageError for all that is known to be wrong before loading: files, family, attention, chat template.
+    """
+    folder = config_folder(config)
+    _read_template(config)
+    model = _skeleton(folder, _read_config(folder), config.attention)
+    return [ModuleShape(name, *weight_of(module).shape) for name, module in adapted_modules(model).items()]
+
+
+def context_length(settings: PreTrainedConfig) -> int | None:
+    """The longest sequence that a model is made for, in tokens; None where its config names none."""
+    length = getattr(settings.get_text_config(), "max_position_embeddings", None)
+    return length if isinstance(length, int) else None
+
+
+def require_context(config: RunConfig, longest_prompt: int) -> None:
+    """Raise UsageError where a prompt of so many tokens and its longest completion exceed the model's context."""
+    context = context_length(_read_config(config_folder(config.model)))
+    wanted = config.rollout.max_new_tokens
+    if context is None or longest_prompt + wanted <= context:
+        return
+    left = context - longest_prompt
+    lower = f"lower rollout.max_new_tokens to {left} or less" if left > 0 else "give a task with shorter prompts"
+    raise UsageError(
+        f"rollout.max_new_tokens={wanted} after a prompt of {longest_prompt} tokens",
+        f"model {config.model.identity} reads at most {context} tokens, prompt and completion together",
+        f"{lower}, or take a model of longer context",
+    )
+
+
+def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The frozen model in evaluation mode and its tokenizer, which pads on the left.
+
+    Raises UsageError where the folder, its files or the device are wrong.
+    """
+    device = resolve_device(config.device)
+    folder = resolve_folder(config)
+    settings = _read_config(folder)
+    _skeleton(folder, settings, config.attention)
+    tokens = _load_tokenizer(folder, _read_template(config))
+    model = _load_weights(folder, settings, config)
+    _fit_tokenizer(tokens, model, folder)
+    try:
+        model.to(device)  # type: ignore[arg-type]
+    except (RuntimeError, AssertionError) as error:
+        raise FailureError(
+            f"model.device={config.device}",
+            f"the model could not be moved there: {first_line(error)}",
+            "free memory on the device, or give model.device=cpu",
+        ) from error
+    if config.gradient_checkpointing:
+        recompute.enable(model)
+    model.eval()
+    return model.requires_grad_(False), tokens
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of the setting `model.device`; `auto` is the accelerator where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    remedy = "give model.device=auto, cpu, cuda or cuda:<number>"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"model.device={name}", "this is not the name of a torch device", remedy) from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"model.device={name}", "models run on cpu or cuda", remedy)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"model.device={name}", f"this machine has {torch.cuda.device_count()} CUDA devices", remedy)
+    return device
+
+
+def digest(folder: Path) -> str:
+    """16 hex digits over config.json and the weight files, names and contents: the identity of the model."""
+    state = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob(WEIGHTS))]:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{path.name} {content}\n".encode())
+    return state.hexdigest()[:16]
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Number of parameters; tied ones count once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+_FOLDER_REMEDY = "give model.path=<folder> with config.json, model.safetensors and a tokenizer"
+
+
+def _named_folder(name: str) -> Path:
+    known = _shipped()
+    if name not in known:
+        raise UsageError(
+            f"model.name={name}",
+            "no shipped model has this name",
+            f"give one of: {', '.join(known)}; or model.hub=<owner>/<name>, or model.path=<folder>",
+        )
+    return smollm2.smollm2_folder() if name == smollm2.NAME else MINIATURES / name
+
+
+def _shipped() -> list[str]:
+    return [*sorted(path.name for path in MINIATURES.iterdir() if path.is_dir()), smollm2.NAME]
+
+
+def _hub_of(config: ModelConfig) -> str:
+    """The repository of a hub model, which must not be recorded under the name of a shipped one."""
+    assert config.hub is not None
+    if config.name in _shipped():
+        raise UsageError(
+            f"model.hub={config.hub} with model.name={config.name}",
+            "a run is recorded under the model's name, and this is that of another model, which ships with the package",
+            "give model.name=<name for the records> too",
+        )
+    return config.hub
+
+
+def _require_files(folder: Path, named: str) -> None:
+    if not folder.is_dir():
+        raise UsageError(named, "a model is a folder, and this one does not exist", "give model.path=<folder>")
+    if not (folder / "config.json").is_file():
+        raise UsageError(named, f"a model folder holds a config.json; {folder} has none", _FOLDER_REMEDY)
+    if not any(folder.glob(WEIGHTS)):
+        raise UsageError(
+            named,
+            f"weights are read from {WEIGHTS} only (pickled ones can run code); {folder} has none",
+            "save the model with save_pretrained, which writes safetensors",
+        )
+    missing = hub.missing_weights(folder)
+    if missing:
+        raise UsageError(
+            named,
+            f"its index names weight files that {folder} lacks: {', '.join(missing[:3])}",
+            "copy the model again, all model*.safetensors of it",
+        )
+
+
+def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) -> nn.Module:
+    """The model without weights. Raises UsageError where there is none, or none with this attention."""
+
+    def build(implementation: str) -> nn.Module:
+        with torch.device("meta"):
+            model: nn.Module = AutoModelForCausalLM.from_config(
+                settings, trust_remote_code=False, attn_implementation=implementation
+            )
+        return model
+
+    reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
+    if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
+        reason = "it caps attention scores, and sdpa does not"
+    try:
+        model = build((Attention.eager if reason else attention).value)
+    except Exception as error:  # as in `_read_config`
+        try:
+            model = build(Attention.eager.value)
+        except Exception as other:  # so it is not for the attention
+            raise _unreadable(folder, other) from other
+        reason = first_line(error)
+    if reason:
+        raise UsageError(
+            f"model.attention={attention.value} for the model in {folder}",
+            f"the model must be able to use this implementation: {reason}",
+            f"give model.attention={Attention.eager.value}",
+        )
+    return model
+
+
+def _read_template(config: ModelConfig) -> str | None:
+    """The chat template that stands in for the tokenizer's; None where none is asked for."""
+    if config.chat_template is None:
+        return None
+    try:
+        return Path(config.chat_template).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"model.chat_template={config.chat_template}",
+            f"it is a Jinja file, and this one cannot be read: {first_line(error)}",
+            "give the path of a template file, or leave the setting out to use the tokenizer's own",
+        ) from error
+
+
+def _read_config(folder: Path) -> PreTrainedConfig:
+    try:
+        settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # what a wrong config raises depends on the family that it names
+        raise _unreadable(folder, error) from error
+    if getattr(settings, "quantization_config", None) is not None:
+        raise UsageError(
+            f"the model in {folder}",
+            "its weights are quantised, and the basis is computed from full-precision weights",
+            "give the model that it was quantised from",
+        )
+    assert isinstance(settings, PreTrainedConfig)
+    return settings
+
+
+def _unreadable(folder: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"the model in {folder}",
+        f"its config.json must describe a causal language model that transformers knows: {first_line(error)}",
+        _FOLDER_REMEDY,
+    )
+
+
+def _load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
+    try:
+        tokens = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
+        )
+    except Exception as error:  # the Rust tokenizer raises bare Exception on a damaged file
+        raise UsageError(
+            f"the model in {folder}",
+            f"its tokenizer cannot be read: {first_line(error)}",
+            "put the model's tokenizer.json and tokenizer_config.json into the folder",
+        ) from error
+    if tokens.eos_token is None:
+        raise UsageError(
+            f"the model in {folder}",
+            "completions end at the tokenizer's eos token, and it names none",
+            "set eos_token in tokenizer_config.json",
+        )
+    assert isinstance(tokens, PreTrainedTokenizerBase)
+    if template is not None:
+        _set_template(tokens, template)
+    return tokens
+
+
+def _set_template(tokens: PreTrainedTokenizerBase, template: str) -> None:
+    tokens.chat_template = template
+    try:
+        tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
+    except Exception as error:  # Jinja's errors, and those of what a template calls
+        raise UsageError(
+            "model.chat_template=<file>",
+            f"it must be a Jinja template of a conversation: {first_line(error)}",
+            "correct the file, or take the template of a model of the family",
+        ) from error
+
+
+def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:
+    """Check that the tokenizer is the model's, and set its pad token where the model embeds none."""
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    rows = embeddings.num_embeddings
+    # Added tokens may lie beyond the rows: Gemma 3 names an image token that its text models do not have.
+    if tokens.vocab_size > rows or tokens.eos_token_id >= rows:
+        raise UsageError(
+            f"the model in {folder}",
+            f"its tokenizer has {len(tokens)} tokens, and the model embeds {rows}",
+            "put the tokenizer that belongs to the model into the folder",
+        )
+    if tokens.pad_token_id is None or tokens.pad_token_id >= rows:  # transformers invents one for some families
+        tokens.pad_token = tokens.eos_token
+
+
+def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig) -> PreTrainedModel:
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=settings,
+            dtype=_DTYPES[config.dtype],
+            attn_implementation=config.attention.value,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
+        raise UsageError(
+            f"the model in {folder}",
+            f"its weights cannot be read: {type(error).__name__}: {first_line(error)}",
+            "copy or save the model again: a file may be cut short, or not fit its config.json",
+        ) from error
+    model, report = loaded
+    if report["missing_keys"]:  # transformers would go on with random numbers in their place
+        raise UsageError(
+            f"the model in {folder}",
+            f"its files lack weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}",
+            "copy or save the model again, all model*.safetensors of it",
+        )
+    assert isinstance(model, PreTrainedModel)
+    return model

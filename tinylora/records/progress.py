@@ -1,0 +1,99 @@
+"""What a pack tells of its progress, whoever shows it; and the short names of its lanes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from tinylora.settings.config import AUTO, Adapter, RunConfig, flatten
+
+SINGLE = ("u", "precision", "seed")
+"""What the label of a run without company names."""
+
+
+@dataclass(frozen=True)
+class LaneProgress:
+    """How far a lane is."""
+
+    label: str
+    step: int
+    steps: int
+    reward: float | None = None
+    """Mean reward of the last step; None where there is none (SFT, before the first step)."""
+    tokens: float | None = None
+    """Mean response length of the last step, in tokens."""
+    state: str = "training"
+    """`training`, `finished`, `failed`, ..."""
+
+
+class Progress(Protocol):
+    """Shows what happens; entered before the first report and left after the last."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def phase(self, text: str) -> None:
+        """What happens now: "loading miniature-qwen2", "evaluating before training"."""
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """Where the lanes are, and how long the pack still takes (None: not known yet)."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """Say nothing."""
+
+
+def labels(configs: Sequence[RunConfig]) -> list[str]:
+    """A short name for each point: the settings that vary among them; u, precision and seed where none does."""
+    points = [_named_settings(config) for config in configs]
+    names = _varying(points) or list(SINGLE)
+    return [" ".join(_part(name, point[name]) for name in names if name in point) for point in points]
+
+
+def _named_settings(config: RunConfig) -> dict[str, Any]:
+    settings = flatten(config.scientific()) | {"lr": config.lr}
+    if config.adapter.name is Adapter.none:
+        return {
+            name: value for name, value in settings.items() if name not in ("lr", "seed", "steps", "algorithm.name")
+        }
+    if config.lr == AUTO:
+        settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
+    return settings
+
+
+def _varying(points: Sequence[dict[str, Any]]) -> list[str]:
+    """The settings that vary; those of a group only where they vary under one name of it (between two GRPO runs)."""
+    varying = []
+    for name in dict.fromkeys(name for point in points for name in point):
+        group, _, leaf = name.rpartition(".")
+        values = defaultdict(set)
+        for point in (point for point in points if name in point):
+            owner = point.get(f"{group}.name") if leaf != "name" else None
+            values[owner].add(point.get(name))
+        if any(len(of_owner) > 1 for of_owner in values.values()):
+            varying.append(name)
+    return varying
+
+
+def _part(name: str, value: Any) -> str:
+    return str(value) if name == "precision" else f"{name.removesuffix('.name')}={value}"

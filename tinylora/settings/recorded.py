@@ -1,0 +1,48 @@
+"""Configs back from plain values: what `config.as_plain` wrote into a run folder or a sweep's file, as a RunConfig."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.errors import UsageError
+
+ALGORITHMS: dict[str, type[AlgorithmConfig]] = {"grpo": GrpoConfig, "sft": SftConfig}
+
+
+def from_plain(plain: dict[str, Any]) -> RunConfig:
+    """The config that `as_plain` made `plain` of. UsageError where it is none, such as one of another version."""
+    try:
+        config = _build(RunConfig, plain)
+    except UsageError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"a recorded config: {type(error).__name__}: {error}",
+            "it has the settings of tinylora/settings/config.py",
+            "read it with the version that wrote it",
+        ) from error
+    assert isinstance(config, RunConfig)
+    return config
+
+
+def _build(schema: Any, plain: dict[str, Any]) -> Any:
+    kinds = get_type_hints(schema)
+    unknown = set(plain) - {field.name for field in fields(schema)}
+    if unknown:
+        raise KeyError(f"there is no setting {', '.join(sorted(unknown))}")
+    return schema(**{name: _value(kinds[name], value) for name, value in plain.items()})
+
+
+def _value(kind: Any, value: Any) -> Any:
+    if get_origin(kind) in (Union, types.UnionType):
+        parts = [part for part in get_args(kind) if is_dataclass(part)]
+        return _value(parts[0], value) if parts and value is not None else value
+    if kind is AlgorithmConfig:
+        kind = ALGORITHMS[value["name"]]
+    if is_dataclass(kind):
+        return _build(kind, value)
+    return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value

@@ -1,0 +1,75 @@
+"""Checks of all points of a sweep before any is started: what can be known without training is known here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinylora.adapters.tying import tie
+from tinylora.models import load as models
+from tinylora.models.shapes import ModuleShape
+from tinylora.records.folder import RunFolder, require_writable
+from tinylora.settings.config import Algorithm, RunConfig
+from tinylora.settings.errors import UsageError
+from tinylora.tasks import task_of
+from tinylora.train.checkpoint import load_states
+
+
+def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
+    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
+
+    Points that run `in_jobs` write to servers only, so no store of their own is looked at.
+    """
+    outlines: dict[str, list[ModuleShape]] = {}
+    for config in configs:
+        model = repr(config.model)
+        if model not in outlines:
+            outlines[model] = models.outline(config.model)
+        _check_adapter(config, outlines[model])
+    for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
+        models.require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
+    for config in {repr(_asked_of_task(config)): config for config in configs}.values():
+        _check_task(config)
+    for folder in sorted({config.outputs_dir for config in configs}):
+        require_writable(Path(folder))
+    for config in configs:
+        _check_folder(RunFolder(config))
+    stores = {config.tracking_uri: config for config in configs if not (in_jobs and config.tracking.uri is None)}
+    for config in stores.values():
+        from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
+
+        Mirror(config)
+
+
+def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:
+    if not config.adapter.name.has_basis:
+        return
+    tie([module.name for module in outline], config.sharing, config.n_tie)
+    smallest = min(min(module.d_out, module.d_in) for module in outline)
+    if config.rank > smallest:
+        raise UsageError(
+            f"rank={config.rank}",
+            f"the smallest side of an adapted weight of {config.model.identity} is {smallest}, and no basis has more",
+            f"give rank={smallest} or less",
+        )
+
+
+def _asked_of_task(config: RunConfig) -> tuple[object, ...]:
+    """What `_check_task` depends on, but for the seed and the number of problems."""
+    return config.task, config.eval.suites, config.algorithm.name, config.training_steps > 0
+
+
+def _check_task(config: RunConfig) -> None:
+    """Read the data and the suites, and try whether there is something to learn from where something is trained."""
+    task = task_of(config)
+    if config.training_steps == 0:
+        return
+    problem = task.batch(config.seed, 1, 1)[0]
+    if config.algorithm.name is Algorithm.sft:
+        task.demonstration(problem, config.task.demonstrations)
+
+
+def _check_folder(folder: RunFolder) -> None:
+    folder.check()
+    folder.status()
+    load_states(folder.path)

@@ -1,0 +1,69 @@
+"""Where a run comes from: versions, commit, digests. Recorded, never part of its identity."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tinylora
+from tinylora.models.load import MINIATURES, parameter_count, resolved_commit
+from tinylora.train.pack import LaneRun, Pack
+
+SOURCE = "source.json"  # beside the packages in a copy of the sources: what they were copied from
+
+
+def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
+    """Plain values that say what exactly a lane's run was made with, and how much it trains."""
+    adapter = pack.adapter.lane(lane.index)
+    commit = resolved_commit(lane.config.model)
+    shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
+    return {
+        "trained_values": adapter.trained_values,
+        "trained_bytes": adapter.trained_bytes,
+        "modules": len(pack.adapter.names),
+        "groups": len(getattr(adapter, "groups", pack.adapter.names)),
+        "lr_setting": lane.config.lr,
+        "model.parameters": parameter_count(pack.model),
+        "model_digest": pack.model_digest,
+        **({} if commit is None else {"model_commit": commit}),
+        **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
+        "data_digest": pack.task.data_digest,
+        "prompt_digest": pack.task.prompt_digest,
+        "data_commits": dict(pack.task.data_commits),
+        "data_notes": list(pack.task.notes),
+        "scale_model": shipped,
+        **git_state(),
+        **_versions(),
+    }
+
+
+@cache
+def git_state() -> dict[str, Any]:
+    """Commit and whether the checkout has changes; unknown outside a checkout, as noted in a copy of one."""
+    folder = Path(__file__).resolve().parents[1]
+    if (folder.parent / SOURCE).is_file():
+        noted: dict[str, Any] = json.loads((folder.parent / SOURCE).read_text())
+        return noted
+
+    def ask(*words: str) -> str | None:
+        try:
+            answer = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return answer.stdout.strip()
+
+    changes = ask("status", "--porcelain", "--untracked-files=no")
+    dirty = "unknown" if changes is None else changes != ""
+    return {"git_commit": ask("rev-parse", "HEAD") or "unknown", "git_dirty": dirty}
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    numbers = {"tinylora": tinylora.__version__, "python": platform.python_version()}
+    numbers |= {name: version(name) for name in ("torch", "transformers")}
+    return {f"version.{name}": number for name, number in numbers.items()}
