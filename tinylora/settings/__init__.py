@@ -1,1 +1,1 @@
-"""What a run is asked to do: its settings, the rules they keep, its identity; and errors, files, seeds for all others."""
+"""What a run is asked to do: settings, their rules, identity; and the errors, files and seeds that all rooms use."""

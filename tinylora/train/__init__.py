@@ -1,1 +1,1 @@
-"""How a pack is trained: GRPO and SFT steps, evaluation, the loop that records every step, and what is checked before."""
+"""How a pack is trained: GRPO and SFT steps, evaluation, the loop that records every step, and the checks before."""
