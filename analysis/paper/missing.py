@@ -14,7 +14,6 @@ from analysis.numbers.grid import show
 from analysis.paper.tables import shape_of
 from tinylora.models.shapes import adapted_shapes
 from tinylora.settings.choices import Adapter
-from tinylora.settings.config import UNUSED
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "paper"
 DEFAULTS = {"adapter": "tinylora", "u": "13", "n_tie": "all", "sharing": "tiled", "precision": "fp32", "rank": "2"}
@@ -35,7 +34,7 @@ def points(preset: str) -> tuple[tuple[str, dict[str, str]], ...]:
             point = DEFAULTS | {name: value for name, value in chosen if name not in ("lr", "seed")}
             model, adapter = point.pop("model", ""), Adapter(point.pop("adapter"))
             if adapter is not Adapter.none:
-                kept = {name: value for name, value in point.items() if name not in UNUSED[adapter]}
+                kept = {name: value for name, value in point.items() if name not in adapter.unused}
                 found.append((model, {"adapter.name": adapter.value, **kept}))
     return tuple(found)
 
