@@ -16,7 +16,8 @@ from pathlib import Path
 from analysis.page import report
 from analysis.page.formats import FORMATS
 from analysis.records import load
-from tinylora.records.import_runs import run_folders, sync
+from tinylora.records.import_runs import sync
+from tinylora.records.reading import run_folders
 from tinylora.settings.errors import TinyLoraError, UsageError
 
 
