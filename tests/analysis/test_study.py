@@ -1,4 +1,4 @@
-"""The study's report from its packed records: every cell by hand, the importer, the README, what is missing."""
+"""The study's report from its archived records: every cell by hand, the importer, docs/study.md, what is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from support import study_cells, study_store
 
-from analysis.page import readme
+from analysis.page import study_page
 from analysis.paper.items import ITEMS
 from analysis.records import load
 from tinylora.records import archive
@@ -161,12 +161,12 @@ def test_a_bulk_store_is_what_the_importer_writes(tmp_path: Path, outputs: Path)
     assert (slow.settings, slow.provenance, slow.notes) == (fast.settings, fast.provenance, fast.notes)
 
 
-def test_the_readme_shows_the_studys_claims_and_figures(study_report: Path) -> None:
-    text = readme.README.read_text()
-    assert readme.between_marks(text, readme.shown(study_report)) == text, "make study-records"
-    assert "These are scale models" in " ".join(text.split())
-    for model, built in readme.figures(study_report).items():
-        kept = readme.STUDY / f"figure1-{model}.svg"
+def test_the_document_shows_the_studys_claims_and_figures(study_report: Path) -> None:
+    text = study_page.DOCUMENT.read_text()
+    assert study_page.between_marks(text, study_page.shown(study_report)) == text, "make study-records"
+    assert "scale models" in " ".join(text.split())
+    for model, built in study_page.figures(study_report).items():
+        kept = study_page.STUDY / f"figure1-{model}.svg"
         assert kept.stat().st_size < 150_000
         assert labels(kept) == labels(built), "make study-records"
 
@@ -179,7 +179,7 @@ def test_the_report_is_quick(study_seconds: float) -> None:
     assert study_seconds < SLOWEST
 
 
-def test_expected_numbers_belong_to_the_packed_records(tmp_path: Path) -> None:
+def test_expected_numbers_belong_to_the_archived_records(tmp_path: Path) -> None:
     study_cells.write(tmp_path / "expected.csv")
     again, kept = (tmp_path / "expected.csv").read_text(), (study_cells.STUDY / "expected.csv").read_text()
     assert again == kept, "make study-records"
