@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,11 @@ class Level:
     value: float
     label: str
     colour: str = style.MUTED
+
+
+def look_columns(looks: Sequence[Look]) -> dict[str, list[Any]]:
+    """The columns of `LOOK` for points with these looks."""
+    return {name: [look[place] for look in looks] for place, name in enumerate(LOOK)}
 
 
 def lines_figure(

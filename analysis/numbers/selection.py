@@ -127,7 +127,7 @@ def parts(table: Table, item: str, selection: Selection) -> list[Part]:
 
 
 def _of_one_model(text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
-    """Where models are compared, the settings of a model in which one of them differs from itself: types, revisions."""
+    """Settings such as type and revision in which runs of one model differ, where an item compares models."""
     if "model.name" not in axes:
         return []
     counts = text.groupby("model.name")[[name for name in MODEL[1:] if name in text]].nunique()

@@ -99,12 +99,8 @@ def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[s
 
 def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     """Runs or cells by model, task, method, then all settings in natural order (8 before 28 before `all`)."""
-    by = ["method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
-    by = [
-        "model.name",
-        "task.name",
-        *(name for name in by if name in table and name not in ("model.name", "task.name")),
-    ]
+    names = ["model.name", "task.name", "method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
+    by = [name for name in dict.fromkeys(names) if name in table]
 
     def position(column: pd.Series) -> pd.Series:
         return column.map({value: i for i, value in enumerate(in_order(column.unique()))})

@@ -44,11 +44,7 @@ def _by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
     tied = [f" u={show(u)}" if kind == "tinylora" and u != 1 else "" for kind, u in zip(adapter, values, strict=True)]
     names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
     ours = points_of(
-        cells,
-        x=cells["trained_values"],
-        panel=panel,
-        series=names,
-        looks=[_adapter_look(kind) for kind in adapter],
+        cells, x=cells["trained_values"], panel=panel, series=names, looks=[_adapter_look(kind) for kind in adapter]
     )
     table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
     table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
@@ -96,11 +92,7 @@ def by_algorithm_and_precision(part: Part) -> Made:
     kinds = [_kind(cell) for cell in part.cells.to_dict("records")]
     names = [" ".join(word for word in kind if word != "tiled") for kind in kinds]
     points = points_of(
-        part.cells,
-        x=part.cells["trained_values"],
-        panel="",
-        series=names,
-        looks=[_kind_look(*kind) for kind in kinds],
+        part.cells, x=part.cells["trained_values"], panel="", series=names, looks=[_kind_look(*kind) for kind in kinds]
     )
     levels = untrained_levels(part, "")
     return accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})

@@ -6,12 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.drawing import style
-from analysis.drawing.lines import LOOK, Level, Look, Scale, lines_figure
+from analysis.drawing.lines import LOOK, Level, Look, Scale, lines_figure, look_columns
 from analysis.numbers.cells import TEST
 from analysis.numbers.selection import Part, untrained_score
 
@@ -62,19 +61,15 @@ def points_of(
             "lr": cells["lr"].to_numpy(),
             "rates_tried": cells["rates"].to_numpy(),
             "paper": False,
-            **_look_columns(looks),
+            **look_columns(looks),
         }
     )
-
-
-def _look_columns(looks: Sequence[Look]) -> dict[str, list[object]]:
-    return {name: [look[place] for look in looks] for place, name in enumerate(LOOK)}
 
 
 def with_paper(
     ours: pd.DataFrame, table: pd.DataFrame, x: pd.Series, panel: str, looks: Sequence[Look]
 ) -> pd.DataFrame:
-    """Our points and, below them, the published accuracies of `table` at these places."""
+    """Our points and, below them, the published accuracies of `table` at these places, which are all that is known."""
     if table.empty:
         return ours
     names = [style.ADAPTER_NAMES.get(adapter, "") for adapter in table["adapter"]]
@@ -85,16 +80,10 @@ def with_paper(
             "label": "",
             "x": x.astype(float).to_numpy(),
             "mean": table["value"].to_numpy(),
-            "low": np.nan,
-            "high": np.nan,
-            "flexible": np.nan,
-            "n_seeds": np.nan,
             "trained_values": table["trained_values"].to_numpy(),
-            "lr": np.nan,
-            "rates_tried": np.nan,
             "paper": True,
             "confidence": table["confidence"].to_numpy(),
-            **_look_columns(looks),
+            **look_columns(looks),
         }
     )
     return pd.concat([ours, theirs], ignore_index=True)

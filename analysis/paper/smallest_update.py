@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from analysis.drawing import style
-from analysis.drawing.lines import LOOK, Scale, lines_figure, short_number
+from analysis.drawing.lines import Scale, lines_figure, look_columns, short_number
 from analysis.numbers import compare
 from analysis.numbers.bootstrap import nearest_interval, resampled_means
 from analysis.numbers.cells import TEST, seeds_of
@@ -76,17 +76,21 @@ def _points(ours: pd.DataFrame, published: pd.DataFrame, models: tuple[str, ...]
         logs = np.log10(frame[["size", "low", "high"]].astype(float))
         names = [_percent(share) for share in frame["share"]]
         looks = [style.look_of_place(SHARES.index(share), len(SHARES)) for share in frame["share"]]
-        points = {
-            "panel": "",
-            "series": names,
-            "label": [f"{name} of best" for name in names],
-            "x": [models.index(model) for model in frame["model"]],
-            "mean": logs["size"],
-            "low": logs["low"],
-            "high": logs["high"],
-            "paper": theirs,
-        }
-        frames.append(pd.DataFrame(points | {name: [look[i] for look in looks] for i, name in enumerate(LOOK)}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "panel": "",
+                    "series": names,
+                    "label": [f"{name} of best" for name in names],
+                    "x": [models.index(model) for model in frame["model"]],
+                    "mean": logs["size"],
+                    "low": logs["low"],
+                    "high": logs["high"],
+                    "paper": theirs,
+                    **look_columns(looks),
+                }
+            )
+        )
     return pd.concat(frames, ignore_index=True).astype({"paper": bool})
 
 
