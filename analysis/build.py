@@ -18,7 +18,8 @@ from analysis.page import report
 from analysis.page.formats import FORMATS
 from analysis.records import load, stores
 from tinylora.records.folder import SUMMARY
-from tinylora.records.import_runs import run_folders, sync
+from tinylora.records.import_runs import sync
+from tinylora.records.reading import run_folders
 from tinylora.settings.errors import TinyLoraError, UsageError
 
 

@@ -19,6 +19,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -39,15 +40,17 @@ from benchmarks.workload import SIZES, TINY_RATE, DrawnRewards
 from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import Basis, Factors
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.engine.decode_step import DecodeStep, can_step
-from tinylora.engine.memory import cached_token_bytes, limits_of
-from tinylora.engine.rollout import Request, Sampling, left_pad, roll_out
-from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers, row_width
+from tinylora.engine.engine import build_engine
+from tinylora.engine.memory import cached_token_bytes
+from tinylora.engine.ranks import Ranks
+from tinylora.engine.rollout import left_pad, roll_out
+from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.models.load import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.tasks.problem import Problem
 from tinylora.train.grpo import grpo_step
-from tinylora.train.losses import grpo_row_loss
+from tinylora.train.losses import grpo_loss
 from tinylora.train.pack import LaneRun, Pack, open_lane
 
 PROMPTS, SAMPLES, PROMPT_TOKENS = 16, 4, 128
@@ -119,29 +122,19 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
         u, v = (torch.linalg.qr(torch.randn(size, 2))[0] for size in weight_of(module).shape)
         factors[name] = Factors(u, torch.ones(2), v)
     basis = Basis(2, factors)
-    adapter = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
+    adapters = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
     tokenizer = AutoTokenizer.from_pretrained(MINIATURES / "miniature-qwen2", padding_side="left")
-    pack = Pack(
-        configs[0],
-        model,
-        tokenizer,
-        LongPrompts(),
-        adapter,
-        basis,
-        "random",
-        frozenset(),
-        limits_of(model, adapter, configs[0]),
-        row_width(model.config),
-        None,
-        DecodeStep(model, adapter) if can_step(model) else None,
+    engine = replace(
+        build_engine(model, tokenizer, adapters, configs[0], Ranks()), end_tokens=frozenset(), context=None
     )
-    return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
+    runs = [open_lane(adapters, index, config, f"lane {index}") for index, config in enumerate(configs)]
+    return Pack(configs[0], engine, LongPrompts(), tokenizer, runs, basis, "random"), runs
 
 
 def detach(pack: Pack) -> None:
     """Give the model back as it was."""
-    assert isinstance(pack.adapter, TinyLora)
-    pack.adapter.detach()
+    assert isinstance(pack.engine.adapters, TinyLora)
+    pack.engine.adapters.detach()
 
 
 def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, bandwidth: float) -> dict[str, Any]:
@@ -154,7 +147,9 @@ def measure(model: PreTrainedModel, lanes: int, new_tokens: int, rounds: int, ba
     request = Request(prompts, lane_of_prompt, torch.rand(rows, new_tokens), Sampling(new_tokens), SAMPLES)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    timings = alternate({"rollout": lambda: roll_out(pack, request), "step": lambda: grpo_step(pack, runs)}, rounds)
+    timings = alternate(
+        {"rollout": lambda: roll_out(pack.engine, request), "step": lambda: grpo_step(pack, runs)}, rounds
+    )
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     held = _allocated() - before
     detach(pack)
@@ -192,7 +187,7 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
     settings = TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear")
     with patch.object(layer.TinyLoraLayer, "_init_svd", random_factors):
         peer = get_peft_model(model, settings)
-    ids, mask = left_pad([prompt for prompt in prompts for _ in range(SAMPLES)], pack.pad_token, model.device)
+    ids, mask = left_pad([prompt for prompt in prompts for _ in range(SAMPLES)], pack.engine.pad_token, model.device)
     advantages = torch.randn(len(ids), device=model.device)
 
     def step() -> None:
@@ -207,9 +202,9 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
             )
         tokens = sampled[:, ids.shape[1] :].tolist()
         completions = Completions(prompts, torch.zeros(len(prompts), dtype=torch.long), tokens)
-        for batch in micro_batches(lay_out(completions, range(PROMPTS), width=0), pack.limits.pass_tokens):
+        for batch in micro_batches(lay_out(completions, range(PROMPTS), width=0), pack.engine.limits.pass_tokens):
             logp = completion_logps(model, completions, batch)
-            loss = grpo_row_loss(logp, logp.detach(), advantages[numbers(batch)], torch.ones_like(logp), 2.0)
+            loss = grpo_loss(logp, logp.detach(), advantages[numbers(batch)], torch.ones_like(logp), 2.0)
             (loss.sum() / sum(map(len, tokens))).backward()
 
     if torch.cuda.is_available():

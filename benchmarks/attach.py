@@ -31,11 +31,11 @@ from benchmarks.trl_peer import require_peers
 from benchmarks.workload import MODEL
 from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import cached_basis, compute_basis
+from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.models import load as models
 from tinylora.settings.config import ModelConfig, Solver
 from tinylora.settings.errors import TinyLoraError
-from tinylora.settings.seeds import torch_stream
 
 SHAPES = {  # (d_out, d_in): the maps of a block that have it, and how many there are in all 28 blocks
     (3584, 3584): ("q, o", 56),

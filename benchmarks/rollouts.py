@@ -16,8 +16,9 @@ import torch
 
 from benchmarks.timing import alternate
 from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, TOKENS, open_lanes
-from tinylora.engine.rollout import Request, Sampling, left_pad, roll_out
+from tinylora.engine.rollout import left_pad, roll_out
 from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.train.grpo import accumulate
 from tinylora.train.pack import Pack
 
@@ -40,13 +41,13 @@ def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
     noise = torch.rand((rows, TOKENS), generator=torch.Generator().manual_seed(0))
     sampling = Sampling(TOKENS, pack.config.rollout.temperature)
     request = Request(prompts, lane_of_prompt, noise, sampling, SAMPLES)
-    rollout = roll_out(pack, request)
+    rollout = roll_out(pack.engine, request)
     completions = rollout.completions(prompts, lane_of_prompt)
     advantages = torch.randn(rows, generator=torch.Generator().manual_seed(0))  # no group is left out
     generated: list[int] = []
     timings = alternate(
         {
-            "rollout": lambda: roll_out(pack, request),
+            "rollout": lambda: roll_out(pack.engine, request),
             "generate": lambda: generated.append(_generate(pack, prompts, lengths == "full")),
             "train": lambda: accumulate(pack, completions, rollout.logp, advantages),
             "plain pass": _plain_pass(pack, completions),
@@ -57,7 +58,7 @@ def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
     wanted = range(len(prompts))
     read = {
         name: sum(row.length for row in lay_out(completions, wanted, width))
-        for name, width in (("train", pack.row_width), ("plain pass", 0))
+        for name, width in (("train", pack.engine.row_width), ("plain pass", 0))
     }
     counted = dict.fromkeys(timings, tokens) | {"generate": sum(generated) // len(generated)}
     return {
@@ -69,10 +70,10 @@ def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
 def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
     """Sample with transformers; returns how many tokens, each completion up to its end token."""
     repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
-    ids, mask = left_pad(repeated, pack.pad_token, pack.model.device)
+    ids, mask = left_pad(repeated, pack.engine.pad_token, pack.engine.model.device)
     minimum = TOKENS if full else None
     with torch.inference_mode():
-        sampled = pack.model.generate(
+        sampled = pack.engine.model.generate(
             input_ids=ids,
             attention_mask=mask,
             do_sample=True,
@@ -89,8 +90,8 @@ def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
 def _plain_pass(pack: Pack, completions: Completions) -> Callable[[], None]:
     """Forward and backward of the base model over all completions, each in a row of its own."""
     rows = lay_out(completions, range(len(completions.prompts)), width=0)
-    batches = micro_batches(rows, pack.limits.pass_tokens)
-    embeddings = pack.model.get_input_embeddings()
+    batches = micro_batches(rows, pack.engine.limits.pass_tokens)
+    embeddings = pack.engine.model.get_input_embeddings()
 
     def let_gradients_through(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return output.detach().requires_grad_()
@@ -98,7 +99,7 @@ def _plain_pass(pack: Pack, completions: Completions) -> Callable[[], None]:
     def run() -> None:
         handle = embeddings.register_forward_hook(let_gradients_through)
         for batch in batches:
-            completion_logits(pack.model, completions, batch)[0].logsumexp(-1).sum().backward()
+            completion_logits(pack.engine.model, completions, batch)[0].logsumexp(-1).sum().backward()
         handle.remove()
 
     return run

@@ -36,7 +36,7 @@ class Ours:
     def step(self) -> None:
         """One step of all lanes."""
         metrics: list[Metrics] = []
-        self.seconds.append(timed(lambda: metrics.extend(grpo_step(self.pack, self.lanes))))
+        self.seconds.append(timed(lambda: metrics.extend(grpo_step(self.pack, self.lanes).values())))
         self.tokens.append(fmean(lane["train/completion_tokens"] for lane in metrics) * PROMPTS * SAMPLES)
         for lane in self.lanes:
             lane.step += 1
@@ -83,9 +83,9 @@ def loss_on(pack: Pack, batch: dict[str, Any]) -> float:
     count = len(prompts)  # each completion with its prompt: TRL shuffles what it has sampled
     completions = Completions(prompts, torch.zeros(count, dtype=torch.long), tokens)
     logp = torch.zeros(len(tokens), max(map(len, tokens)))
-    (rows,) = micro_batches(lay_out(completions, range(count), pack.row_width), 10**9)
-    with torch.no_grad(), pack.adapter.rows(torch.zeros(len(rows), dtype=torch.long)):
-        logp[numbers(rows)] = completion_logps(pack.model, completions, rows, pack.config.rollout.temperature)
+    (rows,) = micro_batches(lay_out(completions, range(count), pack.engine.row_width), 10**9)
+    with torch.no_grad(), pack.engine.adapters.rows(torch.zeros(len(rows), dtype=torch.long)):
+        logp[numbers(rows)] = completion_logps(pack.engine.model, completions, rows, pack.config.rollout.temperature)
     loss = float(accumulate(pack, completions, logp, batch["advantages"])["train/loss"][0])
     assert abs(loss - batch["loss"]) < 1e-4, f"the same batch has the loss {batch['loss']} there and {loss} here"
     return loss

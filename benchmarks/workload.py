@@ -18,7 +18,7 @@ from tinylora.records.progress import Silent
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.tasks.problem import Problem
 from tinylora.tasks.sums import SumsTask
-from tinylora.train.pack import LaneRun, Pack, load_pack, open_lane
+from tinylora.train.pack import LaneRun, Pack, load_pack
 
 MODEL = "miniature-qwen2"
 PROMPTS, SAMPLES, TOKENS = 16, 8, 64
@@ -61,7 +61,7 @@ def points(lanes: int, lengths: str, outputs: Path) -> list[RunConfig]:
 def open_lanes(lanes: int, lengths: str, outputs: Path) -> tuple[Pack, Sequence[LaneRun]]:
     """A pack of that many lanes, for completions of these lengths."""
     configs = points(lanes, lengths, outputs)
-    pack = load_pack(configs, outputs / "basis", Silent())
+    pack = load_pack(configs, [f"lane {lane}" for lane in range(lanes)], outputs / "basis", Silent())
     if lengths == "full":
-        pack = replace(pack, task=DrawnRewards(), end_tokens=frozenset())
-    return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
+        pack = replace(pack, task=DrawnRewards(), engine=replace(pack.engine, end_tokens=frozenset()))
+    return pack, pack.lanes

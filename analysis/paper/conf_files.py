@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from tinylora.settings.choices import Adapter
-from tinylora.settings.config import UNUSED, ShapeConfig
+from tinylora.settings.config import ShapeConfig
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 DEFAULTS = {"adapter": "tinylora", "u": "13", "n_tie": "all", "sharing": "tiled", "precision": "fp32", "rank": "2"}
@@ -30,7 +30,7 @@ def points(preset: str) -> tuple[tuple[str, dict[str, str]], ...]:
             point = DEFAULTS | {name: value for name, value in chosen if name not in ("lr", "seed")}
             model, adapter = point.pop("model", ""), Adapter(point.pop("adapter"))
             if adapter is not Adapter.none:
-                kept = {name: value for name, value in point.items() if name not in UNUSED[adapter]}
+                kept = {name: value for name, value in point.items() if name not in adapter.unused}
                 found.append((model, {"adapter.name": adapter.value, **kept}))
     return tuple(found)
 

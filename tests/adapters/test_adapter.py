@@ -148,7 +148,9 @@ def test_v_is_rounded_to_its_storage_type(precision: Precision) -> None:
 
 
 def test_projections_are_the_same_in_another_process_and_differ_between_modules() -> None:
-    code = "from tinylora.adapter import projection; print(projection(7, 'layers.0.q', 2, 2).flatten().tolist())"
+    code = (
+        "from tinylora.adapters.tinylora import projection; print(projection(7, 'layers.0.q', 2, 2).flatten().tolist())"
+    )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     drawn = [projection(7, name, 2, 2) for name in ("layers.0.q", "layers.0.k", "layers.1.q")]
     assert eval(printed) == drawn[0].flatten().tolist()

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from support.packs import open_pack, point
+from support.packs import open_pack, point, with_engine
 from torch.func import functional_call
 
+from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.adapters.mixing import LARGE, RowMatrices, mix, outer
-from tinylora.engine.rollout import Request, Sampling, roll_out
+from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.records.folder import RunFolder, Status
 from tinylora.records.progress import Silent
 from tinylora.settings.config import (
@@ -24,11 +26,10 @@ from tinylora.settings.config import (
     RunConfig,
     SftConfig,
 )
-from tinylora.train import grpo, sft
-from tinylora.train import loop as train
-from tinylora.train.checkpoint import load_states, read_safetensors
+from tinylora.train import grpo, recorder, sft
 from tinylora.train.loop import run_pack
 from tinylora.train.pack import LaneRun, Pack
+from tinylora.train.state import load_states
 
 PROMPTS = [[3, 4, 5, 13], [6, 7], [8, 9, 10], [11, 4, 3]]
 COMPLETIONS = Completions(PROMPTS, torch.tensor([0, 1, 1, 0]), [[7, 8, 9, 2], [5, 2], [4, 3, 2], [9, 9, 8, 7, 2]])
@@ -50,8 +51,8 @@ def two_lanes(outputs: Path, kind: Adapter, **changes: Any) -> tuple[Pack, list[
 def dense(pack: Pack, lane: LaneRun) -> dict[str, torch.Tensor]:
     """The weights of a lane by the definition of its adapter, differentiable in v, built from the shapes alone."""
     weights, start = {}, 0
-    for module, name in enumerate(pack.adapter.names):
-        weight, rank = pack.model.get_submodule(name).weight, pack.config.rank
+    for module, name in enumerate(pack.engine.adapters.names):
+        weight, rank = pack.engine.model.get_submodule(name).weight, pack.config.rank
         d_out, d_in = weight.shape
         if pack.basis is not None:  # LoRA-XS: U Sigma R V^T, one R for each group of neighbours
             factors = pack.basis.factors[name]
@@ -73,7 +74,7 @@ def sft_gradient(pack: Pack, lane: LaneRun) -> torch.Tensor:
     for number, completion in enumerate(COMPLETIONS.tokens):
         if COMPLETIONS.lane_of_prompt[number] == lane.index:
             ids = torch.tensor([[*PROMPTS[number], *completion]])
-            logps = functional_call(pack.model, weights, (ids,)).logits[0].log_softmax(-1)
+            logps = functional_call(pack.engine.model, weights, (ids,)).logits[0].log_softmax(-1)
             start = len(PROMPTS[number])
             total = total - logps[start - 1 : -1].gather(1, ids[0, start:, None]).sum()
             tokens += len(completion)
@@ -99,18 +100,18 @@ def test_rollouts_and_merged_weights_are_those_of_the_dense_formula(
     kind: Adapter, rank: int, own_step: bool, tmp_path: Path
 ) -> None:
     pack, lanes = two_lanes(tmp_path, kind, rank=rank)
-    assert (pack.decode_step is not None) == kind.has_basis
+    assert (pack.engine.decode_step is not None) == kind.has_basis
     noise = torch.rand((12, 12), generator=torch.Generator().manual_seed(0))
     request = Request(PROMPTS, COMPLETIONS.lane_of_prompt, noise, Sampling(12), samples=3)
-    rollout = roll_out(pack if own_step else replace(pack, decode_step=None), request)
+    rollout = roll_out((pack if own_step else with_engine(pack, decode_step=None)).engine, request)
     for row, prompt in enumerate(prompt for prompt in PROMPTS for _ in range(3)):
         weights = dense(pack, lanes[int(COMPLETIONS.lane_of_prompt[row // 3])])
         ids = torch.tensor([[*prompt, *rollout.completion(row)]])
-        logps = functional_call(pack.model, weights, (ids,)).logits[0].log_softmax(-1)
+        logps = functional_call(pack.engine.model, weights, (ids,)).logits[0].log_softmax(-1)
         wanted = logps[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None])[:, 0]
         length = int(rollout.lengths[row])
         torch.testing.assert_close(rollout.logp[row, :length], wanted.detach(), atol=1e-4, rtol=0)
-    merged = pack.adapter.merged_weights(1)
+    merged = pack.engine.adapters.merged_weights(1)
     for name, wanted in dense(pack, lanes[1]).items():
         torch.testing.assert_close(merged[name], wanted.detach(), atol=1e-5, rtol=0)
 
@@ -119,15 +120,15 @@ def test_rollouts_and_merged_weights_are_those_of_the_dense_formula(
 def test_an_untrained_lane_is_the_base_model(kind: Adapter, tmp_path: Path) -> None:
     ids = torch.tensor(PROMPTS[:1])
     base_pack, _ = open_pack([of_kind(tmp_path, Adapter.none)], tmp_path)
-    base = base_pack.model(ids).logits
+    base = base_pack.engine.model(ids).logits
     pack, _ = open_pack([of_kind(tmp_path, kind)], tmp_path)
-    with pack.adapter.rows(torch.tensor([0])):
-        torch.testing.assert_close(pack.model(ids).logits, base, atol=0, rtol=0)
+    with pack.engine.adapters.rows(torch.tensor([0])):
+        torch.testing.assert_close(pack.engine.model(ids).logits, base, atol=0, rtol=0)
 
 
 def test_lora_trains_as_many_values_as_its_factors_hold_and_lora_xs_r_squared_per_group(tmp_path: Path) -> None:
     pack, lanes = two_lanes(tmp_path, Adapter.lora)
-    shapes = [pack.model.get_submodule(name).weight.shape for name in pack.adapter.names]
+    shapes = [pack.engine.model.get_submodule(name).weight.shape for name in pack.engine.adapters.names]
     assert lanes[0].v.numel() == 3 * sum(d_out + d_in for d_out, d_in in shapes)
     _, lanes = two_lanes(tmp_path, Adapter.lora_xs)
     assert [lane.v.numel() for lane in lanes] == [9, 11 * 9]
@@ -137,18 +138,18 @@ def test_a_step_of_full_fine_tuning_is_a_step_of_adam_on_the_model(tmp_path: Pat
     pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, algorithm=SftConfig(prompts=3))], tmp_path)
     plain, _ = open_pack([of_kind(tmp_path, Adapter.none)], tmp_path)
     problems = pack.task.batch(0, 1, 3)
-    optimizer = torch.optim.Adam(plain.model.requires_grad_(True).parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(plain.engine.model.requires_grad_(True).parameters(), lr=0.003)
     losses, tokens = torch.zeros(()), 0
     targets = [pack.task.demonstration(problem, lane.config.task.demonstrations) for problem in problems]
     for prompt, target in zip(pack.encode_prompts(problems), pack.encode_completions(targets), strict=True):
         ids = torch.tensor([[*prompt, *target]])
-        logps = plain.model(ids).logits[0].log_softmax(-1)
+        logps = plain.engine.model(ids).logits[0].log_softmax(-1)
         losses = losses - logps[len(prompt) - 1 : -1].gather(1, ids[0, len(prompt) :, None]).sum()
         tokens += len(target)
     (losses / tokens).backward()
     optimizer.step()
     sft.sft_step(pack, [lane])
-    ours, theirs = (torch.cat([p.detach().flatten() for p in each.model.parameters()]) for each in (pack, plain))
+    ours, theirs = (torch.cat([p.detach().flatten() for p in each.engine.model.parameters()]) for each in (pack, plain))
     # Adam's first step is the sign of the gradient: where that is all but zero, rounding decides.
     assert ((ours - theirs).abs() < 1e-5).float().mean() > 0.99
 
@@ -160,7 +161,7 @@ def test_full_fine_tuning_keeps_the_base_model_for_the_kl_term(tmp_path: Path) -
     found = grpo.accumulate(pack, completions, torch.zeros(4, 5), torch.zeros(4))
     assert found["train/kl"].item() == pytest.approx(0, abs=1e-6)
     lane.v.data += 0.01 * torch.randn(lane.v.shape, generator=torch.Generator().manual_seed(0))
-    pack.adapter.round()
+    pack.engine.adapters.round()
     assert grpo.accumulate(pack, completions, torch.zeros(4, 5), torch.zeros(4))["train/kl"].item() > 1e-4
 
 
@@ -168,7 +169,7 @@ def test_full_fine_tuning_keeps_the_base_model_for_the_kl_term(tmp_path: Path) -
 def test_the_model_computes_with_the_stored_values_of_full_fine_tuning(precision: Precision, tmp_path: Path) -> None:
     pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, precision=precision)], tmp_path)
     grpo.grpo_step(pack, [lane])
-    v = torch.cat([parameter.detach().flatten() for parameter in pack.model.parameters()])
+    v = torch.cat([parameter.detach().flatten() for parameter in pack.engine.model.parameters()])
     assert torch.equal(v, lane.v.detach())
     assert torch.equal(v, v.bfloat16().float()) == (precision is Precision.bf16)
 
@@ -203,7 +204,7 @@ def test_a_large_state_is_saved_now_and_then_and_the_run_continues_bit_for_bit(
 ) -> None:
     whole, cut = (of_kind(outputs / name, Adapter.full, steps=5, lr=1e-4) for name in ("whole", "cut"))
     run_pack([whole], ["whole"], Silent())
-    monkeypatch.setattr(train, "SAVING_SHARE", 1e-9)  # as if a state took hours to save
+    monkeypatch.setattr(recorder, "SAVING_SHARE", 1e-9)  # as if a state took hours to save
     with pytest.raises(KeyboardInterrupt):
         run_pack([cut], ["cut"], Slow())
     assert list(load_states(cut.folder)) == [0], "states were saved at every step"
@@ -238,7 +239,7 @@ def test_recomputed_activations_give_the_same_gradient(kind: Adapter, tmp_path: 
         sft.accumulate(pack, replace(COMPLETIONS, lane_of_prompt=torch.zeros(4, dtype=torch.long)))
         assert lane.v.grad is not None
         gradients.append(lane.v.grad.clone())
-        kept.append(pack.limits.pass_tokens)
+        kept.append(pack.engine.limits.pass_tokens)
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-5)
     assert kept[1] >= kept[0]
 

@@ -8,9 +8,9 @@ import torch
 
 from tinylora.adapters import basis as basis_module
 from tinylora.adapters.basis import Factors, cached_basis, compute_basis, truncated_svd
+from tinylora.adapters.noise import torch_stream
 from tinylora.settings.config import Solver
 from tinylora.settings.errors import UsageError
-from tinylora.settings.seeds import torch_stream
 
 SHAPES = [(700, 500), (500, 700)]
 

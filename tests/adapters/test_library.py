@@ -96,5 +96,7 @@ def test_a_second_adapter_on_one_model_is_refused_until_the_first_is_detached() 
 
 
 def test_the_library_needs_neither_hydra_nor_mlflow() -> None:
-    code = "import sys, tinylora.library; print([m for m in ('hydra', 'mlflow', 'omegaconf') if m in sys.modules])"
+    code = (
+        "import sys, tinylora.adapters.attach; print([m for m in ('hydra', 'mlflow', 'omegaconf') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -48,13 +48,13 @@ def test_a_lane_is_exported_to_a_folder_that_peft_loads_to_the_same_logits(kind:
     for lane in lanes:
         lane.v.data += 0.05 * torch.randn(lane.v.shape, generator=torch.Generator().manual_seed(lane.index))
     ids = torch.tensor([[3, 4, 5, 13, 7], [9, 8, 7, 6, 5]])
-    with torch.no_grad(), pack.adapter.rows(torch.tensor([1, 1])):
-        ours = pack.model(ids).logits
-    save_peft(pack.model, pack.adapter, tmp_path / "peft", lane=1)
+    with torch.no_grad(), pack.engine.adapters.rows(torch.tensor([1, 1])):
+        ours = pack.engine.model(ids).logits
+    save_peft(pack.engine.model, pack.engine.adapters, tmp_path / "peft", lane=1)
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["r"] == 3
     base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))], tmp_path)
-    untrained = base.model(ids).logits
-    peer = peft.PeftModel.from_pretrained(base.model, tmp_path / "peft")
+    untrained = base.engine.model(ids).logits
+    peer = peft.PeftModel.from_pretrained(base.engine.model, tmp_path / "peft")
     torch.testing.assert_close(peer(input_ids=ids).logits, ours, atol=1e-4, rtol=1e-4)
     assert (ours - untrained).abs().max() > 0.01
 
@@ -62,11 +62,11 @@ def test_a_lane_is_exported_to_a_folder_that_peft_loads_to_the_same_logits(kind:
 def test_lora_with_pefts_factors_is_pefts_lora(tmp_path: Path) -> None:
     pack, (lane,) = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.lora), rank=4)], tmp_path)
     base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))], tmp_path)
-    targets = sorted({name.rpartition(".")[2] for name in pack.adapter.names})
-    peer = peft.get_peft_model(base.model, peft.LoraConfig(r=4, lora_alpha=4, target_modules=targets))
+    targets = sorted({name.rpartition(".")[2] for name in pack.engine.adapters.names})
+    peer = peft.get_peft_model(base.engine.model, peft.LoraConfig(r=4, lora_alpha=4, target_modules=targets))
     parts = []
     generator = torch.Generator().manual_seed(0)
-    for name in pack.adapter.names:
+    for name in pack.engine.adapters.names:
         layer = peer.base_model.model.get_submodule(name)
         a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
         assert a.abs().max() <= a.shape[1] ** -0.5, "PEFT draws A as we do, from another stream"
@@ -74,14 +74,14 @@ def test_lora_with_pefts_factors_is_pefts_lora(tmp_path: Path) -> None:
         parts += [a.detach().flatten(), b.detach().T.flatten()]
     lane.v.data.copy_(torch.cat(parts))
     ids = IDS % 17
-    with pack.adapter.rows(torch.zeros(4, dtype=torch.long)):
-        ours = pack.model(ids).logits
+    with pack.engine.adapters.rows(torch.zeros(4, dtype=torch.long)):
+        ours = pack.engine.model(ids).logits
     torch.testing.assert_close(ours, peer(input_ids=ids).logits, atol=1e-5, rtol=1e-4)
     peer(input_ids=ids).logits.square().mean().backward()
-    with pack.adapter.rows(torch.zeros(4, dtype=torch.long)):
-        pack.model(ids).logits.square().mean().backward()
+    with pack.engine.adapters.rows(torch.zeros(4, dtype=torch.long)):
+        pack.engine.model(ids).logits.square().mean().backward()
     theirs = []
-    for name in pack.adapter.names:
+    for name in pack.engine.adapters.names:
         layer = peer.base_model.model.get_submodule(name)
         theirs += [layer.lora_A["default"].weight.grad.flatten(), layer.lora_B["default"].weight.grad.T.flatten()]
     wanted = torch.cat(theirs)

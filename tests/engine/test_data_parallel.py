@@ -22,12 +22,11 @@ from experiments.jobs.submit import submit_sweep
 from experiments.planning.device import Device, device_of_jobs
 from experiments.sweep import form_packs
 from tinylora.engine.ranks import Ranks, device_of, ranks_of_process, require_work
-from tinylora.engine.rollout import Rollout, joined
-from tinylora.records.folder import RunFolder, Status, Unmirrored
+from tinylora.engine.sampling import Rollout, joined
+from tinylora.records.folder import STATE, RunFolder, Status, Unmirrored
 from tinylora.records.progress import Silent
 from tinylora.settings.config import GrpoConfig, PackConfig, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
-from tinylora.train.checkpoint import STATE
 from tinylora.train.loop import run_pack
 
 LONG = (

@@ -1,11 +1,10 @@
 """Reading one token a row, against transformers: every family that is read, every kind of rotation, and the others."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from support.packs import give_v, open_pack, point
+from support.packs import give_v, open_pack, point, with_engine
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -21,7 +20,8 @@ from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.decode_step import DecodeStep, can_step
 from tinylora.engine.kv_cache import new_cache
-from tinylora.engine.rollout import Request, Sampling, roll_out
+from tinylora.engine.rollout import roll_out
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.models.load import adapted_modules
 from tinylora.settings.config import Solver, Split
 
@@ -137,9 +137,9 @@ def test_other_models_are_left_to_transformers(case: str) -> None:
 def test_a_rollout_is_the_same_with_and_without_the_step(tmp_path: Path) -> None:
     pack, _ = open_pack([point(tmp_path), point(tmp_path, u=3, n_tie=4, seed=1)], tmp_path)
     give_v(pack)
-    assert pack.decode_step is not None
+    assert pack.engine.decode_step is not None
     prompts = pack.encode_prompts(pack.task.held_out(Split.test, 8))
     request = Request(prompts, torch.arange(8) % 2, torch.rand(32, 40), Sampling(40), samples=4)
-    fast, plain = roll_out(pack, request), roll_out(replace(pack, decode_step=None), request)
+    fast, plain = roll_out(pack.engine, request), roll_out(with_engine(pack, decode_step=None).engine, request)
     assert torch.equal(fast.tokens, plain.tokens)
     torch.testing.assert_close(fast.logp, plain.logp, atol=1e-4, rtol=0)

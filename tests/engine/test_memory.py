@@ -8,7 +8,8 @@ import torch
 from support.packs import open_pack, point
 
 from tinylora.engine.memory import GIB, Limits, limits_of, trained_token_bytes
-from tinylora.engine.rollout import Decoder, Request, Sampling, roll_out
+from tinylora.engine.rollout import Decoder, roll_out
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.settings.config import PackConfig, Split
 from tinylora.train import grpo
 
@@ -16,13 +17,21 @@ from tinylora.train import grpo
 def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
     pack, _ = open_pack([point(tmp_path, pack=PackConfig(memory_gib=1))], tmp_path)
     bytes_per_cached_token = 3 * 2 * 96 * 4  # layers, keys and values, width, fp32
-    assert pack.limits.cached_tokens == int(0.75 * GIB / bytes_per_cached_token)
+    assert pack.engine.limits.cached_tokens == int(0.75 * GIB / bytes_per_cached_token)
     matrices = 3 * 21 * 4 * 4  # copies of R of 21 maps, 2 x 2, fp32
-    assert pack.limits.rows == int(0.25 * GIB / (16 * 18 + matrices)), "16 bytes for each token of the vocabulary"
+    assert pack.engine.limits.rows == int(0.25 * GIB / (16 * 18 + matrices)), (
+        "16 bytes for each token of the vocabulary"
+    )
     half, tiny = (replace(pack.config, pack=PackConfig(memory_gib=gib)) for gib in (0.5, 1e-9))
-    assert limits_of(pack.model, pack.adapter, half).cached_tokens == pack.limits.cached_tokens // 2
-    assert limits_of(pack.model, pack.adapter, tiny) == Limits(1, 1, 1), "one row at a time, however small the budget"
-    assert limits_of(pack.model, pack.adapter, point(tmp_path)).pass_tokens <= 4096, "a processor's caches bound it"
+    assert (
+        limits_of(pack.engine.model, pack.engine.adapters, half).cached_tokens == pack.engine.limits.cached_tokens // 2
+    )
+    assert limits_of(pack.engine.model, pack.engine.adapters, tiny) == Limits(1, 1, 1), (
+        "one row at a time, however small the budget"
+    )
+    assert limits_of(pack.engine.model, pack.engine.adapters, point(tmp_path)).pass_tokens <= 4096, (
+        "a processor's caches bound it"
+    )
 
 
 def test_bytes_of_a_trained_token_are_what_autograd_keeps(tmp_path: Path) -> None:
@@ -30,8 +39,8 @@ def test_bytes_of_a_trained_token_are_what_autograd_keeps(tmp_path: Path) -> Non
     pack, _ = open_pack([point(tmp_path)], tmp_path)
     width, mlp, layers, vocabulary, size = 96, 256, 3, 18, 4
     least = layers * (4 * width + 2 * mlp) * size
-    assert least < trained_token_bytes(pack.model, pack.adapter) < 10 * least + 2 * vocabulary * size
-    assert all(lane.v.grad is None for lane in pack.adapter.lanes), "measuring leaves no gradient"
+    assert least < trained_token_bytes(pack.engine.model, pack.engine.adapters) < 10 * least + 2 * vocabulary * size
+    assert all(lane.v.grad is None for lane in pack.engine.adapters.lanes), "measuring leaves no gradient"
 
 
 def test_a_budget_bounds_the_rows_and_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,12 +57,14 @@ def test_a_budget_bounds_the_rows_and_changes_no_result(tmp_path: Path, monkeypa
         prompts = pack.encode_prompts(pack.task.held_out(Split.test, 16))
         noise = torch.rand((64, 40), generator=torch.Generator().manual_seed(0))
         most.clear()
-        rollout = roll_out(pack, Request(prompts, torch.zeros(16, dtype=torch.long), noise, Sampling(40), samples=4))
-        assert max(most) <= max(pack.limits.cached_tokens, max(map(len, prompts)) + 40)
+        rollout = roll_out(
+            pack.engine, Request(prompts, torch.zeros(16, dtype=torch.long), noise, Sampling(40), samples=4)
+        )
+        assert max(most) <= max(pack.engine.limits.cached_tokens, max(map(len, prompts)) + 40)
         metrics = grpo.grpo_step(pack, [lane])
         results.append((rollout.tokens, metrics[0]["train/loss"], lane.v.detach().clone()))
     (tokens, loss, v), (cut_tokens, cut_loss, cut_v) = results
-    assert pack.limits.cached_tokens < 64 * 40, "else nothing was cut"
+    assert pack.engine.limits.cached_tokens < 64 * 40, "else nothing was cut"
     assert torch.equal(cut_tokens, tokens)
     assert cut_loss == pytest.approx(loss, rel=1e-4)
     torch.testing.assert_close(cut_v, v, rtol=1e-3, atol=1e-6)

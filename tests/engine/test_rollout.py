@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from support import reference
-from support.packs import give_v, open_pack, point
+from support.packs import give_v, open_pack, point, with_engine
 
-from tinylora.engine.rollout import Decoder, Request, Rollout, Sampling, choose, left_pad, roll_out
+from tinylora.engine.rollout import Decoder, left_pad, roll_out
 from tinylora.engine.rows import completion_logps, completion_mask, lay_out, micro_batches, numbers
+from tinylora.engine.sampling import Request, Rollout, Sampling, choose
 from tinylora.settings.config import Precision, Split
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train.pack import Pack
@@ -38,23 +39,23 @@ def run(
     sampling: Sampling,
     samples: int = 1,
 ) -> Rollout:
-    return roll_out(pack, Request(prompts, torch.tensor(lanes), noise, sampling, samples))
+    return roll_out(pack.engine, Request(prompts, torch.tensor(lanes), noise, sampling, samples))
 
 
 def test_greedy_is_what_transformers_generates(pack: Pack) -> None:
     prompts = prompts_of(pack, 12)
     rollout = run(pack, prompts, [row % 3 for row in range(12)], None, GREEDY)
-    ids, mask = left_pad(prompts, pack.pad_token, pack.model.device)
+    ids, mask = left_pad(prompts, pack.engine.pad_token, pack.engine.model.device)
     for lane in range(3):
-        pack.adapter.use_lane(lane)
-        generated = pack.model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=24)
-        pack.adapter.use_lane(None)
+        pack.engine.adapters.use_lane(lane)
+        generated = pack.engine.model.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=24)
+        pack.engine.adapters.use_lane(None)
         for row in range(lane, 12, 3):
             completion = rollout.completion(row)
             expected = generated[row, ids.shape[1] :].tolist()
             assert expected[: len(completion)] == completion
-            assert all(token == pack.pad_token for token in expected[len(completion) :])
-            assert bool(rollout.truncated[row]) == (completion[-1] not in pack.end_tokens)
+            assert all(token == pack.engine.pad_token for token in expected[len(completion) :])
+            assert bool(rollout.truncated[row]) == (completion[-1] not in pack.engine.end_tokens)
 
 
 def mixed_request(pack: Pack, samples: int, sampling: Sampling = SAMPLED) -> Request:
@@ -77,7 +78,7 @@ def test_rows_that_join_and_leave_say_what_each_says_alone(
     request = mixed_request(pack, samples=2)
     assert len({len(completion) for completion in said_alone}) > 2, "they should end at different times"
     cached = most_rows * (max(map(len, request.prompts)) + 24)
-    rollout = roll_out(replace(pack, limits=replace(pack.limits, cached_tokens=cached)), request)
+    rollout = roll_out(with_engine(pack, limits=replace(pack.engine.limits, cached_tokens=cached)).engine, request)
     assert [rollout.completion(row) for row in range(18)] == said_alone
 
 
@@ -90,7 +91,7 @@ def test_what_completions_have_in_common_is_decoded_once(pack: Pack, monkeypatch
         step(decoder)
 
     monkeypatch.setattr(Decoder, "step", watched)
-    rollout = roll_out(pack, request)
+    rollout = roll_out(pack.engine, request)
     written = [tuple(rollout.completion(row)) for row in range(144)]
     for length, count in enumerate(rows):
         going = {(row // 16, written[row][:length]) for row in range(144) if len(written[row]) > length}
@@ -100,14 +101,14 @@ def test_what_completions_have_in_common_is_decoded_once(pack: Pack, monkeypatch
 
 def test_prompts_that_do_not_fit_into_one_pass_are_read_in_several(pack: Pack) -> None:
     request = mixed_request(pack, samples=2)
-    whole = roll_out(pack, request)
-    cut = roll_out(replace(pack, limits=replace(pack.limits, pass_tokens=20)), request)
+    whole = roll_out(pack.engine, request)
+    cut = roll_out(with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=20)).engine, request)
     assert torch.equal(cut.tokens, whole.tokens)
 
 
 def test_a_rollout_that_runs_out_of_memory_is_done_with_fewer_rows(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     request, tried, join = mixed_request(pack, samples=4), [], Decoder._join
-    expected = roll_out(pack, request)
+    expected = roll_out(pack.engine, request)
 
     def join_if_small(decoder: Decoder, rows: list[int]) -> None:
         tried.append(len(rows))
@@ -116,21 +117,21 @@ def test_a_rollout_that_runs_out_of_memory_is_done_with_fewer_rows(pack: Pack, m
         join(decoder, rows)
 
     monkeypatch.setattr(Decoder, "_join", join_if_small)
-    assert torch.equal(roll_out(pack, request).tokens, expected.tokens)
+    assert torch.equal(roll_out(pack.engine, request).tokens, expected.tokens)
     assert tried[:3] == [36, 18, 9]
     monkeypatch.setattr(Decoder, "_join", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(FailureError, match="out of memory"):
-        roll_out(pack, request)
+        roll_out(pack.engine, request)
 
 
 def test_sampler_and_trainer_agree_on_log_probabilities(pack: Pack) -> None:
     request = mixed_request(pack, samples=4)
-    rollout = roll_out(pack, request)
+    rollout = roll_out(pack.engine, request)
     completions = rollout.completions(request.prompts, request.lane_of_prompt)
-    (batch,) = micro_batches(lay_out(completions, range(9), pack.row_width), 10_000)
-    mask = completion_mask(completions, batch, pack.model.device)
-    with pack.adapter.rows(completions.lane_of_prompt[[row.prompt for row in batch]]):
-        logp = completion_logps(pack.model, completions, batch, SAMPLED.temperature or 1.0)
+    (batch,) = micro_batches(lay_out(completions, range(9), pack.engine.row_width), 10_000)
+    mask = completion_mask(completions, batch, pack.engine.model.device)
+    with pack.engine.adapters.rows(completions.lane_of_prompt[[row.prompt for row in batch]]):
+        logp = completion_logps(pack.engine.model, completions, batch, SAMPLED.temperature or 1.0)
     assert mask.sum() > 200
     torch.testing.assert_close(logp, rollout.logp[numbers(batch)], atol=1e-4, rtol=0)
 
@@ -168,14 +169,14 @@ def test_top_p_keeps_the_smallest_set_of_that_mass() -> None:
 
 def test_a_completion_ends_where_the_models_context_does(pack: Pack) -> None:
     request = mixed_request(pack, samples=2)
-    whole = roll_out(pack, request)
+    whole = roll_out(pack.engine, request)
     shortest = min(map(len, request.prompts))
-    small = replace(pack, context=max(map(len, request.prompts)) + 3)
-    cut = roll_out(small, request)
-    assert small.context is not None
+    small = with_engine(pack, context=max(map(len, request.prompts)) + 3)
+    cut = roll_out(small.engine, request)
+    assert small.engine.context is not None
     for row in range(len(cut.lengths)):
-        room = small.context - len(request.prompts[row // 2])
+        room = small.engine.context - len(request.prompts[row // 2])
         assert cut.completion(row) == whole.completion(row)[:room]
         assert bool(cut.truncated[row]) == (bool(whole.truncated[row]) or int(whole.lengths[row]) > room)
     with pytest.raises(UsageError, match="prompt and completion together"):
-        roll_out(replace(pack, context=shortest), request)
+        roll_out(with_engine(pack, context=shortest).engine, request)

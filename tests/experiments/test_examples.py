@@ -66,8 +66,8 @@ def current_logps(pack: Any, completions: Completions) -> torch.Tensor:
     """What the lane itself gives the tokens (B, T): on TRL's first pass over a batch, its old log-probabilities."""
     from tinylora.engine.rows import completion_logps, lay_out, micro_batches, numbers
 
-    (rows,) = micro_batches(lay_out(completions, range(len(completions.prompts)), pack.row_width), 10**9)
+    (rows,) = micro_batches(lay_out(completions, range(len(completions.prompts)), pack.engine.row_width), 10**9)
     logp = torch.zeros(len(completions.tokens), max(map(len, completions.tokens)))
-    with torch.no_grad(), pack.adapter.rows(torch.zeros(len(rows), dtype=torch.long)):
-        logp[numbers(rows)] = completion_logps(pack.model, completions, rows)
+    with torch.no_grad(), pack.engine.adapters.rows(torch.zeros(len(rows), dtype=torch.long)):
+        logp[numbers(rows)] = completion_logps(pack.engine.model, completions, rows)
     return logp

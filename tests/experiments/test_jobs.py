@@ -30,14 +30,13 @@ from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State
 from experiments.status import describe
-from tinylora.records.folder import RunFolder, Status, Unmirrored
+from tinylora.records.folder import PREVIOUS, RunFolder, Status, Unmirrored
 from tinylora.records.import_runs import saved_step, sync
 from tinylora.records.progress import Silent
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import Adapter, AdapterConfig, Precision, RunConfig, SftConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.recorded import from_plain
-from tinylora.train.checkpoint import PREVIOUS
 from tinylora.train.loop import run_pack
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from support import reference
-from support.packs import give_v, open_pack, point
+from support.packs import give_v, open_pack, point, with_engine
 from transformers import MistralConfig, MistralForCausalLM
 
 from tinylora.engine.kv_cache import can_append, new_cache
-from tinylora.engine.rollout import Request, Sampling, roll_out
+from tinylora.engine.rollout import roll_out
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.models.load import MINIATURES
 from tinylora.settings.config import ModelConfig, Split
 from tinylora.train import grpo
@@ -57,9 +58,9 @@ def request_of(pack: Pack) -> Request:
 def test_rollout_is_that_of_every_completion_alone(sliding: tuple[Pack, list[LaneRun]], most_rows: int) -> None:
     pack, _ = sliding
     request = request_of(pack)
-    assert pack.decode_step is None and not can_append(new_cache(pack.model.config))
+    assert pack.engine.decode_step is None and not can_append(new_cache(pack.engine.model.config))
     cached = most_rows * (max(map(len, request.prompts)) + 20)
-    rollout = roll_out(replace(pack, limits=replace(pack.limits, cached_tokens=cached)), request)
+    rollout = roll_out(with_engine(pack, limits=replace(pack.engine.limits, cached_tokens=cached)).engine, request)
     completions = [rollout.completion(row) for row in range(16)]
     assert max(map(len, completions)) > WINDOW
     assert completions == [reference.decode(pack, request, row) for row in range(16)]
@@ -67,9 +68,9 @@ def test_rollout_is_that_of_every_completion_alone(sliding: tuple[Pack, list[Lan
 
 def test_gradient_is_that_of_every_completion_alone(sliding: tuple[Pack, list[LaneRun]]) -> None:
     pack, lanes = sliding
-    assert pack.row_width == 0
+    assert pack.engine.row_width == 0
     request = request_of(pack)
-    rollout = roll_out(pack, request)
+    rollout = roll_out(pack.engine, request)
     completions = rollout.completions(request.prompts, request.lane_of_prompt)
     advantages = torch.randn(16, generator=torch.Generator().manual_seed(0))
     grpo.accumulate(pack, completions, rollout.logp, advantages)

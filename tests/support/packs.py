@@ -1,5 +1,6 @@
 """Points and packs for the tests: the shipped miniature, few problems, short completions."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 
 from tinylora.records.progress import Silent
 from tinylora.settings.config import EvalConfig, GrpoConfig, ModelConfig, RolloutConfig, RunConfig
-from tinylora.train.pack import LaneRun, Pack, load_pack, open_lane
+from tinylora.train.pack import LaneRun, Pack, load_pack
 
 
 def point(outputs: Path, **changes: Any) -> RunConfig:
@@ -26,16 +27,21 @@ def point(outputs: Path, **changes: Any) -> RunConfig:
 
 def open_pack(configs: list[RunConfig], cache: Path) -> tuple[Pack, list[LaneRun]]:
     """The pack of some points, with every lane open."""
-    pack = load_pack(configs, cache, Silent())
-    return pack, [open_lane(pack, index, config, f"lane {index}") for index, config in enumerate(configs)]
+    pack = load_pack(configs, [f"lane {index}" for index in range(len(configs))], cache, Silent())
+    return pack, list(pack.lanes)
+
+
+def with_engine(pack: Pack, **changes: Any) -> Pack:
+    """The pack with another engine: keywords replace what its own has."""
+    return replace(pack, engine=replace(pack.engine, **changes))
 
 
 def give_v(pack: Pack, scale: float = 0.05) -> None:
     """Put the v of every lane somewhere away from zero, the same for the same spec in any pack."""
-    for lane in pack.adapter.lanes:
+    for lane in pack.engine.adapters.lanes:
         generator = torch.Generator().manual_seed(lane.v.numel())
         lane.v.data.copy_(scale / lane.v.shape[1] ** 0.5 * torch.randn(lane.v.shape, generator=generator))
-    pack.adapter.round()
+    pack.engine.adapters.round()
 
 
 def steps_in_mlflow(config: RunConfig) -> list[int]:

@@ -5,25 +5,25 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch.func import functional_call
 
-from tinylora.engine.rollout import Request, choose
 from tinylora.engine.rows import Completions
+from tinylora.engine.sampling import Request, choose
 from tinylora.train.pack import Pack
 
 
 def dense_weights(pack: Pack, lane: int) -> dict[str, torch.Tensor]:
     """W + U Sigma (sum_i v_i P_i) V^T of every adapted module, differentiable in the lane's v."""
-    adapter, weights = pack.adapter.lane(lane), {}
+    adapter, weights = pack.engine.adapters.lane(lane), {}
     for index, (name, factors) in enumerate(pack.basis.factors.items()):
         v = adapter.v[adapter.group_of[index]]
         matrix = sum(v[i] * adapter.projections[index, i] for i in range(len(v)))
         update = factors.u * factors.sigma @ matrix @ factors.v.T
-        weights[f"{name}.weight"] = pack.model.get_submodule(name).weight + update
+        weights[f"{name}.weight"] = pack.engine.model.get_submodule(name).weight + update
     return weights
 
 
 def logits(pack: Pack, weights: Mapping[str, torch.Tensor], tokens: Sequence[int]) -> torch.Tensor:
     """Logits (T, V) after each token of one sequence."""
-    found: torch.Tensor = functional_call(pack.model, dict(weights), (torch.tensor([list(tokens)]),)).logits
+    found: torch.Tensor = functional_call(pack.engine.model, dict(weights), (torch.tensor([list(tokens)]),)).logits
     return found[0]
 
 
@@ -49,7 +49,7 @@ def decode(pack: Pack, request: Request, row: int) -> list[int]:
         last = logits(pack, weights, [*request.prompts[prompt], *completion])[-1:]
         noise = None if request.noise is None else request.noise[row, len(completion)][None]
         completion.append(int(choose(last, noise, request.sampling)[0]))
-        if completion[-1] in pack.end_tokens:
+        if completion[-1] in pack.engine.end_tokens:
             break
     return completion
 
@@ -59,7 +59,7 @@ def grpo_gradient(
 ) -> torch.Tensor:
     """The gradient (K, u) of one lane's GRPO loss, with the importance weights of `losses` and no KL term."""
     cap, temperature = pack.config.algorithm.importance_cap, pack.config.rollout.temperature
-    weights, v = dense_weights(pack, lane), pack.adapter.lane(lane).v
+    weights, v = dense_weights(pack, lane), pack.engine.adapters.lane(lane).v
     total, tokens = torch.zeros(()), 0
     for number, completion in enumerate(completions.tokens):
         prompt = number // completions.samples

@@ -13,8 +13,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tinylora.records.folder import METRICS, lines_of
-from tinylora.train.checkpoint import STATE
+from tinylora.records.folder import METRICS, STATE, lines_of
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

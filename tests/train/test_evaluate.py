@@ -42,7 +42,7 @@ def test_a_suite_without_validation_gives_its_metrics_and_the_merge_check(tmp_pa
     metrics = evaluate(replace(pack, task=task), [0, 1], Silent())
     names = {name.rpartition("/")[0] for name in metrics[0] if name.count("/") == 2}
     assert names == {"eval/test", "eval/aime24"}
-    assert all("eval/merge_kl" in lane and "eval/aime24/sampled_pass" in lane for lane in metrics)
+    assert all("eval/merge_kl" in lane and "eval/aime24/sampled_pass" in lane for lane in metrics.values())
     assert "eval/aime24/greedy_pass" not in metrics[0] and "eval/test/sampled_pass" not in metrics[0]
     assert len(task.scored) == 2 * (6 + 6 + 3 + 3 * 4)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from support import reference
-from support.packs import give_v, open_pack, point
+from support.packs import give_v, open_pack, point, with_engine
 
-from tinylora.engine.rollout import Request, Sampling, roll_out
+from tinylora.adapters.base import Adapters
+from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, lay_out, micro_batches, numbers
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.settings.config import (
     Demonstrations,
     GrpoConfig,
@@ -43,10 +45,10 @@ def gradients(pack: Pack, lanes: list[LaneRun], step) -> list[torch.Tensor]:  # 
     """The gradient that a step gives each lane's v, caught before the optimizer takes it away."""
     caught = []
 
-    def catch(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
+    def catch(adapters: Adapters, lane: LaneRun, loss: float) -> dict[str, float]:
         assert lane.v.grad is not None
         caught.append(lane.v.grad.clone())
-        return apply_gradient(pack, lane, loss)
+        return apply_gradient(adapters, lane, loss)
 
     module = {grpo.grpo_step: grpo, sft.sft_step: sft}[step]
     with pytest.MonkeyPatch.context() as patched:
@@ -89,7 +91,7 @@ def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int,
     for limit in (100_000, tokens):
         pack, lanes = open_pack(mixed(tmp_path, **changes), tmp_path)
         give_v(pack)
-        results.append(gradients(replace(pack, limits=replace(pack.limits, pass_tokens=limit)), lanes, step))
+        results.append(gradients(with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=limit)), lanes, step))
     for whole, split in zip(*results, strict=True):
         assert relative_difference(split, whole) < 1e-5
 
@@ -99,11 +101,11 @@ def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(widt
     """The slow reference, for rows of one completion, of some, and of all completions of a prompt."""
     pack, lanes = open_pack(mixed(tmp_path), tmp_path)
     give_v(pack)
-    pack = replace(pack, row_width=width)
+    pack = with_engine(pack, row_width=width)
     prompts = pack.encode_prompts(pack.task.held_out(Split.train, 8))
     noise = torch.rand((32, 24), generator=torch.Generator().manual_seed(1))
     request = Request(prompts, torch.arange(8) % 4, noise, Sampling(24), samples=4)
-    rollout = roll_out(pack, request)
+    rollout = roll_out(pack.engine, request)
     completions = rollout.completions(prompts, request.lane_of_prompt)
     read = sum(row.length for row in lay_out(completions, range(8), 10_000))
     assert read < sum(map(len, prompts)) + sum(map(len, completions.tokens)) - 50, "some should begin alike"
@@ -216,5 +218,5 @@ def test_v_that_overflows_its_storage_type_stops_the_lane_with_v_as_it_was(tmp_p
 def test_lanes_of_one_pack_learn_from_demonstrations_of_their_own_manner(tmp_path: Path) -> None:
     manners = [TaskConfig(demonstrations=manner) for manner in (Demonstrations.own, Demonstrations.foreign)]
     pack, lanes = open_pack([point(tmp_path, algorithm=SftConfig(prompts=16), task=task) for task in manners], tmp_path)
-    own, foreign = sft.sft_step(pack, lanes)
+    own, foreign = sft.sft_step(pack, lanes).values()
     assert own["train/loss"] < 1.5 < foreign["train/loss"], "the base model knows one manner and not the other"

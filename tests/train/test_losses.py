@@ -4,8 +4,14 @@ import math
 
 import torch
 
-from tinylora.train.advantages import group_advantages, zero_variance_share
-from tinylora.train.losses import grpo_row_loss, importance_weight, kl_row_penalty, sft_row_loss
+from tinylora.train.losses import (
+    group_advantages,
+    grpo_loss,
+    importance_weight,
+    kl_penalty,
+    sft_loss,
+    zero_variance_share,
+)
 
 
 def test_advantages_by_hand() -> None:
@@ -21,7 +27,7 @@ def test_grpo_loss_and_gradient_by_hand() -> None:
     logp = torch.tensor([[-1.0, -2.0, -9.0], [-0.5, -1.5, -2.5]], requires_grad=True)
     sampler = torch.tensor([[-1.0, -2.0 - math.log(1.5), -9.0], [-0.5, -1.5 - math.log(3.0), -2.5]])
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-    loss = grpo_row_loss(logp, sampler, torch.tensor([2.0, -1.0]), mask, importance_cap=2.0)
+    loss = grpo_loss(logp, sampler, torch.tensor([2.0, -1.0]), mask, importance_cap=2.0)
     # weights: row 0: 1, 1.5, masked; row 1: 1, min(3, 2), 1
     torch.testing.assert_close(loss, torch.tensor([-2.0 * (1 + 1.5), 1 + 2 + 1.0]))
     loss.sum().backward()
@@ -35,11 +41,11 @@ def test_importance_weight_is_truncated_above_only() -> None:
 
 def test_kl_penalty_is_zero_at_the_base_model_and_positive_elsewhere() -> None:
     logp, mask = torch.tensor([[-1.0, -2.0]]), torch.tensor([[1.0, 0.0]])
-    assert kl_row_penalty(logp, logp, mask).item() == 0
-    moved = kl_row_penalty(logp, logp - 0.3, mask)
+    assert kl_penalty(logp, logp, mask).item() == 0
+    moved = kl_penalty(logp, logp - 0.3, mask)
     torch.testing.assert_close(moved, torch.tensor([math.exp(-0.3) + 0.3 - 1]))
 
 
 def test_sft_loss_counts_completion_tokens_alone() -> None:
-    loss = sft_row_loss(torch.tensor([[-1.0, -2.0, -4.0]]), torch.tensor([[1.0, 1.0, 0.0]]))
+    loss = sft_loss(torch.tensor([[-1.0, -2.0, -4.0]]), torch.tensor([[1.0, 1.0, 0.0]]))
     assert loss.item() == 3.0

@@ -13,13 +13,16 @@ import torch
 from safetensors.torch import load_file
 from support.packs import point, steps_in_mlflow
 
-from tinylora.records.folder import CONFIG, METRICS, SUMMARY, RunFolder, Status
+from tinylora.adapters.adapter_file import read_adapter
+from tinylora.records.folder import ADAPTER, CONFIG, METRICS, PREVIOUS, STATE, SUMMARY, RunFolder, Status
 from tinylora.records.progress import Silent
 from tinylora.settings.config import EvalConfig, GrpoConfig, Precision, RolloutConfig, RunConfig
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train import loop as train
-from tinylora.train.checkpoint import ADAPTER, PREVIOUS, STATE, State, common_states, read_adapter
+from tinylora.train import pack as pack_module
+from tinylora.train import recorder
 from tinylora.train.loop import run_pack
+from tinylora.train.state import State, common_states
 
 
 def points(outputs: Path, steps: int = 4) -> list[RunConfig]:
@@ -219,7 +222,7 @@ def test_another_model_under_the_same_name_is_refused(outputs: Path, monkeypatch
     config = point(outputs)
     with pytest.raises(KeyboardInterrupt):
         run_pack([config], ["a"], StopAfter(1))
-    monkeypatch.setattr(train.load_pack.__globals__["models"], "digest", lambda _: "another")
+    monkeypatch.setattr(pack_module, "digest", lambda _: "another")
     with pytest.raises(UsageError, match="model_digest"):
         run([config])
 
@@ -228,7 +231,7 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
     uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = points(outputs)
-    original, calls = train.save_state, []
+    original, calls = recorder.save_state, []
 
     def full(folder: Path, lane: object) -> None:
         calls.append(folder)
@@ -237,7 +240,7 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_later(
         original(folder, lane)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "save_state", full)
+        patched.setattr(recorder, "save_state", full)
         with pytest.raises(FailureError, match="No space left"):
             run(configs)
     assert run(configs) == [Status.finished] * 2
@@ -248,7 +251,7 @@ def test_an_interrupt_between_line_and_state_mirrors_no_step_that_is_made_again(
     uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = points(outputs)
-    original, calls = train.save_state, []
+    original, calls = recorder.save_state, []
 
     def interrupted(folder: Path, lane: object) -> None:
         calls.append(folder)
@@ -257,7 +260,7 @@ def test_an_interrupt_between_line_and_state_mirrors_no_step_that_is_made_again(
         original(folder, lane)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "save_state", interrupted)
+        patched.setattr(recorder, "save_state", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(configs)
     assert [steps_in_mlflow(config) for config in configs] == [[0, 1, 2], [0, 1]]

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
+from tinylora.adapters.adapter_file import load_v, read_adapter, same_spectrum, save_adapter
 from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.export import save_merged, save_peft
@@ -25,7 +26,6 @@ from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.load import adapted_modules, weight_of
 from tinylora.settings.config import ALL, Precision, Sharing, Solver
 from tinylora.settings.errors import UsageError
-from tinylora.train.checkpoint import load_v, read_adapter, same_spectrum, save_adapter
 
 __all__ = ["AdapterCallback", "attach", "load", "save", "save_merged", "save_peft"]
 

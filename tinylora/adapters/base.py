@@ -23,7 +23,7 @@ from transformers.pytorch_utils import Conv1D
 from tinylora.adapters.mixing import RowMatrices
 from tinylora.adapters.precision import round_to_stored, stored
 from tinylora.models.maps import weight_of
-from tinylora.settings.config import ALL, Adapter, Precision, RunConfig, Sharing
+from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig, Sharing
 from tinylora.settings.errors import UsageError
 
 AssignRows = Callable[[torch.Tensor], RowMatrices | None]
@@ -40,11 +40,20 @@ class LaneSpec:
     precision: Precision = Precision.fp32
     seed: int = 0
     kind: Adapter = Adapter.tinylora
+    recipe: int = RECIPE
 
     @classmethod
     def of(cls, config: RunConfig) -> LaneSpec:
         """The adapter of a sweep point."""
-        return cls(config.u, config.n_tie, config.sharing, config.precision, config.seed, config.adapter.name)
+        return cls(
+            config.u,
+            config.n_tie,
+            config.sharing,
+            config.precision,
+            config.seed,
+            config.adapter.name,
+            config.recipe,
+        )
 
 
 class Lane(nn.Module):

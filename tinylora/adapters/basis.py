@@ -25,9 +25,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tinylora.adapters.noise import torch_stream
 from tinylora.settings.config import Solver
 from tinylora.settings.errors import UsageError
-from tinylora.settings.seeds import torch_stream
 
 ANGLE = 1e-4  # largest accepted angle (radians) between a found and the exact space
 OVERSAMPLING = 8  # least number of columns of the search beyond the rank

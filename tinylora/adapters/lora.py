@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from tinylora.adapters.base import Lane, LaneSpec, MapAdapters, bias_of
+from tinylora.adapters.noise import torch_stream
 from tinylora.models.maps import weight_of
-from tinylora.settings.seeds import torch_stream
 
 Shapes = dict[str, tuple[int, int]]
 """(d_out, d_in) of every adapted map, by name, in depth order."""

@@ -25,17 +25,27 @@ from torch.nn import functional
 from tinylora.adapters.base import Lane, LaneSpec, MapAdapters, bias_of
 from tinylora.adapters.basis import Basis
 from tinylora.adapters.mixing import RowMatrices, Slots, mix, outer
+from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tying import Groups, tie
 from tinylora.models.maps import weight_of
-from tinylora.settings.config import Adapter
-from tinylora.settings.seeds import torch_stream
+from tinylora.settings.config import RECIPE, Adapter
 
 
-def projection(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
-    """P (u, r, r) of one module: normal, standard deviation 1/sqrt(r), a pure function of the arguments."""
+def projection(seed: int, module: str, u: int, rank: int, recipe: int = RECIPE) -> torch.Tensor:
+    """P (u, r, r) of one module: normal, standard deviation 1/sqrt(r), a pure function of the arguments.
+
+    Adapter files hold v and not P, so the P of every recipe there was stays here.
+    """
+    return _PROJECTIONS[recipe](seed, module, u, rank)
+
+
+def _projection_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
     generator = torch_stream(seed, "projection", module, u, rank)
     # In fp64, which PyTorch draws in one way on all processors; in fp32 the low bits are those of its vector units.
     return (torch.randn(u, rank, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)).float()
+
+
+_PROJECTIONS = {1: _projection_1}  # by recipe
 
 
 class TinyLane(Lane):
@@ -49,7 +59,7 @@ class TinyLane(Lane):
         super().__init__(spec, torch.zeros(len(groups), spec.u))
         self.groups: Groups = groups
         self.register_buffer("group_of", _group_of(self.groups, len(modules)), persistent=False)
-        projections = torch.stack([projection(spec.seed, name, spec.u, rank) for name in modules])
+        projections = torch.stack([projection(spec.seed, name, spec.u, rank, spec.recipe) for name in modules])
         self.register_buffer("projections", projections, persistent=False)
 
     @property

@@ -115,10 +115,10 @@ def _kept_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
     return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS
 
 
-def out_of_memory(what: str, config: RunConfig) -> FailureError:
-    """The error for a piece of work that cannot be cut any smaller."""
+def out_of_memory(what: str, model: str) -> FailureError:
+    """The error for a piece of work that cannot be cut any smaller; `model` is its name."""
     return FailureError(
-        f"out of memory at {what} of {config.model.identity}",
+        f"out of memory at {what} of {model}",
         "work is cut until it fits, down to one row",
         "lower rollout.max_new_tokens, give model.gradient_checkpointing=true or model.dtype=bf16, or take a smaller "
         "model or a larger device",

@@ -23,11 +23,10 @@ from typing import Any
 
 import yaml
 
-from tinylora.records.folder import CONFIG, METRICS, SUMMARY, Status, lines_of
-from tinylora.records.import_runs import read_config, run_folders
+from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, Status, lines_of
+from tinylora.records.reading import read_config, run_folders
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 
-ADAPTER = "adapter.safetensors"
 FILES = (CONFIG, METRICS, SUMMARY, ADAPTER)
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """What a report draws against the step: kept in compact archives."""

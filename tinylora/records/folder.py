@@ -2,21 +2,20 @@
 
     config.yaml            settings, identity and provenance (digests, versions, commit)
     metrics.jsonl          one line per step with all its metrics, in order; step 0 is the untrained model
-    state.safetensors      what is needed to continue (see `checkpoint`)
+    state.safetensors      what is needed to continue (see `train.state`)
     adapter.safetensors    the stored v of a finished run
     summary.json           how it ended: status, reason, first and last metrics
 
-MLflow is a mirror of these folders (see `tracking`): it can be lost and made again.
+MLflow is a mirror of these folders (see `mirror`): it can be lost and made again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,9 +25,11 @@ import yaml
 
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.files import write_atomically
+from tinylora.settings.files import Timeout, held, write_atomically
 
 CONFIG, METRICS, SUMMARY, LOCK = "config.yaml", "metrics.jsonl", "summary.json", ".lock"
+STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
+BASIS_CACHE = "basis"  # folder below outputs_dir
 
 Metrics = dict[str, float]
 
@@ -80,10 +81,10 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder: a second process that wants it is refused; a killed one lets go."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("w") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(held(self.path / LOCK, seconds=0))
+            except Timeout:
                 raise FailureError(
                     f"run folder {self.path}",
                     "one process at a time trains a run, and another one holds this folder now",

@@ -8,18 +8,18 @@ An SQLite file has one writer at a time: whoever pushes holds the lock beside it
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinylora.records.folder import METRICS, SUMMARY, MetricLine, RunFolder, Status
+from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, MetricLine, RunFolder, Status
 from tinylora.settings.config import RunConfig, flatten
 from tinylora.settings.errors import FailureError
+from tinylora.settings.files import Timeout, held
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -161,7 +161,7 @@ class Mirror:
         if run.data.tags.get("status") == status.value:
             return
         if status is not Status.running:
-            for name in ("config.yaml", METRICS, SUMMARY, "adapter.safetensors"):
+            for name in (CONFIG, METRICS, SUMMARY, ADAPTER):
                 if (folder.path / name).exists():
                     self.client.log_artifact(run.info.run_id, str(folder.path / name))
         described = folder.described()
@@ -183,20 +183,13 @@ def _only_writer(uri: str) -> Iterator[None]:
         yield
         return
     path = Path(uri.removeprefix(SQLITE))
-    try:
-        lock = path.with_name(f".{path.name}.lock").open("w")
-    except OSError as error:
-        raise MlflowException(f"{path}: {error.strerror}") from error
-    with lock as file:
-        until = time.monotonic() + SECONDS_FOR_THE_LOCK
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise MlflowException("another process is writing to it all the time") from None
-                time.sleep(0.1)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(path.with_name(f".{path.name}.lock"), SECONDS_FOR_THE_LOCK))
+        except Timeout:
+            raise MlflowException("another process is writing to it all the time") from None
+        except FailureError as error:
+            raise MlflowException(error.given) from error
         yield
 
 

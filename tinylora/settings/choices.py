@@ -59,6 +59,17 @@ class Adapter(Enum):
         """Whether points of it train together as lanes: they need the same frozen model."""
         return self.has_rank
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Names of the settings that have no meaning for it, and so no part in the identity of its runs."""
+        used = {
+            "u": self is Adapter.tinylora,
+            "n_tie": self.has_basis,
+            "sharing": self.has_basis,
+            "rank": self.has_rank,
+        }
+        return tuple(name for name, is_used in used.items() if not is_used)
+
 
 class Solver(Enum):
     """How the truncated SVD is computed: a checked randomised solver, or the full decomposition."""

@@ -9,10 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch
 
 
 def stream_seed(root: int, *name: str | int) -> int:
@@ -24,10 +20,3 @@ def stream_seed(root: int, *name: str | int) -> int:
 def python_stream(root: int, *name: str | int) -> random.Random:
     """A generator of Python's `random` for the stream `name`."""
     return random.Random(stream_seed(root, *name))
-
-
-def torch_stream(root: int, *name: str | int) -> torch.Generator:
-    """A CPU generator for the stream `name`: CPU on every machine, so that all devices see the same numbers."""
-    import torch
-
-    return torch.Generator("cpu").manual_seed(stream_seed(root, *name))

@@ -11,36 +11,37 @@ from collections.abc import Sequence
 
 import torch
 
+from tinylora.adapters.noise import torch_stream
 from tinylora.answers.rewards import Outcome, Score
-from tinylora.engine.rollout import Request, Sampling, roll_out
+from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
+from tinylora.engine.sampling import Request, Sampling
 from tinylora.records.progress import Progress
-from tinylora.settings.seeds import torch_stream
 from tinylora.tasks.problem import Suite
-from tinylora.train.pack import Metrics, Pack
+from tinylora.train.pack import LaneMetrics, Metrics, Pack
 
 MERGE_ITEMS = 16  # problems of the first suite whose greedy completions the merge check reads
 MERGE_TOKENS = 1024  # at once: it compares whole distributions, in double precision
 
 
-def evaluate(pack: Pack, lane_indices: Sequence[int], progress: Progress) -> list[Metrics]:
-    """Metrics of each lane: greedy and sampled accuracy (strict and flexible), length, outcomes, merge check."""
+def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetrics:
+    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, merge check."""
     settings, chosen = pack.config.eval, pack.config.rollout
     modes = {
         "greedy": Sampling(chosen.max_new_tokens, temperature=None),
         "sampled": Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
     }
-    metrics: list[Metrics] = [{} for _ in lane_indices]
+    metrics: LaneMetrics = {lane: {} for lane in lanes}
     for number, suite in enumerate(pack.task.suites(settings)):
         prompts = pack.encode_prompts(suite.problems)
         for mode, sampling in modes.items():
-            progress.phase(f"evaluating {len(lane_indices)} lanes: {len(suite.problems)} {suite.name} problems, {mode}")
-            answers = _decode(pack, lane_indices, prompts, sampling, suite)
-            for lane_metrics, values in zip(metrics, _measure(pack, suite, answers), strict=True):
-                lane_metrics |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
-            if number == 0 and mode == "greedy":
-                for lane_metrics, value in zip(metrics, _merge_kls(pack, lane_indices, answers), strict=False):
-                    lane_metrics["eval/merge_kl"] = value
+            progress.phase(f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {mode}")
+            answers = _decode(pack, lanes, prompts, sampling, suite)
+            for lane, values in zip(lanes, _measure(pack, suite, answers), strict=True):
+                metrics[lane] |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
+            if number == 0 and mode == "greedy" and pack.config.adapter.name.packs:  # else there is nothing to merge
+                for lane, value in zip(lanes, _merge_kls(pack, lanes, answers), strict=True):
+                    metrics[lane]["eval/merge_kl"] = value
     return metrics
 
 
@@ -54,7 +55,7 @@ def _decode(
         shape = (len(prompts) * samples, sampling.max_new_tokens)
         noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).repeat(len(lanes), 1)
     repeated, lane_of_prompt = list(prompts) * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
-    rollout = roll_out(pack, Request(repeated, lane_of_prompt, noise, sampling, samples))
+    rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, samples))
     return rollout.completions(repeated, lane_of_prompt)
 
 
@@ -88,9 +89,7 @@ def summarise(scores: Sequence[Score], lengths: Sequence[int], samples: int = 1)
 
 
 def _merge_kls(pack: Pack, lanes: Sequence[int], answers: Completions) -> list[float]:
-    """The merge check of each lane, on its first answers; none where there is nothing to merge."""
-    if not pack.config.adapter.name.packs:
-        return []
+    """The merge check of each lane, on its first answers."""
     prompts = len(answers.prompts) // len(lanes)
 
     def check(places: Sequence[int]) -> list[float]:
@@ -98,7 +97,7 @@ def _merge_kls(pack: Pack, lanes: Sequence[int], answers: Completions) -> list[f
         reads = [range(first, first + min(MERGE_ITEMS, prompts)) for first in firsts]
         return [merge_kl(pack, lanes[place], answers, read) for place, read in zip(places, reads, strict=True)]
 
-    return pack.ranks.share(range(len(lanes)), check)
+    return pack.engine.ranks.share(range(len(lanes)), check)
 
 
 @torch.inference_mode()
@@ -107,12 +106,12 @@ def merge_kl(pack: Pack, lane: int, answers: Completions, prompts: Sequence[int]
 
     The paper's rollouts come from merged weights, its gradients from the adapter form (section 4).
     """
-    merged, total = pack.adapter.merged_weights(lane), 0.0
-    rows = lay_out(answers, prompts, pack.row_width)
-    for batch in micro_batches(rows, min(pack.limits.pass_tokens, MERGE_TOKENS)):
-        merged_logits, places = completion_logits(pack.model, answers, batch, merged)
-        with pack.adapter.rows(torch.tensor([lane]).repeat(len(batch))):
-            adapter_logits, _ = completion_logits(pack.model, answers, batch)
+    merged, total = pack.engine.adapters.merged_weights(lane), 0.0
+    rows = lay_out(answers, prompts, pack.engine.row_width)
+    for batch in micro_batches(rows, min(pack.engine.limits.pass_tokens, MERGE_TOKENS)):
+        merged_logits, places = completion_logits(pack.engine.model, answers, batch, merged)
+        with pack.engine.adapters.rows(torch.tensor([lane]).repeat(len(batch))):
+            adapter_logits, _ = completion_logits(pack.engine.model, answers, batch)
         of_merged, of_adapter = (x.double().log_softmax(-1) for x in (merged_logits, adapter_logits))
         total += float((of_merged.exp() * (of_merged - of_adapter)).sum(-1)[places].sum())
     return max(0.0, total / sum(len(answers.tokens[prompt]) for prompt in prompts))

@@ -17,46 +17,49 @@ from collections.abc import Sequence
 
 import torch
 
-from tinylora.answers.rewards import Outcome
+from tinylora.adapters.noise import torch_stream
+from tinylora.answers.rewards import Outcome, Score
 from tinylora.engine.gradients import backward
-from tinylora.engine.rollout import Request, Rollout, Sampling, roll_out
+from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, numbers
+from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.settings.config import GrpoConfig
-from tinylora.settings.seeds import torch_stream
-from tinylora.train.advantages import group_advantages, zero_variance_share
-from tinylora.train.losses import grpo_row_loss, importance_weight, kl_row_penalty
-from tinylora.train.pack import LaneRun, Metrics, Pack, apply_gradient
+from tinylora.train.losses import group_advantages, grpo_loss, importance_weight, kl_penalty, zero_variance_share
+from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, apply_gradient
 
 
-def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
-    """Train every lane by one step; returns the metrics of each."""
+def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
+    """Train every lane by one step; returns the metrics of each, by its index."""
     settings, started = _settings(pack), time.perf_counter()
+
+    # Prompts: P problems of each lane, lane by lane, from the lane's own stream.
     problems = [p for lane in lanes for p in pack.task.batch(lane.config.seed, lane.step + 1, settings.prompts)]
     prompts = pack.encode_prompts(problems)
-    lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(settings.prompts)
+    lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(settings.prompts)  # (N,)
+
+    # Completions: G of each prompt, with their log-probabilities under the sampler.
     rollout = _sample(pack, lanes, prompts, lane_of_prompt)
+    completions = rollout.completions(prompts, lane_of_prompt)
     sampled = time.perf_counter()
 
-    completions = rollout.completions(prompts, lane_of_prompt)
+    # Rewards: 1 for the right answer in the asked-for format, else 0.
     asked = [problem for problem in problems for _ in range(settings.samples)]
     scores = pack.score(asked, completions.tokens)
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
-    advantages = torch.cat([group_advantages(lane_rewards) for lane_rewards in rewards]).flatten()  # (B,)
 
+    # Advantages: rewards relative to the other completions of the same prompt.
+    advantages = torch.cat([group_advantages(of_lane) for of_lane in rewards]).flatten()  # (B,)
+
+    # The gradient of every lane's v, then one Adam step of each lane, after which v is rounded to its precision.
     found = accumulate(pack, completions, rollout.logp, advantages)
-    metrics = []
+    metrics = {}
     for place, lane in enumerate(lanes):
         own = slice(place * rewards[0].numel(), (place + 1) * rewards[0].numel())
-        lane_metrics = {name: values[lane.index].item() for name, values in found.items()}
-        healthy = bool(rollout.logp[own].isfinite().all())  # else its rewards are all 0, and nothing else would tell
-        loss = lane_metrics.pop("train/loss") if healthy else math.nan
-        lane_metrics = {name: value for name, value in lane_metrics.items() if not math.isnan(value)}
-        lane_metrics |= apply_gradient(pack, lane, loss)
-        lane_metrics |= _describe(rewards[place], [score.strict for score in scores[own]], rollout, own)
-        metrics.append(lane_metrics)
+        stepped = _step(pack, lane, found, healthy=bool(rollout.logp[own].isfinite().all()))
+        metrics[lane.index] = stepped | _describe(rewards[place], scores[own], rollout, own)
     ended = time.perf_counter()
     times = {"time/rollout_s": sampled - started, "time/train_s": ended - sampled, "time/step_s": ended - started}
-    return [lane_metrics | times for lane_metrics in metrics]
+    return {index: lane_metrics | times for index, lane_metrics in metrics.items()}
 
 
 def accumulate(
@@ -67,31 +70,42 @@ def accumulate(
     `logp_sampler` is (B, T), `advantages` (B,). A group of equal rewards has no part in the gradient, and is left out
     (unless there is a KL term): so means over tokens are over those that are trained on, and NaN where there are none.
     """
-    settings, lanes = _settings(pack), len(pack.adapter.lanes)
+    settings, lanes = _settings(pack), len(pack.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
     lane_of_completion = completions.lane_of_prompt.repeat_interleave(completions.samples)
 
-    def row_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        which, device = numbers(batch), pack.model.device
-        mask = completion_mask(completions, batch, device)
-        sampler = logp_sampler[which, : mask.shape[1]].to(device)
-        temperature = pack.config.rollout.temperature
-        logp = completion_logps(pack.model, completions, batch, temperature)
-        loss = grpo_row_loss(logp, sampler, advantages[which].to(device), mask, settings.importance_cap)
-        values = _mismatch(logp.detach(), sampler, mask, settings.importance_cap) | {"tokens": mask.sum(1)}
-        if settings.kl_coefficient > 0:
-            with torch.no_grad(), pack.adapter.base() as parameters:
-                base = completion_logps(pack.model, completions, batch, temperature, parameters)
-            penalty = kl_row_penalty(logp, base, mask)
-            loss = loss + settings.kl_coefficient * penalty
-            values["train/kl"] = penalty.detach()
-        return loss * share[lane_of_completion[which]].to(device), values
+    def batch_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        which = numbers(batch)
+        loss, values = _loss(pack, completions, batch, logp_sampler[which], advantages[which])
+        return loss * share[lane_of_completion[which]].to(loss.device), values
 
     taught = advantages.view(-1, completions.samples).ne(0).any(1) | (settings.kl_coefficient > 0)  # (N,)
-    found = backward(pack, completions, taught.nonzero()[:, 0].tolist(), row_loss)
+    found = backward(pack.engine, completions, taught.nonzero()[:, 0].tolist(), batch_loss)
     sums = {name: torch.zeros(lanes).index_add(0, lane_of_completion, values) for name, values in found.items()}
     losses, tokens = (sums.pop(name, torch.zeros(lanes)) for name in ("loss", "tokens"))
     return {"train/loss": losses} | {name: values / tokens for name, values in sums.items()}
+
+
+def _loss(
+    pack: Pack, completions: Completions, batch: Sequence[Row], sampler: torch.Tensor, advantages: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of a batch's completions (b,), summed over their tokens, and other numbers of them (b,) by name.
+
+    `sampler` holds the log-probabilities that they were sampled with (b, T), `advantages` is (b,).
+    """
+    settings, model, temperature = _settings(pack), pack.engine.model, pack.config.rollout.temperature
+    mask = completion_mask(completions, batch, model.device)
+    sampler = sampler[:, : mask.shape[1]].to(model.device)
+    logp = completion_logps(model, completions, batch, temperature)
+    loss = grpo_loss(logp, sampler, advantages.to(model.device), mask, settings.importance_cap)
+    values = _mismatch(logp.detach(), sampler, mask, settings.importance_cap) | {"tokens": mask.sum(1)}
+    if settings.kl_coefficient > 0:
+        with torch.no_grad(), pack.engine.adapters.base() as parameters:
+            base = completion_logps(model, completions, batch, temperature, parameters)
+        penalty = kl_penalty(logp, base, mask)
+        loss = loss + settings.kl_coefficient * penalty
+        values["train/kl"] = penalty.detach()
+    return loss, values
 
 
 def _settings(pack: Pack) -> GrpoConfig:
@@ -105,11 +119,23 @@ def _sample(pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane
     streams = [torch_stream(lane.config.seed, "sampling", lane.step + 1) for lane in lanes]
     noise = torch.cat([torch.rand(shape, generator=stream) for stream in streams])
     sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
-    return roll_out(pack, Request(prompts, lane_of_prompt, noise, sampling, settings.samples))
+    return roll_out(pack.engine, Request(prompts, lane_of_prompt, noise, sampling, settings.samples))
+
+
+def _step(pack: Pack, lane: LaneRun, found: dict[str, torch.Tensor], healthy: bool) -> Metrics:
+    """The optimizer step of one lane, and its part of what `accumulate` has found.
+
+    A lane whose sampler gives no finite log-probabilities is not `healthy`: its rewards are all 0, so its loss would
+    not tell.
+    """
+    metrics: Metrics = {name: values[lane.index].item() for name, values in found.items()}
+    loss = metrics.pop("train/loss") if healthy else math.nan
+    metrics = {name: value for name, value in metrics.items() if not math.isnan(value)}
+    return metrics | apply_gradient(pack.engine.adapters, lane, loss)
 
 
 def _mismatch(logp: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap: float) -> dict[str, torch.Tensor]:
-    """Sums over each row's tokens, (b,), of how trainer and sampler differ."""
+    """Sums over each completion's tokens, (b,), of how trainer and sampler differ."""
     difference = (logp.exp() - sampler.exp()).abs()
     capped = (importance_weight(logp, sampler, cap) >= cap).float()
     return {
@@ -119,9 +145,10 @@ def _mismatch(logp: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap
     }
 
 
-def _describe(rewards: torch.Tensor, outcomes: list[Outcome], rollout: Rollout, own: slice) -> Metrics:
-    counts = Counter(outcomes)
-    shares = {f"train/outcome/{o.name}": counts[o] / len(outcomes) for o in Outcome}
+def _describe(rewards: torch.Tensor, scores: Sequence[Score], rollout: Rollout, own: slice) -> Metrics:
+    """What one lane's completions were like; its rewards are (P, G), its completions `own` of the rollout's."""
+    counts = Counter(score.strict for score in scores)
+    shares = {f"train/outcome/{o.name}": counts[o] / len(scores) for o in Outcome}
     return shares | {
         "train/reward": float(rewards.mean()),
         "train/zero_variance": zero_variance_share(rewards),

@@ -1,10 +1,11 @@
-"""A pack: lanes that share one frozen model and one basis, and what each lane owns."""
+"""A pack: an engine, a task, and the lanes that are trained together; and what each lane owns."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -16,11 +17,9 @@ from tinylora.adapters.full import Full, Untrained
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
-from tinylora.engine.decode_step import DecodeStep, can_step
-from tinylora.engine.memory import Limits, limits_of
+from tinylora.engine.engine import Engine, build_engine
 from tinylora.engine.ranks import Ranks
-from tinylora.engine.rows import row_width
-from tinylora.models import load as models
+from tinylora.models.load import adapted_modules, digest, load, resolve_folder, weight_of
 from tinylora.records.progress import Progress
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
 from tinylora.settings.errors import UsageError
@@ -28,6 +27,8 @@ from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 
 Metrics = dict[str, float]
+LaneMetrics = dict[int, Metrics]
+"""Metrics by the index of the lane that they are of."""
 
 
 @dataclass
@@ -56,28 +57,15 @@ class LaneRun:
 
 @dataclass(frozen=True)
 class Pack:
-    """What the lanes share."""
+    """An engine with what is asked of it: a task, the tokenizer of its texts, and the lanes."""
 
     config: RunConfig  # any lane's: they agree on all that is not a lane field
-    model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
     task: Task
-    adapter: Adapters
+    tokenizer: PreTrainedTokenizerBase
+    lanes: Sequence[LaneRun]
     basis: Basis | None  # of adapters that are made of one
     model_digest: str
-    end_tokens: frozenset[int]
-    limits: Limits
-    row_width: int  # of rows of completions in training
-    context: int | None  # longest sequence of the model, in tokens; None: it names none
-    decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
-    ranks: Ranks = field(default_factory=Ranks)  # the processes that train it together
-
-    @property
-    def pad_token(self) -> int:
-        """The token that fills batches."""
-        token = self.tokenizer.pad_token_id
-        assert isinstance(token, int)
-        return token
 
     def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
         """The tokens of problems' prompts, in the chat template where the task is a conversation."""
@@ -91,21 +79,6 @@ class Pack:
             for text in texts
         ]
         return self._encode([str(text) for text in templated], add_special_tokens=False)
-
-    def room_after(self, prompt: Sequence[int], wanted: int) -> int:
-        """How many tokens may follow a prompt: `wanted`, or less where the model's context ends before.
-
-        Raises UsageError where the prompt alone fills the context.
-        """
-        if self.context is None:
-            return wanted
-        if len(prompt) >= self.context:
-            raise UsageError(
-                f"a prompt of {len(prompt)} tokens for {self.config.model.identity}",
-                f"it reads at most {self.context} tokens, prompt and completion together",
-                "take a model of longer context, or a task with shorter prompts",
-            )
-        return min(wanted, self.context - len(prompt))
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of demonstrations, each with the end token."""
@@ -123,19 +96,38 @@ class Pack:
         def score(share: Sequence[tuple[Problem, Sequence[int]]]) -> list[Score]:
             return self.task.score_all([problem for problem, _ in share], self.decode([tokens for _, tokens in share]))
 
-        return self.ranks.share(list(zip(problems, completions, strict=True)), score)
+        return self.engine.ranks.share(list(zip(problems, completions, strict=True)), score)
 
     def _encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
         return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids)
 
 
-def load_pack(configs: list[RunConfig], cache: Path, progress: Progress, ranks: Ranks | None = None) -> Pack:
-    """Load what the points share: model, task and basis, with one adapter of as many lanes as there are points."""
+def load_pack(
+    configs: Sequence[RunConfig], labels: Sequence[str], cache: Path, progress: Progress, ranks: Ranks | None = None
+) -> Pack:
+    """Load what the points share (model, task, basis), with a lane for each point, before its first step.
+
+    `labels` are the short names of the lanes; `cache` is the folder of truncated SVDs.
+    """
     config, ranks = configs[0], ranks or Ranks()
     assert len({c.pack_key() for c in configs}) == 1, "the points of a pack differ in more than lane fields"
     progress.phase(f"loading {config.model.identity}")
-    folder = models.resolve_folder(config.model)
-    model, tokenizer = models.load(config.model)
+    folder = resolve_folder(config.model)
+    model, tokenizer = load(config.model)
+    task = _task_for(config, tokenizer, progress)
+    model_digest = digest(folder)
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
+    basis = None
+    if config.adapter.name.has_basis:
+        with ranks.leader_first():  # the others then find it in the cache
+            basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
+    engine = build_engine(model, tokenizer, make_adapters(configs, model, weights, basis), config, ranks)
+    lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
+    return Pack(config, engine, task, tokenizer, lanes, basis, model_digest)
+
+
+def _task_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase, progress: Progress) -> Task:
+    """The task, whose notes are shown. UsageError where it is a conversation and the model has no chat template."""
     task = task_of(config)
     for note in task.notes:
         progress.phase(note)
@@ -145,28 +137,7 @@ def load_pack(configs: list[RunConfig], cache: Path, progress: Progress, ranks: 
             "the task is a conversation and needs the model's chat template, which its tokenizer lacks",
             "take an instruction-tuned model, or add chat_template.jinja to the model folder",
         )
-    model_digest = models.digest(folder)
-    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
-    basis = None
-    if config.adapter.name.has_basis:
-        with ranks.leader_first():  # the others then find it in the cache
-            basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
-    adapter = make_adapters(configs, model, weights, basis)
-    return Pack(
-        config,
-        model,
-        tokenizer,
-        task,
-        adapter,
-        basis,
-        model_digest,
-        _end_tokens(model, tokenizer),
-        limits_of(model, adapter, config, ranks.count),
-        row_width(model.config),
-        models.context_length(model.config),
-        _decode_step(model, adapter),
-        ranks,
-    )
+    return task
 
 
 def make_adapters(
@@ -186,19 +157,13 @@ def make_adapters(
     return Full(model, names, specs[0], isinstance(algorithm, GrpoConfig) and algorithm.kl_coefficient > 0)
 
 
-def _decode_step(model: PreTrainedModel, adapter: Adapters) -> DecodeStep | None:
-    if not can_step(model) or isinstance(adapter, Lora):
-        return None
-    return DecodeStep(model, adapter if isinstance(adapter, TinyLora) else None)
-
-
-def open_lane(pack: Pack, index: int, config: RunConfig, label: str) -> LaneRun:
+def open_lane(adapters: Adapters, index: int, config: RunConfig, label: str) -> LaneRun:
     """A lane before its first step, with Adam on its v."""
-    optimizer = torch.optim.Adam([pack.adapter.lane(index).v], lr=config.learning_rate)
+    optimizer = torch.optim.Adam([adapters.lane(index).v], lr=config.learning_rate)
     return LaneRun(index, config, label, optimizer)
 
 
-def apply_gradient(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
+def apply_gradient(adapters: Adapters, lane: LaneRun, loss: float) -> dict[str, float]:
     """One optimizer step of one lane; a lane whose loss, gradient or v is not finite is stopped, with v as it was.
 
     Returns the lane's loss, gradient norm and the norm of v after the step.
@@ -211,18 +176,11 @@ def apply_gradient(pack: Pack, lane: LaneRun, loss: float) -> dict[str, float]:
             lane.failure = f"the {what} is {value} at step {lane.step + 1}"
     if lane.failure is None:
         lane.optimizer.step()
-        pack.adapter.round()
+        adapters.round()
         if not bool(torch.isfinite(lane.v).all()):
             lane.failure = f"v is not finite at step {lane.step + 1} (stored as {lane.config.precision.value})"
             lane.v.data.copy_(before)
-            pack.adapter.round()
+            adapters.round()
     lane.optimizer.zero_grad(set_to_none=True)
     v_norm = float(torch.linalg.vector_norm(lane.v.detach()))
     return {"train/loss": loss, "train/grad_norm": norm, "train/v_norm": v_norm}
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    tokens = {tokenizer.eos_token_id}
-    tokens |= set(configured) if isinstance(configured, list) else {configured}
-    return frozenset(token for token in tokens if isinstance(token, int))

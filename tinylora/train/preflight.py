@@ -12,7 +12,7 @@ from tinylora.records.folder import RunFolder, require_writable
 from tinylora.settings.config import Algorithm, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import task_of
-from tinylora.train.checkpoint import load_states
+from tinylora.train.state import load_states
 
 
 def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:

@@ -19,16 +19,16 @@ SOURCE = "source.json"  # beside the packages in a copy of the sources: what the
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
     """Plain values that say what exactly a lane's run was made with, and how much it trains."""
-    adapter = pack.adapter.lane(lane.index)
+    adapter = pack.engine.adapters.lane(lane.index)
     commit = resolved_commit(lane.config.model)
     shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
     return {
         "trained_values": adapter.trained_values,
         "trained_bytes": adapter.trained_bytes,
-        "modules": len(pack.adapter.names),
-        "groups": len(getattr(adapter, "groups", pack.adapter.names)),
+        "modules": len(pack.engine.adapters.names),
+        "groups": len(getattr(adapter, "groups", pack.engine.adapters.names)),
         "lr_setting": lane.config.lr,
-        "model.parameters": parameter_count(pack.model),
+        "model.parameters": parameter_count(pack.engine.model),
         "model_digest": pack.model_digest,
         **({} if commit is None else {"model_commit": commit}),
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),

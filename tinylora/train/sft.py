@@ -9,12 +9,12 @@ import torch
 
 from tinylora.engine.gradients import backward
 from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, numbers
-from tinylora.train.losses import sft_row_loss
-from tinylora.train.pack import LaneRun, Metrics, Pack, apply_gradient
+from tinylora.train.losses import sft_loss
+from tinylora.train.pack import LaneMetrics, LaneRun, Pack, apply_gradient
 
 
-def sft_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
-    """Train every lane by one step on demonstrations of its own manner; returns the metrics of each."""
+def sft_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
+    """Train every lane by one step on demonstrations of its own manner; returns the metrics of each, by its index."""
     started = time.perf_counter()
     count = pack.config.algorithm.prompts
     problems = [p for lane in lanes for p in pack.task.batch(lane.config.seed, lane.step + 1, count)]
@@ -23,31 +23,31 @@ def sft_step(pack: Pack, lanes: Sequence[LaneRun]) -> list[Metrics]:
     lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(count)
     prompts = pack.encode_prompts(problems)
     targets = [
-        tokens[: pack.room_after(prompt, len(tokens))]
+        tokens[: pack.engine.room_after(prompt, len(tokens))]
         for prompt, tokens in zip(prompts, pack.encode_completions(texts), strict=True)
     ]
     completions = Completions(prompts, lane_of_prompt, targets)
     losses = accumulate(pack, completions)
-    metrics = []
+    metrics = {}
     for place, lane in enumerate(lanes):
         own = completions.tokens[place * count : (place + 1) * count]
-        lane_metrics = apply_gradient(pack, lane, losses[lane.index].item())
-        lane_metrics["train/completion_tokens"] = sum(map(len, own)) / count
-        metrics.append(lane_metrics)
+        stepped = apply_gradient(pack.engine.adapters, lane, losses[lane.index].item())
+        metrics[lane.index] = stepped | {"train/completion_tokens": sum(map(len, own)) / count}
     seconds = time.perf_counter() - started
-    return [lane_metrics | {"time/train_s": seconds, "time/step_s": seconds} for lane_metrics in metrics]
+    times = {"time/train_s": seconds, "time/step_s": seconds}
+    return {index: lane_metrics | times for index, lane_metrics in metrics.items()}
 
 
 def accumulate(pack: Pack, completions: Completions) -> torch.Tensor:
     """Give every lane's v the gradient of its mean loss per token; returns the losses (L,)."""
-    lanes = len(pack.adapter.lanes)
+    lanes = len(pack.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
 
-    def row_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        mask = completion_mask(completions, batch, pack.model.device)
-        logp = completion_logps(pack.model, completions, batch)
+    def batch_loss(batch: Sequence[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        mask = completion_mask(completions, batch, pack.engine.model.device)
+        logp = completion_logps(pack.engine.model, completions, batch)
         weights = share[completions.lane_of_prompt[numbers(batch)]]  # one completion of each prompt
-        return sft_row_loss(logp, mask) * weights.to(pack.model.device), {}
+        return sft_loss(logp, mask) * weights.to(pack.engine.model.device), {}
 
-    found = backward(pack, completions, range(len(completions.prompts)), row_loss)
+    found = backward(pack.engine, completions, range(len(completions.prompts)), batch_loss)
     return torch.zeros(lanes).index_add(0, completions.lane_of_prompt, found["loss"])

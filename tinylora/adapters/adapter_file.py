@@ -1,18 +1,15 @@
-"""State of a lane (to continue it) and adapter files (to use it): safetensors, written atomically.
+"""Adapter files: one lane's trained values as safetensors, with a header from which everything else is rebuilt.
 
-The state is v, Adam's moments and the step counter: all of it, since random streams are functions of seed and step
-(see `seeds`). The last two states are kept: lanes of a pack are saved one after the other, and a kill in between leaves
-some of them one step ahead; they then continue together from the step that all of them have, in the same batches as
-if nothing had happened.
+The header holds the lane's spec, with the recipe by which projections are drawn, the rank, and the largest singular
+value of every adapted weight, which tells one model from another.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
 
@@ -22,80 +19,14 @@ from safetensors.torch import save
 
 from tinylora.adapters.base import Adapters, Lane, LaneSpec
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.settings.config import Adapter, Precision, Sharing
+from tinylora.settings.config import RECIPE, Adapter, Precision, Sharing
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import write_atomically
-from tinylora.train.pack import LaneRun
 
-STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
 
 Tensors = dict[str, torch.Tensor]
-
-
-@dataclass(frozen=True)
-class State:
-    """What a lane needs to continue after `step` steps."""
-
-    step: int
-    tensors: Tensors  # v (K, u); exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
-
-
-def save_state(folder: Path, lane: LaneRun) -> None:
-    """Save a lane's state; the last state becomes the previous one."""
-    tensors = {"v": lane.v.detach()}
-    for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
-        tensors["adam_step" if name == "step" else name] = value
-    content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata={"step": str(lane.step)})
-    if (folder / STATE).exists():
-        os.replace(folder / STATE, folder / PREVIOUS)
-    write_atomically(folder / STATE, content)
-
-
-def load_states(folder: Path) -> dict[int, State]:
-    """The saved states by step, none to two. Raises FailureError where a file is damaged."""
-    states = {}
-    for name in (PREVIOUS, STATE):
-        if (folder / name).exists():
-            state = _read_state(folder / name)
-            states[state.step] = state
-    return states
-
-
-def _read_state(path: Path) -> State:
-    tensors, metadata = read_safetensors(path)
-    if "v" not in tensors or not metadata.get("step", "").isdecimal():
-        raise damaged(path)
-    return State(int(metadata["step"]), tensors)
-
-
-def restore(lane: LaneRun, state: State) -> None:
-    """Put a lane where the state was saved."""
-    if state.tensors["v"].shape != lane.v.shape:
-        raise FailureError(
-            f"a saved v of shape {tuple(state.tensors['v'].shape)} for {lane.label}",
-            f"this run trains {tuple(lane.v.shape)} (groups, u)",
-            f"remove the run folder {lane.config.folder} to start it anew",
-        )
-    lane.step = state.step
-    lane.v.data.copy_(state.tensors["v"])
-    moments = {name: t for name, t in state.tensors.items() if name.startswith("exp_avg")}
-    if moments:
-        current = lane.optimizer.state_dict()
-        lane.optimizer.load_state_dict(current | {"state": {0: moments | {"step": state.tensors["adam_step"]}}})
-
-
-def common_states(states: list[dict[int, State]]) -> list[State | None]:
-    """Where each lane of a pack continues: at the newest step that all of them saved, else each at its own newest.
-
-    None stands for a lane without any state.
-    """
-    shared = set.intersection(*(set(saved) for saved in states)) if states else set()
-    newest = [max(saved, default=None) for saved in states]
-    if shared:
-        newest = [max(shared)] * len(states)
-    return [None if step is None else saved[step] for saved, step in zip(states, newest, strict=True)]
 
 
 def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[str, str] | None = None) -> None:
@@ -142,6 +73,13 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
     for name, choices in {"sharing": Sharing, "precision": Precision, "kind": Adapter}.items():
         if name in spec:
             spec[name] = choices(spec[name])
+    recipe = spec.setdefault("recipe", 1)  # the first files did not say it
+    if recipe > RECIPE:
+        raise UsageError(
+            f"adapter file {path}",
+            f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
+            "read it with the version that wrote it, or a later one",
+        )
     return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
 
 

@@ -1,0 +1,123 @@
+"""Which settings make a run another run: declared at every setting, and never changed for what has been recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from typing import Any, get_type_hints
+
+import pytest
+
+from tinylora.records.archive import read
+from tinylora.settings import identity
+from tinylora.settings.config import (
+    Adapter,
+    AdapterConfig,
+    GrpoConfig,
+    ModelConfig,
+    RunConfig,
+    SftConfig,
+    as_plain,
+    flatten,
+)
+from tinylora.settings.errors import UsageError
+from tinylora.settings.identity import Role, hashed_settings, setting
+from tinylora.settings.recorded import from_plain
+
+
+def all_settings(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
+    """Every setting by its dotted name; `algorithm` has those of both algorithms."""
+    kinds = get_type_hints(schema)
+    for each in fields(schema):
+        if is_dataclass(kinds[each.name]):
+            for option in (GrpoConfig, SftConfig) if each.name == "algorithm" else (kinds[each.name],):
+                yield from all_settings(option, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, each
+
+
+def test_every_setting_is_declared_as_identity_lane_place_or_note() -> None:
+    undeclared = [name for name, each in all_settings(RunConfig) if not isinstance(each.metadata.get("role"), Role)]
+    assert undeclared == [], "declare them with setting(default, role), see tinylora/settings/identity.py"
+
+
+def test_what_may_differ_between_lanes_is_what_always_could() -> None:
+    """Another list here means that packs are formed in another way, or that a run's identity has changed."""
+    differs = {name for name, each in all_settings(RunConfig) if each.metadata["role"].differs_in_pack}
+    assert differs == {
+        "u",
+        "n_tie",
+        "sharing",
+        "precision",
+        "lr",
+        "seed",
+        "task.demonstrations",
+        "model.lr_constants",
+        "model.shape",
+        "paper",
+    }
+    unhashed = {name for name, each in all_settings(RunConfig) if not each.metadata["role"].hashed}
+    assert {"outputs_dir", "tracking.uri", "pack.max_lanes", "model.device", "task.folder", "paper"} <= unhashed
+    assert not {"u", "seed", "steps", "model.dtype", "rollout.temperature", "eval.test_items"} & unhashed
+
+
+def test_recorded_runs_keep_their_keys(study_archive: dict[str, dict[str, bytes]]) -> None:
+    import yaml
+
+    for key, files in list(study_archive.items())[::40]:
+        written = yaml.safe_load(files["config.yaml"])
+        assert "recipe" not in written["config"], "these records are older than the recipe"
+        config = from_plain(written["config"])
+        assert config.run_key == key and config.recipe == 1
+        assert json.loads(json.dumps(config.scientific())) == written["scientific"]
+
+
+@pytest.fixture(scope="module")
+def study_archive() -> dict[str, dict[str, bytes]]:
+    from support.study_store import ARCHIVE
+
+    return read(ARCHIVE)
+
+
+def test_a_setting_added_later_changes_no_old_key() -> None:
+    @dataclass(frozen=True)
+    class Later(RunConfig):
+        nucleus: float = setting(0.9, Role.identity, absent=1.0)
+
+    old, at_old_value = RunConfig(lr=0.1), Later(lr=0.1, nucleus=1.0)
+    assert at_old_value.run_key == old.run_key
+    assert Later(lr=0.1).run_key != old.run_key, "another value than old runs had is another run"
+
+
+def test_a_raised_recipe_makes_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylora.settings.config.RECIPE", 2)
+    old, new = RunConfig(lr=0.1, recipe=1), RunConfig(lr=0.1, recipe=2)
+    assert "recipe" not in old.scientific() and new.scientific()["recipe"] == 2
+    assert old.run_key != new.run_key and old.pack_key() != new.pack_key()
+    plain = as_plain(old)
+    del plain["recipe"]  # as records are that were made before there was one
+    assert from_plain(plain) == old
+
+
+@pytest.mark.parametrize("recipe", [0, identity.RECIPE + 1])
+def test_an_unknown_recipe_is_refused(recipe: int) -> None:
+    with pytest.raises(UsageError, match=f"recipe={recipe}"):
+        RunConfig(lr=0.1, recipe=recipe)
+
+
+def test_what_a_run_does_not_use_is_not_hashed() -> None:
+    full = RunConfig(lr=0.1, adapter=AdapterConfig(name=Adapter.full))
+    assert not {"u", "n_tie", "sharing", "rank", "adapter.solver"} & flatten(hashed_settings(full)).keys()
+    hub = RunConfig(lr=0.1, model=ModelConfig("a", hub="b/a", revision="v2"))
+    assert hub.scientific()["model"] == {"name": "a", "dtype": "fp32", "revision": "v2"}
+    local = replace(hub, model=replace(hub.model, path="somewhere/a"))
+    assert local.scientific()["model"] == {"name": "a", "dtype": "fp32"}
+
+
+def test_defaults_of_settings_are_kept() -> None:
+    """`setting` gives a field its default, or its own list or mapping for each object."""
+    assert all(
+        each.default is not MISSING or each.default_factory is not MISSING for _, each in all_settings(RunConfig)
+    )
+    assert RunConfig(lr=0.1).eval.suites is not RunConfig(lr=0.1).eval.suites

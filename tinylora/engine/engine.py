@@ -1,0 +1,90 @@
+"""The engine: a frozen model with the adapters of its lanes, and all that sampling and gradients need beside it.
+
+It knows tokens and lanes, not tasks, texts or optimizers: those belong to the pack (`train.pack`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from tinylora.adapters.base import Adapters
+from tinylora.adapters.lora import Lora
+from tinylora.adapters.tinylora import TinyLora
+from tinylora.engine.decode_step import DecodeStep, can_step
+from tinylora.engine.memory import Limits, limits_of
+from tinylora.engine.ranks import Ranks
+from tinylora.engine.rows import row_width
+from tinylora.models.load import context_length
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What computes the rows of all lanes."""
+
+    name: str  # of the model, for errors
+    model: PreTrainedModel
+    adapters: Adapters
+    limits: Limits
+    row_width: int  # of rows of completions in training, in tokens
+    context: int | None  # longest sequence of the model, in tokens; None: it names none
+    pad_token: int  # fills batches
+    end_tokens: frozenset[int]  # each ends a completion
+    decode_step: DecodeStep | None  # None: transformers reads the tokens of a rollout one by one, too
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that compute together
+
+    def room_after(self, prompt: Sequence[int], wanted: int) -> int:
+        """How many tokens may follow a prompt: `wanted`, or less where the model's context ends before.
+
+        Raises UsageError where the prompt alone fills the context.
+        """
+        if self.context is None:
+            return wanted
+        if len(prompt) >= self.context:
+            raise UsageError(
+                f"a prompt of {len(prompt)} tokens for {self.name}",
+                f"it reads at most {self.context} tokens, prompt and completion together",
+                "take a model of longer context, or a task with shorter prompts",
+            )
+        return min(wanted, self.context - len(prompt))
+
+
+def build_engine(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    adapters: Adapters,
+    config: RunConfig,
+    ranks: Ranks,
+) -> Engine:
+    """The engine of a model whose adapters are in place; `config` is that of any lane."""
+    pad_token = tokenizer.pad_token_id
+    assert isinstance(pad_token, int), "models are loaded with a tokenizer that pads"
+    return Engine(
+        name=config.model.identity,
+        model=model,
+        adapters=adapters,
+        limits=limits_of(model, adapters, config, ranks.count),
+        row_width=row_width(model.config),
+        context=context_length(model.config),
+        pad_token=pad_token,
+        end_tokens=_end_tokens(model, tokenizer),
+        decode_step=_decode_step(model, adapters),
+        ranks=ranks,
+    )
+
+
+def _decode_step(model: PreTrainedModel, adapters: Adapters) -> DecodeStep | None:
+    if not can_step(model) or isinstance(adapters, Lora):
+        return None
+    return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None)
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    tokens = {tokenizer.eos_token_id}
+    tokens |= set(configured) if isinstance(configured, list) else {configured}
+    return frozenset(token for token in tokens if isinstance(token, int))

@@ -1,0 +1,244 @@
+"""The groups of settings: model, task, algorithm, adapter, rollout, evaluation, tracking, packs.
+
+One frozen dataclass each; types, defaults, meaning and role (`identity.Role`) of every setting stand at its field, and
+the rules that it must keep in `__post_init__`. The YAML groups of `conf/` state what differs. A `RunConfig` (`config`)
+holds one of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Union
+
+from tinylora.settings import rules
+from tinylora.settings.choices import (
+    AUTO,
+    Adapter,
+    Algorithm,
+    Attention,
+    Checker,
+    Demonstrations,
+    Precision,
+    Solver,
+    Template,
+)
+from tinylora.settings.identity import Role, content_digest, setting
+
+
+def _trains(run: Any) -> bool:
+    return run.adapter.name is not Adapter.none
+
+
+def _fetched(run: Any) -> bool:
+    """Whether the model comes from the hub, where a name stands for other weights at another revision."""
+    return bool(run.model.hub) and not run.model.path
+
+
+def _algorithm_name(run: Any) -> str:
+    return str(run.algorithm.name.value) if _trains(run) else "none"
+
+
+def _learns_from_demonstrations(run: Any) -> bool:
+    return _trains(run) and run.algorithm.name is Algorithm.sft
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The sizes of a Llama-like model (seven maps in each block), known without its files."""
+
+    blocks: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    vocabulary: int
+    tied: bool
+    """Whether the head is the transposed embedding."""
+    context: int
+    """Longest sequence, in tokens."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model; frozen but for full fine-tuning."""
+
+    name: str = setting("miniature-qwen2", Role.identity, counts_as=lambda run: run.model.identity)
+    """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
+    hub: str | None = setting(None, Role.place)
+    """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
+    revision: str = setting("main", Role.identity, used=_fetched)
+    """Branch, tag or commit there; the commit that it resolves to is recorded."""
+    path: str | None = setting(None, Role.place)
+    """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
+    chat_template: str | None = setting(
+        None,
+        Role.identity,
+        used=lambda run: run.model.chat_template is not None,
+        counts_as=lambda run: content_digest(Path(run.model.chat_template)),
+    )
+    """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
+    dtype: Precision = setting(Precision.fp32, Role.identity)
+    """Type of the base weights and of the arithmetic on them."""
+    device: str = setting("auto", Role.place)
+    """`auto`: the accelerator where there is one, else `cpu`; or a torch device."""
+    attention: Attention = setting(Attention.sdpa, Role.place)
+    """Implementation of attention."""
+    gradient_checkpointing: bool = setting(False, Role.place)
+    """Keep one activation per block in training and compute the others again: less memory, a third more time."""
+    shape: ShapeConfig | None = setting(None, Role.note)
+    """Its sizes, for planning without its files; the files decide when it is loaded."""
+    lr_constants: dict[str, float] = setting(dict, Role.note)
+    """For `lr=auto`, found on validation data: c of lr = c/u for each "task/algorithm" (TinyLoRA), or the rate itself
+    for "task/algorithm/adapter"."""
+
+    @property
+    def identity(self) -> str:
+        """The name under which runs of this model are recorded."""
+        return Path(self.path).resolve().name if self.path else self.name
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is asked and how answers are judged."""
+
+    name: str = setting("sums", Role.identity)
+    """One of `tinylora.tasks.TASKS`."""
+    folder: str | None = setting(None, Role.place)
+    """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, data come from the hub."""
+    revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None)
+    """Branch, tag or commit of the task's data sets on the hub; the commit that it resolves to is recorded."""
+    training_set: str | None = setting(None, Role.identity)
+    """For tasks with several: which set is trained on; for `reasoning_gym`: the name of questions in `folder`."""
+    template: Template = setting(Template.plain, Role.identity)
+    """What the prompt asks of the form of an answer, and so what strict scoring wants."""
+    checker: Checker = setting(Checker.numeric, Role.identity)
+    """How answers are compared; generated tasks have a check of their own."""
+    generator: str | None = setting(None, Role.identity)
+    """For `reasoning_gym`: the generator of problems."""
+    generator_options: dict[str, Any] = setting(dict, Role.identity)
+    """Settings of the generator, such as {min_terms: 2}."""
+    demonstrations: Demonstrations = setting(Demonstrations.own, Role.lane, used=_learns_from_demonstrations)
+    """Manner of the demonstrations for SFT; without meaning for GRPO."""
+    max_new_tokens: int = setting(64, Role.place)
+    """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""
+
+    def __post_init__(self) -> None:
+        rules.require_counts("task.", max_new_tokens=self.max_new_tokens)
+
+
+@dataclass(frozen=True)
+class AlgorithmConfig:
+    """The settings that GRPO and SFT share."""
+
+    name: Algorithm = setting(Algorithm.grpo, Role.identity, counts_as=_algorithm_name)
+    """`grpo` or `sft`."""
+    prompts: int = setting(16, Role.identity, used=_trains)
+    """Problems per lane and step."""
+
+    def __post_init__(self) -> None:
+        rules.require_counts("algorithm.", prompts=self.prompts)
+
+
+@dataclass(frozen=True)
+class GrpoConfig(AlgorithmConfig):
+    """Group-relative policy optimisation (paper section 4): one optimizer step per batch of rollouts."""
+
+    samples: int = setting(8, Role.identity, used=_trains)
+    """Completions per problem: the group that normalises the advantages."""
+    kl_coefficient: float = setting(0.0, Role.identity, used=_trains)
+    """Weight of the KL penalty to the base model (v = 0); the paper uses 0 on GSM8K, 0.001 on MATH."""
+    importance_cap: float = setting(2.0, Role.identity, used=_trains)
+    """Upper bound of the token-level importance weight p_train / p_sampler."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rules.require_grpo(self.samples, self.kl_coefficient, self.importance_cap)
+
+
+@dataclass(frozen=True)
+class SftConfig(AlgorithmConfig):
+    """Supervised fine-tuning: next-token loss on demonstrations, one per problem."""
+
+    name: Algorithm = setting(Algorithm.sft, Role.identity, counts_as=_algorithm_name)
+    prompts: int = setting(64, Role.identity, used=_trains)
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The trained part."""
+
+    name: Adapter = setting(Adapter.tinylora, Role.identity)
+    """`tinylora`: delta W = U Sigma (sum_i v_i P_i) V^T; `lora_xs`: U Sigma R V^T; `lora`: B A; `full`: all weights;
+    `none`: nothing is trained, the model is evaluated."""
+    solver: Solver = setting(Solver.fast, Role.identity, used=lambda run: run.adapter.name.has_basis)
+    """Truncated SVD of the weights: `fast` (checked, falls back to exact) or `exact`."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How completions are sampled, in training and in the sampled evaluation."""
+
+    max_new_tokens: int = setting(64, Role.identity)
+    """Longest completion, in tokens."""
+    temperature: float = setting(1.0, Role.identity)
+    """Softmax temperature of the samples."""
+    top_p: float = setting(1.0, Role.identity)
+    """Nucleus sampling: the smallest set of tokens with this probability; 1 samples from all."""
+
+    def __post_init__(self) -> None:
+        rules.require_counts("rollout.", max_new_tokens=self.max_new_tokens)
+        rules.require_sampling(self.temperature, self.top_p)
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation on the fixed validation and test problems."""
+
+    every: int = setting(0, Role.identity)
+    """Steps between evaluations during training; 0: only before and after."""
+    test_items: int = setting(256, Role.identity)
+    """Test problems."""
+    validation_items: int = setting(128, Role.identity)
+    """Validation problems, for choosing learning rates."""
+    suites: list[str] = setting(list, Role.identity)
+    """Further evaluation sets by name, such as [gsm8k, aime24]; `test_items` problems of each at most."""
+    samples_per_item: int = setting(8, Role.identity)
+    """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
+
+    def __post_init__(self) -> None:
+        rules.require_counts(
+            "eval.",
+            test_items=self.test_items,
+            validation_items=self.validation_items,
+            samples_per_item=self.samples_per_item,
+        )
+        rules.require_not_negative("eval.every", self.every, "it counts steps; 0 means only before and after")
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Where MLflow keeps the records."""
+
+    uri: str | None = setting(None, Role.place)
+    """MLflow tracking URI; null: an SQLite store in `outputs_dir`."""
+    experiment: str = setting("tinylora", Role.place)
+    """MLflow experiment."""
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """How points are put together."""
+
+    max_lanes: Union[int, str] = setting(32, Role.place)  # noqa: UP007 - as for n_tie
+    """Most lanes in one pack; `auto`: as many as `memory_gib` holds with all rows of a step at once. More lanes need no
+    more memory (rows wait for others to end), but gain little."""
+    memory_gib: Union[float, int, str] = setting(AUTO, Role.place)  # noqa: UP007 - as for lr
+    """Memory (GiB) of each process for rows that are decoded or trained at once, beside the model; `auto`: half of the
+    device's. Where max_lanes=auto and jobs are submitted from a machine without their GPU, it must be a number, or
+    launcher.memory_gb given for jobs without GPU."""
+
+    def __post_init__(self) -> None:
+        rules.require_memory(self.memory_gib)
+        rules.require_lanes(self.max_lanes)

@@ -1,0 +1,132 @@
+"""What makes two runs the same run: stated at each setting, and read here.
+
+Every setting is declared with `setting(default, role)`. Its role says whether another value makes another run, and
+whether the lanes of one pack may differ in it:
+
+    role        hashed into run_key    lanes of a pack
+    identity    yes                    agree
+    lane        yes                    may differ
+    place       no                     agree               where things lie, what computes them, how points are packed
+    note        no                     may differ          what is known about the point
+
+Records outlive code, so the hash of recorded settings must never change. A setting that is added later names in
+`absent` the value that old runs had by definition, and is left out of the hash at that value. A change of the code
+after which the same settings would give another v or another reward raises `RECIPE`, which is hashed like a setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+RECIPE = 1
+"""How this version turns settings into results: raised by 1 when the same settings would give another v or reward."""
+
+
+class Role(Enum):
+    """What a setting means for the identity of a run, and for the lanes of a pack."""
+
+    identity = "identity"
+    lane = "lane"
+    place = "place"
+    note = "note"
+
+    @property
+    def hashed(self) -> bool:
+        """Whether another value makes another run."""
+        return self in (Role.identity, Role.lane)
+
+    @property
+    def differs_in_pack(self) -> bool:
+        """Whether the lanes of one pack may have different values."""
+        return self in (Role.lane, Role.note)
+
+
+def setting(
+    default: Any,
+    role: Role,
+    *,
+    used: Callable[[Any], bool] | None = None,
+    counts_as: Callable[[Any], Any] | None = None,
+    absent: Any = None,
+) -> Any:
+    """A field of a settings dataclass; a mutable default is given as the function that makes it.
+
+    `used`, from the RunConfig, says whether the setting has a meaning for that run; where it has none, it is not
+    hashed. `counts_as`, from the RunConfig, is the value that is hashed in its place. `absent` is for settings that
+    were added after runs had been recorded (see above).
+    """
+    metadata = {"role": role, "used": used, "counts_as": counts_as, "absent": absent}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def hashed_settings(run: Any) -> dict[str, Any]:
+    """The settings that identify a run, as nested plain values. `run` is a RunConfig."""
+    return _hashed(run, run)
+
+
+def _hashed(group: Any, run: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in fields(group):
+        value = getattr(group, each.name)
+        if is_dataclass(value) and "role" not in each.metadata:
+            if inner := _hashed(value, run):
+                found[each.name] = inner
+        elif each.metadata["role"].hashed and _is_used(each.metadata, run):
+            counts_as, absent = each.metadata["counts_as"], each.metadata["absent"]
+            value = as_plain(value if counts_as is None else counts_as(run))
+            if absent is None or value != absent:
+                found[each.name] = value
+    return found
+
+
+def _is_used(metadata: Any, run: Any) -> bool:
+    used = metadata["used"]
+    return used is None or bool(used(run))
+
+
+def shared_settings(group: Any) -> dict[str, Any]:
+    """The settings in which the lanes of a pack agree, as nested plain values."""
+    found: dict[str, Any] = {}
+    for each in fields(group):
+        value = getattr(group, each.name)
+        if is_dataclass(value) and "role" not in each.metadata:
+            found[each.name] = shared_settings(value)
+        elif not each.metadata["role"].differs_in_pack:
+            found[each.name] = as_plain(value)
+    return found
+
+
+def digest(plain: dict[str, Any]) -> str:
+    """64 hex digits over nested plain values, whatever their order."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """12 hex digits over a file's content; its name where there is no such file (loading the model then says so)."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else str(path)
+
+
+def as_plain(value: Any) -> Any:
+    """A config, or any value of a setting, as nested plain values (enums by name), ready for YAML or JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value, dict_factory=lambda items: {name: as_plain(each) for name, each in items})
+    return value.value if isinstance(value, Enum) else value
+
+
+def flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as one level with dotted names, lists as text: {"model.name": ..., "eval.suites": "gsm8k"}."""
+    flat: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = ",".join(map(str, value)) if isinstance(value, list) else value
+    return flat
