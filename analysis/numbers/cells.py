@@ -1,18 +1,16 @@
-"""From runs to numbers: cells, means over seeds with bootstrap intervals, and the choice of learning rates.
+"""Cells: means over seeds with bootstrap intervals, and the choice of learning rates.
 
-A cell is all runs that agree in every scientific setting but the seed. Pure functions on arrays and frames.
+A cell is all runs that agree in every scientific setting but the seed.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from analysis.numbers.bootstrap import bootstrap_interval
 from analysis.records.load import ALL_SCORES, MERGE, SCORES, SUITE_SCORES
 
-RESAMPLES = 2000
-BOOTSTRAP_SEED = 2602
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
 SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
@@ -24,23 +22,6 @@ ADAPTER_PREFIX = {"tinylora": "", "lora_xs": "LoRA-XS ", "lora": "LoRA ", "full"
 METHOD_SETTINGS = ("algorithm.name", "task.demonstrations", "adapter.name")
 SIZE_SETTINGS = ("u", "n_tie", "rank")
 """Settings that can change the number of trained values."""
-
-
-def bootstrap_interval(values: NDArray[np.float64], level: float = 0.95) -> tuple[NDArray[np.float64], ...]:
-    """Percentile bootstrap interval of the mean over the first axis (seeds): values (n,) or (n, T) -> low, high.
-
-    The resamples are drawn from a fixed seed. One value has no interval: NaN.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    n = len(values)
-    if n < 2:
-        gap = np.full(values.shape[1:], np.nan)
-        return gap, gap.copy()
-    generator = np.random.Generator(np.random.PCG64(BOOTSTRAP_SEED))
-    counts = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)  # (RESAMPLES, n): how often each is drawn
-    means = counts @ np.sort(values, axis=0) / n if values.ndim == 1 else counts @ values / n
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
 
 
 def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
@@ -123,6 +104,11 @@ def _intervals(runs: pd.DataFrame, score: str, counts: pd.Series) -> tuple[pd.Se
             part = slice(start, start + CHUNK)
             low[cells[part]], high[cells[part]] = bootstrap_interval(matrix[:, part])
     return low, high
+
+
+def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> pd.Series:
+    """The values of a score over the seeds of a cell, by seed."""
+    return runs.loc[runs["cell"] == cell].set_index("seed")[score].dropna().astype(float)
 
 
 def choose_rates(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:

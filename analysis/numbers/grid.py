@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
 from typing import Any
 
 import pandas as pd
 
 from analysis.numbers.cells import METHOD_SETTINGS
+from analysis.numbers.text import show
 
 ORDER = (
     "model.name",
@@ -42,13 +41,6 @@ def constant(runs: pd.DataFrame, names: list[str]) -> dict[str, str]:
     """Columns with one value, not empty, and that value."""
     values = {name: runs[name].iloc[0] for name in names if runs[name].nunique(dropna=False) == 1}
     return {name: show(value) for name, value in values.items() if show(value)}
-
-
-def show(value: Any) -> str:
-    """A setting as text: whole numbers without a point, nothing for a missing one."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1e4 else re.sub(r"\.0$", "", str(value))
 
 
 def varying_within(frame: pd.DataFrame, settings: tuple[str, ...]) -> list[str]:

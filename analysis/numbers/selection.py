@@ -6,6 +6,7 @@ are separate parts of it, each with its own figure and a note; none is averaged 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.numbers.cells import UNTRAINED
-from analysis.numbers.grid import show, varying
+from analysis.numbers.grid import varying
+from analysis.numbers.text import show
 
 NUMBER = "a number"
 """In a `Where`: any value but `all`."""
@@ -37,6 +39,16 @@ FAMILIES = ("qwen", "llama")
 """In the paper's order."""
 OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.")
 """Beginnings of the settings on which the score of the untrained model depends."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs to be looked at together: those of a figure, of a table or of a claim."""
+
+    where: tuple[Where, ...]
+    """The runs that belong to it: those that agree with any of these."""
+    axes: tuple[str, ...]
+    """Settings in which its runs may differ; all others are alike in one drawing."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +110,10 @@ def matching(text: pd.DataFrame, where: tuple[Where, ...]) -> pd.Series:
     return found
 
 
-def parts(table: Table, item: str, where: tuple[Where, ...], axes: tuple[str, ...]) -> list[Part]:
+def parts(table: Table, item: str, selection: Selection) -> list[Part]:
     """The parts of an item, the largest first among those of one model and task."""
-    own = matching(table.cells_text, where) & table.cells["chosen"]
+    axes = selection.axes
+    own = matching(table.cells_text, selection.where) & table.cells["chosen"]
     trained = table.cells[own & (table.cells["method"] != UNTRAINED)]
     if trained.empty:
         return []
@@ -114,7 +127,7 @@ def parts(table: Table, item: str, where: tuple[Where, ...], axes: tuple[str, ..
 
 
 def _of_one_model(text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
-    """Where models are compared, the settings of a model in which one of them differs from itself: types, revisions."""
+    """Settings such as type and revision in which runs of one model differ, where an item compares models."""
     if "model.name" not in axes:
         return []
     counts = text.groupby("model.name")[[name for name in MODEL[1:] if name in text]].nunique()
@@ -139,6 +152,17 @@ def _names(item: str, frames: list[pd.DataFrame], fixed: list[str], multiple_mod
         slug = re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(([] if multiple_models else [models]) + [task, *extra]))
         names.append((item if len(frames) == 1 else f"{item}-{slug}", title))
     return names
+
+
+def untrained_score(part: Part, score: str, model: str | None = None) -> float:
+    """A score of the untrained model: by its own run, or step 0 of the trained ones (a mean over seeds)."""
+    own, runs = part.untrained, part.runs
+    if model is not None:
+        own, runs = own[own["model.name"] == model], runs[runs["model.name"] == model]
+    if len(own) and score in own and own[score].notna().any():
+        return float(own[score].mean())
+    column = score.replace("final ", "base ")
+    return float(runs.groupby("seed")[column].mean().mean()) if column in runs else math.nan
 
 
 def family(model: str) -> str:

@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.drawing.style import ADAPTER_NAMES
 from analysis.numbers.cells import TEST
-from analysis.numbers.grid import show
 from analysis.numbers.selection import Part, Table, matching, parts
+from analysis.numbers.text import show
 from analysis.page import notes, tables
 from analysis.page.formats import FigureFile, figure_file
-from analysis.paper import missing as presets
+from analysis.paper import missing
 from analysis.paper import published as paper
 from analysis.paper.items import Item
 
@@ -57,7 +57,7 @@ class Entry:
 
 def make_entry(item: Item, table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]) -> Entry:
     """Draw an item from whatever runs there are."""
-    found = parts(table, item.name, item.where, item.axes)
+    found = parts(table, item.name, item.selection)
     drawings, waiting = [], []
     for part in found:
         reason = item.too_little(part.cells[part.cells[TEST].notna()])
@@ -67,7 +67,7 @@ def make_entry(item: Item, table: Table, provenance: tuple[str, ...], formats: t
             )
             continue
         drawings.append(_draw(item, part, table, provenance, formats))
-    unfinished = _unfinished(table.runs[matching(table.runs_text, item.where) & ~table.runs["averaged"]])
+    unfinished = _unfinished(table.runs[matching(table.runs_text, item.selection.where) & ~table.runs["averaged"]])
     return Entry(item, drawings, waiting, unfinished, paper.contradictions(item.name))
 
 
@@ -120,7 +120,7 @@ def _runs(part: Part) -> str:
 def _missing(item: Item, part: Part) -> list[str]:
     lines = []
     for model in part.models:
-        lacking = presets.missing(item.name, part.cells, model)
+        lacking = missing.missing_points(item.name, part.cells, model)
         if lacking:
             more = f" and {len(lacking) - MOST_NAMED} others" if len(lacking) > MOST_NAMED else ""
             of = f" of {model}" if len(part.models) > 1 else ""

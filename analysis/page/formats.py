@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from analysis.drawing import panels as drawing
 from analysis.drawing import style
-from analysis.page import tables
+from analysis.drawing.panels import render
+from analysis.numbers.text import GAP
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -54,14 +55,66 @@ def figure_file(
     name: str, figure: Figure, data: pd.DataFrame, formats: tuple[str, ...], caption: str = ""
 ) -> FigureFile:
     """Draw a figure in the formats asked for."""
-    drawn = {kind: drawing.render(figure, kind) for kind in dict.fromkeys(("svg", *formats))}
-    return FigureFile(name, caption, drawn, tables.to_csv(data), formats)
+    drawn = {kind: render(figure, kind) for kind in dict.fromkeys(("svg", *formats))}
+    return FigureFile(name, caption, drawn, to_csv(data), formats)
 
 
 def table_files(name: str, table: pd.DataFrame, caption: str, data: pd.DataFrame | None = None) -> dict[str, bytes]:
     """A table of text as CSV, Markdown and LaTeX; with `data`, the CSV holds these numbers."""
     return {
-        f"{name}.csv": tables.to_csv(table if data is None else data),
-        f"{name}.md": f"{tables.to_markdown(table)}\n".encode(),
-        f"{name}.tex": tables.to_latex(table, caption).encode(),
+        f"{name}.csv": to_csv(table if data is None else data),
+        f"{name}.md": f"{to_markdown(table)}\n".encode(),
+        f"{name}.tex": to_latex(table, caption).encode(),
     }
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
+    floats = table.select_dtypes("float")
+    whole = [name for name, column in floats.items() if _whole(column.dropna())]
+    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
+        index=False, float_format="%.6g", lineterminator="\n"
+    )
+    return text.encode()
+
+
+def _whole(values: pd.Series) -> bool:
+    return bool(np.isfinite(values).all() and (values % 1 == 0).all() and values.abs().max() < 2**53)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A Markdown table, padded so that it also reads as plain text."""
+    cells = table.map(lambda value: _one_line(value).replace("|", r"\|"))
+    text: str = cells.to_markdown(index=False, disable_numparse=True)  # numbers stay as they are written
+    return text
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).split())
+
+
+LATEX = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", GAP: "--"}
+)
+"""What pandas escapes, and more; it does not escape captions."""
+
+
+def to_latex(table: pd.DataFrame, caption: str) -> str:
+    """A LaTeX table (booktabs); numbers to the right."""
+    columns = "".join("r" if table[name].map(_numberlike).all() else "l" for name in table.columns)
+    cells = table.map(lambda value: _one_line(value).translate(LATEX)).rename(
+        columns=lambda name: name.translate(LATEX)
+    )
+    text: str = cells.to_latex(index=False, caption=caption.translate(LATEX), column_format=columns)
+    return f"% needs \\usepackage{{booktabs}}\n{text}"
+
+
+def _numberlike(value: object) -> bool:
+    text = str(value).replace(",", "").replace("%", "")
+    try:
+        float(text)
+    except ValueError:
+        return text in ("", GAP)
+    return True

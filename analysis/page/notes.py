@@ -7,8 +7,9 @@ import math
 import pandas as pd
 
 from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import in_order, show
-from analysis.page.tables import SCORE_COLUMNS, percent
+from analysis.numbers.grid import in_order
+from analysis.numbers.text import percent, show
+from analysis.page.tables import SCORE_COLUMNS
 from analysis.records.load import CURVES
 
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")

@@ -1,25 +1,109 @@
-"""The figures. Each `draw_*` takes a tidy frame and an `Axes`, draws on it and returns it; `*_figure` lays them out."""
+"""The figures of runs that belong to no item: accuracy by size, and training by step, for one model and task."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.drawing import style
+from analysis.drawing.curves import curve_figure
 from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
-from analysis.numbers.cells import TEST
+from analysis.numbers.cells import TEST, UNTRAINED, VALIDATION, curve
 from analysis.numbers.grid import in_order
+from analysis.page import tables
+from analysis.page.formats import FigureFile, figure_file
 
-CURVE_LABELS = {
-    "train/reward": "reward: share of the sampled answers that are right",
-    "train/completion_tokens": "mean response length in tokens",
-    "train/prob_diff": "mean probability difference, trainer and sampler",
+CURVES = {
+    "train/reward": ("reward", "Training reward"),
+    "train/completion_tokens": ("length", "Length of the sampled training responses"),
 }
+"""Metrics drawn against the step: name of the file, and words of the caption."""
+MOST_PANELS = 8  # of a figure against the step: what a reader can still compare
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The cells of one model and task, and what their figures are called."""
+
+    cells: pd.DataFrame
+    settings: tuple[str, ...]
+    title: str
+    suffix: str
+    """Of the file names, where there are several models or tasks."""
+    formats: tuple[str, ...]
+
+
+def accuracy_by_size(sweep: Sweep, base: pd.DataFrame, axis: str) -> FigureFile | None:
+    """Test accuracy against trained parameters; None where no cell has any."""
+    cells = sweep.cells
+    chosen = cells[cells["chosen"] & (cells["method"] != UNTRAINED)]
+    shown = chosen.groupby("line").filter(lambda line: line[TEST].notna().any())
+    if shown.empty:
+        return None
+    figure = accuracy_figure(_label_lines(shown), base, axis, sweep.title + _alike(shown))
+    caption = (
+        f"Greedy strict test accuracy against trained parameters. Dashed grey: the untrained model. {_seeds(shown)} "
+        f"{_items(sweep.settings, cells)}Bars are over seeds alone. A line breaks where a cell is missing."
+    )
+    data = tables.accuracy_data(cells, base, sweep.settings)
+    return figure_file(f"accuracy{sweep.suffix}", figure, data, sweep.formats, caption)
+
+
+def metric_by_step(sweep: Sweep, runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> FigureFile | None:
+    """A metric of `CURVES` against the step; None where no GRPO run has it."""
+    cells = sweep.cells[sweep.cells["chosen"] & (sweep.cells["algorithm.name"] == "grpo")]
+    curves = curve(runs[runs["cell"].isin(cells["cell"])], history, metric)
+    if curves["mean"].isna().all():
+        return None
+    cells = cells.assign(**style.size_looks(cells["trained_values"], cells["method"]))
+    columns = ["cell", "line", "method", "precision", "trained_values", "colour", "curve_label"]
+    curves = curves.merge(tables.sort_rows(cells, sweep.settings)[columns], on="cell", how="right")
+    name, what = CURVES[metric]
+    caption = f"{what} at each step (GRPO). Labels: trained parameters; a darker line has more. {_seeds(cells)}"
+    lines = cells.groupby("line")[VALIDATION].max().sort_values(ascending=False, kind="stable").index
+    if len(lines) > MOST_PANELS:
+        caption += f" Drawn: the {MOST_PANELS} of {len(lines)} lines that are best on validation; the CSV has all."
+    figure = curve_figure(curves[curves["line"].isin(lines[:MOST_PANELS])], metric, sweep.title)
+    return figure_file(f"{name}{sweep.suffix}", figure, tables.curve_data(curves), sweep.formats, caption)
+
+
+def _label_lines(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add colour and label; lines of one method and precision get shades and are named by what differs."""
+    label = "extra" if _alike(cells) else "line"
+    shades: dict[tuple[str, str], str] = {}
+    for method, group in cells.groupby("method"):
+        extras = in_order(group["extra"].unique())
+        shades |= {(method, e): style.lighten(method, i / max(1, len(extras) - 1)) for i, e in enumerate(extras)}
+    colours = [shades[key] for key in zip(cells["method"], cells["extra"], strict=True)]
+    return cells.assign(colour=colours, line_label=cells[label])
+
+
+def _alike(cells: pd.DataFrame) -> str:
+    """For the title: the method and precision of all lines, where they differ in neither but in something else."""
+    pairs = cells[["method", "precision"]].drop_duplicates()
+    return f", {pairs.iloc[0, 0]} {pairs.iloc[0, 1]}" if len(pairs) == 1 and cells["extra"].any() else ""
+
+
+def _seeds(cells: pd.DataFrame) -> str:
+    fewest, most = int(cells["seeds"].min()), int(cells["seeds"].max())
+    if most == 1:
+        return "One seed per cell, so no intervals."
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
+    single = "; a single seed has none" if fewest == 1 else ""
+    return f"Mean over {count} seeds with its bootstrap 95% interval{single}."
+
+
+def _items(settings: tuple[str, ...], cells: pd.DataFrame) -> str:
+    if "eval.test_items" not in settings or cells["eval.test_items"].nunique() != 1:
+        return ""
+    items = int(cells["eval.test_items"].iloc[0])
+    return f"{items} test problems: their choice alone gives a standard error of up to {50 / items**0.5:.1f} points. "
 
 
 def draw_accuracy(cells: pd.DataFrame, base: pd.DataFrame, axis: str, ax: Axes) -> Axes:
@@ -89,68 +173,10 @@ def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
     ax.set_xlabel("trained parameters")
 
 
-def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
-    """A metric against the step: one line and band per `cell`, labelled with `curve_label`, coloured with `colour`."""
-    labels: list[Label] = []
-    for _, points in curves.groupby("cell", sort=False):
-        first = points.iloc[0]
-        ax.plot(
-            points["step"],
-            points["mean"],
-            color=first["colour"],
-            linestyle=style.LINE_STYLES.get(first["precision"], "solid"),
-        )
-        ax.fill_between(points["step"], points["low"], points["high"], color=first["colour"], alpha=0.18, linewidth=0)
-        known = points[points["mean"].notna()]
-        if len(known):
-            end = known.iloc[-1]
-            labels.append((float(end["step"]), float(end["mean"]), first["curve_label"], first["colour"]))
-    steps = curves["step"]
-    ax.set_xlim(steps.min(), max(steps.max(), steps.min() + 1))
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
-    label_right(labels, ax)
-    return ax
-
-
 def accuracy_figure(cells: pd.DataFrame, base: pd.DataFrame, axis: str, title: str) -> Figure:
     """Accuracy against trained parameters of one model and task."""
     texts = [*cells["line_label"].unique(), *["untrained, sampled"] * 2 * len(base)]
     with matplotlib.rc_context(style.SETTINGS):
         figure, (ax,) = panels_below(1, max(3.2, labels_height(texts)), title, "test accuracy (greedy, strict)")
         draw_accuracy(cells, base, axis, ax)
-    return figure
-
-
-def curve_figure(curves: pd.DataFrame, metric: str, title: str) -> Figure:
-    """A training metric against the step: one panel per line of the accuracy figure, all on one scale."""
-    lines = list(curves.groupby("line", sort=False))
-    texts = max((list(line["curve_label"].unique()) for _, line in lines), key=len)
-    with matplotlib.rc_context(style.SETTINGS):
-        figure, panels = panels_below(len(lines), max(2.0, labels_height(texts)), title, CURVE_LABELS[metric])
-        values = curves[["mean", "low", "high"]]
-        low, high = values.min().min(), values.max().max()
-        margin = 0.05 * ((high - low) or 1.0)
-        for (name, line), ax in zip(lines, panels, strict=True):
-            ax.set_ylim(low - margin, high + margin)
-            draw_curves(line, ax)
-            ax.set_title(name)
-        panels[-1].set_xlabel("step")
-    return figure
-
-
-def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
-    """Several training metrics against the step: a panel with a scale of its own for each `metric`."""
-    metrics = list(curves["metric"].unique())
-    texts = list(curves["curve_label"].unique())
-    with matplotlib.rc_context(style.SETTINGS):
-        figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, "labels: trained parameters")
-        for metric, ax in zip(metrics, panels, strict=True):
-            own = curves[curves["metric"] == metric]
-            draw_curves(own, ax)
-            power = math.floor(math.log10(own["mean"].abs().max() or 1))
-            unit = 10.0**power if power < -1 else 1.0
-            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=unit: f"{value / unit:.4g}"))
-            ax.set_title(CURVE_LABELS[metric] + (f", times {unit:g}" if unit < 1 else ""))
-        panels[-1].set_xlabel("step")
     return figure

@@ -1,28 +1,17 @@
-"""The tables: frames of text for people, frames of numbers for the CSV files, and both as bytes."""
+"""The tables of a sweep: frames of text for people, and frames of numbers for the CSV files."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import axes, in_order, ordered, show, varying_within
+from analysis.numbers.grid import axes, in_order, ordered, varying_within
+from analysis.numbers.text import GAP, percent, percent_range, show
 from analysis.records.load import DERIVED, SCORES
 
-GAP = "\N{EN DASH}"
 SCORE_COLUMNS = [f"{when} {score}" for when in ("base", "final") for score in SCORES]
-
-
-def percent(value: float) -> str:
-    """An accuracy in per cent, or the sign for a gap."""
-    return GAP if math.isnan(value) else f"{100 * value:.1f}"
-
-
-def interval(low: float, high: float) -> str:
-    """An interval in per cent, or the sign for a gap."""
-    return GAP if math.isnan(low) or math.isnan(high) else f"{percent(low)} to {percent(high)}"
 
 
 def _text(value: object) -> str:
@@ -48,7 +37,9 @@ def summary_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFram
         "base sampled %": table["base test/sampled_strict"].map(percent),
         "base greedy %": table["base test/greedy_strict"].map(percent),
         "greedy strict %": table[TEST].map(percent),
-        "95% interval": [interval(*ends) for ends in zip(table[f"{TEST} low"], table[f"{TEST} high"], strict=True)],
+        "95% interval": [
+            percent_range(*ends) for ends in zip(table[f"{TEST} low"], table[f"{TEST} high"], strict=True)
+        ],
         "greedy flexible %": table["final test/greedy_flexible"].map(percent),
         "sampled %": table[SAMPLED].map(percent),
     }
@@ -108,12 +99,8 @@ def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[s
 
 def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     """Runs or cells by model, task, method, then all settings in natural order (8 before 28 before `all`)."""
-    by = ["method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
-    by = [
-        "model.name",
-        "task.name",
-        *(name for name in by if name in table and name not in ("model.name", "task.name")),
-    ]
+    names = ["model.name", "task.name", "method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
+    by = [name for name in dict.fromkeys(names) if name in table]
 
     def position(column: pd.Series) -> pd.Series:
         return column.map({value: i for i, value in enumerate(in_order(column.unique()))})
@@ -166,79 +153,3 @@ def curve_data(curves: pd.DataFrame) -> pd.DataFrame:
 def axes_text(runs: pd.DataFrame, settings: tuple[str, ...]) -> str:
     """The axes of the grid that was swept, in words."""
     return " x ".join(["method", *axes(runs, settings), "seed"])
-
-
-def to_csv(table: pd.DataFrame) -> bytes:
-    """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
-    floats = table.select_dtypes("float")
-    whole = [name for name, column in floats.items() if _whole(column.dropna())]
-    text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
-        index=False, float_format="%.6g", lineterminator="\n"
-    )
-    return text.encode()
-
-
-def _whole(values: pd.Series) -> bool:
-    return bool(np.isfinite(values).all() and (values % 1 == 0).all() and values.abs().max() < 2**53)
-
-
-def to_markdown(table: pd.DataFrame) -> str:
-    """A Markdown table, padded so that it also reads as plain text."""
-    rows = [[str(name) for name in table.columns]]
-    rows += [[" ".join(str(value).split()).replace("|", "\\|") for value in row] for row in table.to_numpy()]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    rows.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    )
-
-
-LATEX = str.maketrans(
-    {
-        "\\": r"\textbackslash{}",
-        "&": r"\&",
-        "%": r"\%",
-        "$": r"\$",
-        "#": r"\#",
-        "_": r"\_",
-        "{": r"\{",
-        "}": r"\}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "\N{EN DASH}": "--",
-    }
-)
-
-
-def to_latex(table: pd.DataFrame, caption: str) -> str:
-    """A LaTeX table (booktabs); numbers to the right."""
-    numeric = [table[name].map(_numberlike).all() for name in table.columns]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        f"\\caption{{{caption.translate(LATEX)}}}",
-        f"\\begin{{tabular}}{{{''.join('r' if number else 'l' for number in numeric)}}}",
-        "\\toprule",
-        *(_latex_row(row) for row in [list(table.columns)]),
-        "\\midrule",
-        *(_latex_row(row) for row in table.to_numpy().tolist()),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _numberlike(value: object) -> bool:
-    text = str(value).replace(",", "").replace("%", "")
-    try:
-        float(text)
-    except ValueError:
-        return text in ("", GAP)
-    return True
-
-
-def _latex_row(row: list[object]) -> str:
-    return " & ".join(" ".join(str(value).split()).translate(LATEX) for value in row) + r" \\"

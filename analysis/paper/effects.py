@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers import compare
-from analysis.numbers.cells import TEST, bootstrap_interval
-from analysis.numbers.grid import show
-from analysis.numbers.selection import Part, by_family, family
+from analysis.numbers.bootstrap import Array, bootstrap_interval, nearest_interval, resampled_means
+from analysis.numbers.cells import TEST, VALIDATION, seeds_of
+from analysis.numbers.selection import Part, by_family, family, untrained_score
+from analysis.numbers.text import show
 from analysis.paper import ratios
-from analysis.paper.figures import seeds_of, untrained_score
 from analysis.records.load import MERGE
 
 COMPARED_SHARE = 0.5  # of the gain that both reach: where sizes are compared
@@ -34,8 +34,12 @@ class Effect:
     """The fewest seeds of a cell in it."""
 
 
-def _effect(part: Part, cells: Sequence[int], function: Callable[[np.ndarray], np.ndarray], what: str) -> Effect:
-    """An effect that is a function of cell means: (R, C) -> (R,), with its interval over resampled seeds."""
+Measure = Callable[[Part], list[Effect]]
+"""The effects of a part: none where it lacks the runs, one, or one for each model or pair of models."""
+
+
+def _effect(part: Part, cells: Sequence[int], function: Callable[[Array], Array], what: str) -> Effect:
+    """An effect that is a function of cell means, (resamples, cells) -> (resamples,), with its interval over seeds."""
     groups = [seeds_of(part.runs, cell) for cell in cells]
     seeds = min(len(values) for values in groups)
     of = f"{part.title}: {what}"
@@ -43,28 +47,28 @@ def _effect(part: Part, cells: Sequence[int], function: Callable[[np.ndarray], n
     if seeds == 0:
         return Effect(of, models, math.nan, math.nan, math.nan, 0, 0)
     value = float(function(np.array([[values.mean() for values in groups]]))[0])
-    low, high = compare.interval(function(compare.resampled_means(groups))) if seeds > 1 else (math.nan, math.nan)
+    low, high = nearest_interval(function(resampled_means(groups))) if seeds > 1 else (math.nan, math.nan)
     return Effect(of, models, value, low, high, sum(map(len, groups)), seeds)
 
 
-def _with_size(part: Part, low: float, high: float, near: float) -> pd.DataFrame:
+def _with_size(part: Part, size: int, between: tuple[int, int]) -> pd.DataFrame:
     """The TinyLoRA cell with nearly so many trained values; of several the best on validation."""
-    own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells["trained_values"].between(low, high)]
-    own = own.assign(distance=(own["trained_values"] - near).abs())
-    return own.sort_values(["distance", "final validation/greedy_strict"], ascending=[True, False]).head(1)
+    own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells["trained_values"].between(*between)]
+    own = own.assign(distance=(own["trained_values"] - size).abs())
+    return own.sort_values(["distance", VALIDATION], ascending=[True, False]).head(1)
 
 
-def gain_at(low: float, high: float, near: float) -> Callable[[Part], list[Effect]]:
+def gain_at(size: int, between: tuple[int, int]) -> Measure:
     """The share of full fine-tuning's gain that an update of this size keeps, in per cent."""
 
     def measure(part: Part) -> list[Effect]:
-        small, full = _with_size(part, low, high, near), part.cells[part.cells["adapter.name"] == "full"].head(1)
+        small, full = _with_size(part, size, between), part.cells[part.cells["adapter.name"] == "full"].head(1)
         untrained = untrained_score(part, TEST)
         if small.empty or full.empty or math.isnan(untrained):
             return []
         count = small["trained_values"].iloc[0]
 
-        def kept(means: np.ndarray) -> np.ndarray:
+        def kept(means: Array) -> Array:
             gain = means[:, 1] - untrained
             with np.errstate(divide="ignore", invalid="ignore"):
                 return np.where(gain > 0, 100 * (means[:, 0] - untrained) / gain, np.nan)
@@ -76,7 +80,7 @@ def gain_at(low: float, high: float, near: float) -> Callable[[Part], list[Effec
 
 def behind_full(part: Part) -> list[Effect]:
     """Points by which full fine-tuning is ahead of about 13 parameters."""
-    small, full = _with_size(part, 10, 16, 13), part.cells[part.cells["adapter.name"] == "full"].head(1)
+    small, full = _with_size(part, 13, (10, 16)), part.cells[part.cells["adapter.name"] == "full"].head(1)
     if small.empty or full.empty:
         return []
     what = f"full less {small['trained_values'].iloc[0]:,.0f} parameters"
@@ -85,33 +89,35 @@ def behind_full(part: Part) -> list[Effect]:
 
 def one_parameter(part: Part) -> list[Effect]:
     """Points that one parameter gains over the untrained model."""
-    own, untrained = _with_size(part, 1, 1, 1), untrained_score(part, TEST)
+    own, untrained = _with_size(part, 1, (1, 1)), untrained_score(part, TEST)
     if own.empty or math.isnan(untrained):
         return []
     return [_effect(part, list(own["cell"]), lambda m: 100 * (m[:, 0] - untrained), "1 parameter less untrained")]
 
 
-def pairs(setting: str, first: str, second: str, *by: str) -> Callable[[Part], list[Effect]]:
-    """The mean over pairs of cells, alike in `by`, of the first's accuracy less the second's, in points."""
+def pairs(setting: str, first: str, second: str, alike_in: tuple[str, ...]) -> Measure:
+    """The mean over pairs of cells of the first value's accuracy less the second's, in points."""
 
     def measure(part: Part) -> list[Effect]:
-        found = [_mean_of_pairs(part, model, (setting, first, second), by) for model in part.models]
+        found = [_mean_of_pairs(part, model, (setting, first, second), alike_in) for model in part.models]
         return [effect for effect in found if effect is not None]
 
     return measure
 
 
-def _mean_of_pairs(part: Part, model: str, compared: tuple[str, str, str], by: tuple[str, ...]) -> Effect | None:
+def _mean_of_pairs(part: Part, model: str, compared: tuple[str, str, str], alike_in: tuple[str, ...]) -> Effect | None:
     setting, *both_values = compared
     cells = part.cells[part.cells[TEST].notna() & (part.cells["model.name"] == model)]
     values = cells[setting].map(show)
-    one, two = (cells[values == value].drop_duplicates(by).set_index(list(by))["cell"] for value in both_values)
+    one, two = (
+        cells[values == value].drop_duplicates(alike_in).set_index(list(alike_in))["cell"] for value in both_values
+    )
     both = one.index.intersection(two.index)
     if both.empty:
         return None
 
-    def mean_difference(means: np.ndarray) -> np.ndarray:
-        difference: np.ndarray = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
+    def mean_difference(means: Array) -> Array:
+        difference: Array = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
         return difference
 
     of = f"{model}, " if len(part.models) > 1 else ""
@@ -131,10 +137,10 @@ def tiled_v_structured(part: Part) -> list[Effect]:
         return []
     logs, places = np.log(sizes.to_numpy(dtype=float)), np.log(other["trained_values"].to_numpy(dtype=float))
 
-    def mean_difference(means: np.ndarray) -> np.ndarray:
+    def mean_difference(means: Array) -> Array:
         count = len(tiled)
         curve = np.array([np.interp(places, logs, row[:count]) for row in means])
-        difference: np.ndarray = 100 * (curve - means[:, count:]).mean(axis=1)
+        difference: Array = 100 * (curve - means[:, count:]).mean(axis=1)
         return difference
 
     what = f"tiled less structured at {len(other)} sizes, fp32"
@@ -204,7 +210,7 @@ def merge_kl(part: Part) -> list[Effect]:
     return [_of_runs(part, values, "mean of all runs")] if len(values) else []
 
 
-def _of_runs(part: Part, values: np.ndarray, what: str) -> Effect:
+def _of_runs(part: Part, values: Array, what: str) -> Effect:
     low, high = bootstrap_interval(values)
     return Effect(
         f"{part.title}: {what}", part.models, float(values.mean()), float(low), float(high), len(values), len(values)

@@ -1,45 +1,17 @@
-"""The points of the paper's presets (`conf/paper`), read without Hydra: what of an item's grid has not been run."""
+"""What of an item's grid has not been run: the points of its preset that have no cell."""
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
-from analysis.numbers.grid import show
-from analysis.paper.tables import shape_of
+from analysis.numbers.text import show
+from analysis.paper.conf_files import DEFAULTS, points, shape_of
 from tinylora.models.shapes import adapted_shapes
-from tinylora.settings.choices import Adapter
-
-CONF = Path(__file__).resolve().parents[2] / "conf" / "paper"
-DEFAULTS = {"adapter": "tinylora", "u": "13", "n_tie": "all", "sharing": "tiled", "precision": "fp32", "rank": "2"}
-"""What a grid does not name, as `RunConfig` has it; a test holds the two against each other."""
 
 
-@functools.cache
-def points(preset: str) -> tuple[tuple[str, dict[str, str]], ...]:
-    """The trained points of a preset, without rates and seeds: model ("" for the preset's own) and settings."""
-    path = CONF / f"{preset}.yaml"
-    if not path.is_file():
-        return ()
-    grids = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]["grids"]
-    found = []
-    for grid in grids:
-        values = [[(name, value.strip()) for value in str(given).split(",")] for name, given in grid.items()]
-        for chosen in itertools.product(*values):
-            point = DEFAULTS | {name: value for name, value in chosen if name not in ("lr", "seed")}
-            model, adapter = point.pop("model", ""), Adapter(point.pop("adapter"))
-            if adapter is not Adapter.none:
-                kept = {name: value for name, value in point.items() if name not in adapter.unused}
-                found.append((model, {"adapter.name": adapter.value, **kept}))
-    return tuple(found)
-
-
-def missing(preset: str, cells: pd.DataFrame, model: str) -> list[str]:
+def missing_points(preset: str, cells: pd.DataFrame, model: str) -> list[str]:
     """The points of a preset that fit a model and have no cell, in words."""
     own = cells[cells["model.name"] == model]
     models = {name for name, _ in points(preset)}

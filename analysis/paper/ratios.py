@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.drawing import style
-from analysis.drawing.lines import LOOK, Level, Scale, lines_figure
+from analysis.drawing.lines import Level, Look, Scale
 from analysis.numbers import compare
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part, by_family, family
-from analysis.page.tables import GAP
-from analysis.paper.figures import ACCURACY, FLEXIBLE, SIZE_LABEL, Made, seeds_of, untrained_levels, untrained_score
+from analysis.numbers.bootstrap import nearest_interval, resampled_means
+from analysis.numbers.cells import TEST, VALIDATION, seeds_of
+from analysis.numbers.selection import Part, by_family, family, untrained_score
+from analysis.numbers.text import GAP
+from analysis.paper.points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
@@ -36,7 +37,7 @@ def families(part: Part) -> Made:
     return _made(part, points, levels, rows)
 
 
-def _family_look(model: str, models: list[str]) -> tuple[str, Any, str]:
+def _family_look(model: str, models: list[str]) -> Look:
     """A colour for each family, shades and markers for its models."""
     own = [name for name in models if family(name) == family(model)]
     method = "GRPO" if family(model) == "qwen" else "SFT foreign"
@@ -68,42 +69,25 @@ def curves_of_algorithms(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _made(part: Part, points: pd.DataFrame, levels: list[Level], rows: list[dict[str, Any]]) -> Made:
-    figure = lines_figure(points, levels, {"": Scale(SIZE_LABEL)}, part.title, ACCURACY)
-    table = pd.DataFrame(rows)
-    data = points.drop(columns=["label", *LOOK])
-    if table.empty:
-        return Made(figure, data, None, ["There is no accuracy above the untrained model that both reach."])
-    return Made(figure, data, ratio_text(table))
+    drawn = accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+    data = drawn.data[drawn.data["x"].notna()]  # without the levels
+    if not rows:
+        return Made(drawn.figure, data, None, ["There is no accuracy above the untrained model that both reach."])
+    return Made(drawn.figure, data, ratio_text(pd.DataFrame(rows)))
 
 
-def _best_points(curves: dict[str, pd.DataFrame], looks: dict[str, tuple[str, Any, str]]) -> pd.DataFrame:
+def _best_points(curves: dict[str, pd.DataFrame], looks: dict[str, Look]) -> pd.DataFrame:
     """Of several cells of one size the one with the best validation accuracy, as a point of its curve."""
     frames = []
     for name, cells in curves.items():
         best = best_of_each_size(cells)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "panel": "",
-                    "series": name,
-                    "label": name,
-                    "x": best["trained_values"],
-                    "mean": best[TEST],
-                    "low": best[f"{TEST} low"],
-                    "high": best[f"{TEST} high"],
-                    "flexible": best[FLEXIBLE],
-                    "n_seeds": best[f"{TEST} n"],
-                    "paper": False,
-                    **dict(zip(LOOK, looks[name], strict=True)),
-                }
-            )
-        )
-    return pd.concat(frames, ignore_index=True).astype({"paper": bool})
+        frames.append(points_of(best, best["trained_values"], "", [name] * len(best), [looks[name]] * len(best)))
+    return pd.concat(frames, ignore_index=True).drop(columns=["trained_values", "lr", "rates_tried"])
 
 
 def best_of_each_size(cells: pd.DataFrame) -> pd.DataFrame:
     """One cell for each number of trained values: the best on validation, never on test."""
-    order = cells[cells[TEST].notna()].sort_values("final validation/greedy_strict", ascending=False, kind="stable")
+    order = cells[cells[TEST].notna()].sort_values(VALIDATION, ascending=False, kind="stable")
     return order.drop_duplicates("trained_values").sort_values("trained_values")
 
 
@@ -156,10 +140,10 @@ def without_gain(
     target = untrained + share * (float(means.max()) - untrained)
     low = math.nan
     if min(map(len, groups + other_groups)) > 1:
-        resampled = compare.resampled_means(groups)
+        resampled = resampled_means(groups)
         needed = compare.size_reaching(sizes, resampled, np.full(len(resampled), target))
-        highest = compare.interval(compare.resampled_means(other_groups).max(axis=1))[1]
-        low = float(others.max()) / compare.interval(needed)[1] if highest <= target else math.nan
+        highest = nearest_interval(resampled_means(other_groups).max(axis=1))[1]
+        low = float(others.max()) / nearest_interval(needed)[1] if highest <= target else math.nan
     runs = sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in (first, second))
     return [
         {"accuracy": target, "ratio": math.inf, "low": low, "high": math.inf if low == low else math.nan, "runs": runs}
@@ -178,7 +162,7 @@ def _measured(part: Part, cells: pd.DataFrame) -> Curve:
 def _ratio_interval(curves: list[Curve], target: float) -> tuple[float, float]:
     if min(len(values) for _, _, groups in curves for values in groups) < 2:
         return math.nan, math.nan
-    means = compare.resampled_means([values for _, _, groups in curves for values in groups])
+    means = resampled_means([values for _, _, groups in curves for values in groups])
     count = len(curves[0][2])
     targets = np.full(len(means), target)
     return compare.ratio_interval((curves[0][0], means[:, :count]), (curves[1][0], means[:, count:]), targets)

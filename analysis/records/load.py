@@ -18,16 +18,7 @@ SCORES = (
     "validation/greedy_strict",
 )
 """Accuracies under `eval/`, of the untrained model (step 0) and at the last step."""
-SUITES = (
-    "gsm8k",
-    "math500",
-    "minerva_math",
-    "olympiadbench",
-    "aime24",
-    "amc23",
-    "gaokao2023en",
-    "college_math",
-)
+SUITES = ("gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "gaokao2023en", "college_math")
 """Further evaluation sets; those that no run has are left out of the frames."""
 SAMPLED_SUITES = ("aime24", "amc23")
 """Small sets, scored by the mean over several samples of each problem."""

@@ -95,6 +95,15 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS_FOR_A_LOCK)
 
 
+def ended_runs(path: Path) -> dict[str, str]:
+    """run_key -> status of the runs in an SQLite store, of all its experiments; none where there is no such store."""
+    query = "SELECT key.value, status.value FROM tags AS key JOIN tags AS status USING (run_uuid) "
+    try:
+        return dict(_connect(path).execute(query + "WHERE key.key = 'run_key' AND status.key = 'status'").fetchall())
+    except sqlite3.Error:
+        return {}
+
+
 class SqliteStore:
     """The tables of an SQLite store, never written to."""
 

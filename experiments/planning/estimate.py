@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from tinylora.adapters.tying import tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
 from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, ShapeConfig
+from tinylora.settings.groups import CACHE_SHARE
 
 SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
-AUTO_SHARE = 0.5  # of the device's memory is the budget for rows where none is given
-CACHE_SHARE = 0.75  # of the budget is for keys and values, the rest for the pass that extends them and for choices
 OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
 
 

@@ -1,16 +1,18 @@
 """TinyLoRA as a library: in a plain training loop, without Hydra or MLflow."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.adapters.attach import attach, load, save, save_merged
-from tinylora.models.load import MINIATURES
+from tinylora.models.find import MINIATURES
 from tinylora.models.load import load as load_model
 from tinylora.settings.config import ModelConfig, Precision
 from tinylora.settings.errors import FailureError, UsageError
@@ -77,6 +79,25 @@ def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(FailureError, match="damaged"):
         load(model, tmp_path / "cut.safetensors")
+
+
+def test_a_file_from_before_recipes_is_read_by_the_first_and_one_of_a_later_recipe_is_refused(tmp_path: Path) -> None:
+    model, path = miniature(), tmp_path / "adapter.safetensors"
+    adapter = attach(model, u=3)
+    adapter.lane(0).v.data.fill_(0.1)
+    expected = model(IDS).logits
+    save(adapter, path)
+    adapter.detach()
+    tensors, header = read_safetensors(path)
+    spec = json.loads(header["spec"])
+    assert spec.pop("recipe") == 1
+    save_file(tensors, path, header | {"spec": json.dumps(spec)})
+    load(model, path).detach()
+    load(model, path)
+    assert torch.equal(model(IDS).logits, expected)
+    save_file(tensors, path, header | {"spec": json.dumps(spec | {"recipe": 99})})
+    with pytest.raises(UsageError, match="recipe 99"):
+        load(miniature(), path)
 
 
 def test_wrong_arguments_are_refused() -> None:

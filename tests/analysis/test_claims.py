@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.numbers import compare
-from analysis.page import tables
-from analysis.paper import claims
+from analysis.numbers import bootstrap, compare
+from analysis.page import formats
+from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper
-from analysis.paper import tables as paper_tables
+from analysis.paper.conf_files import shape_of
 from analysis.paper.effects import Effect
 
 NAN = float("nan")
@@ -27,14 +27,14 @@ GAINS = {  # Table 2's last column, by model and trained values
 def test_table_2_of_the_papers_scores_is_the_papers(model: str) -> None:
     scores = paper.table2(model)
     printed = 100 * scores["average"]
-    table = paper_tables.layout(scores, list(paper.TABLE_2_SETS.values()))
+    table = six_benchmarks.layout(scores, list(paper.TABLE_2_SETS.values()))
     assert list(table["average"]) == pytest.approx(list(printed), abs=1e-9)
-    ours = paper_tables.layout(scores.drop(columns="average"), list(paper.TABLE_2_SETS.values()))["average"]
+    ours = six_benchmarks.layout(scores.drop(columns="average"), list(paper.TABLE_2_SETS.values()))["average"]
     exact = 100 * scores[list(paper.TABLE_2_SETS.values())].mean(axis=1)
     halves = (exact - printed).abs() > 0.05 - 1e-9  # an average of rounded scores that ends in 5: printed either way
     assert list(ours[~halves]) == pytest.approx(list(printed[~halves]), abs=1e-9)
     assert (ours - printed).abs().max() < 0.1 + 1e-9
-    text = paper_tables.as_text(table, "paper").set_index("trained")["gain kept %"]
+    text = six_benchmarks.as_text(table, "paper").set_index("trained")["gain kept %"]
     assert text["untrained"] == "0"
     assert text["full"] == "100"
     assert {size: int(text[f"{size:,}"]) for size in GAINS[model]} == GAINS[model]
@@ -85,57 +85,61 @@ def test_difference_of_pairs_by_hand() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "seeds", "verdict"),
     [
-        (54, 60, 3, claims.HOLDS),
-        (53, 60, 3, claims.OPEN),
-        (53, 60, 5, claims.HOLDS),
-        (40, 60, 3, claims.OPEN),
-        (54, 60, 2, claims.OPEN),
-        (NAN, NAN, 3, claims.OPEN),
-        (54, math.inf, 3, claims.HOLDS),
+        (54, 60, 3, verdicts.HOLDS),
+        (53, 60, 3, verdicts.OPEN),
+        (53, 60, 5, verdicts.HOLDS),
+        (40, 60, 3, verdicts.OPEN),
+        (54, 60, 2, verdicts.OPEN),
+        (NAN, NAN, 3, verdicts.OPEN),
+        (54, math.inf, 3, verdicts.HOLDS),
     ],
 )
 def test_verdicts(low: float, high: float, seeds: int, verdict: str) -> None:
     claim = claims.CLAIMS[0]
-    assert (claim.threshold, claim.at_least) == (50, True)
-    assert claim.verdict(Effect("", (), 55, low, high, 9, seeds)) == verdict
-    assert claim.verdict(Effect("", (), 41, 40, 43, 9, 3)) == claims.FAILS
+    assert (claim.criterion.bound, claim.criterion.upper) == (50, False)
+    assert verdicts.verdict(claim.criterion, Effect("", (), 55, low, high, 9, seeds)) == verdict
+    assert verdicts.verdict(claim.criterion, Effect("", (), 41, 40, 43, 9, 3)) == verdicts.FAILS
 
 
 def test_an_interval_over_few_seeds_is_as_wide_as_students() -> None:
     values = np.array([0.2, 0.5, 0.6, 0.9])
     spread = 1.959964 * values.std() / math.sqrt(4)  # what a bootstrap would give, were the means normal
-    low, high = compare.widened(values.mean(), values.mean() - spread, values.mean() + spread, 4)
+    low, high = bootstrap.widened(values.mean(), values.mean() - spread, values.mean() + spread, 4)
     half = 3.182446 * values.std(ddof=1) / math.sqrt(4)  # Student's t, 3 degrees of freedom
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
-    assert compare.widened(1.0, 0.5, math.inf, 3)[1] == math.inf
+    assert bootstrap.widened(1.0, 0.5, math.inf, 3)[1] == math.inf
 
 
 def test_verdicts_on_factors_are_by_their_logarithms() -> None:
-    claim = next(claim for claim in claims.CLAIMS if claim.unit == claims.TIMES and claim.threshold == 10)
-    assert claim.verdict(Effect("", (), 40, 30, 60, 9, 3)) == claims.HOLDS  # 40 (30 / 40)^2.7 = 18
-    assert claim.verdict(Effect("", (), 40, 20, 60, 9, 3)) == claims.OPEN
-    assert claim.verdict(Effect("", (), 2, 0, 3, 9, 3)) == claims.FAILS
-    assert claim.verdict(Effect("", (), math.inf, 11, math.inf, 9, 3)) == claims.HOLDS
+    claim = next(
+        claim for claim in claims.CLAIMS if claim.criterion.unit == claims.TIMES and claim.criterion.bound == 10
+    )
+    assert (
+        verdicts.verdict(claim.criterion, Effect("", (), 40, 30, 60, 9, 3)) == verdicts.HOLDS
+    )  # 40 (30 / 40)^2.7 = 18
+    assert verdicts.verdict(claim.criterion, Effect("", (), 40, 20, 60, 9, 3)) == verdicts.OPEN
+    assert verdicts.verdict(claim.criterion, Effect("", (), 2, 0, 3, 9, 3)) == verdicts.FAILS
+    assert verdicts.verdict(claim.criterion, Effect("", (), math.inf, 11, math.inf, 9, 3)) == verdicts.HOLDS
 
 
 def test_verdict_of_an_upper_bound() -> None:
-    claim = next(claim for claim in claims.CLAIMS if not claim.at_least and claim.threshold == 5)
-    assert claim.verdict(Effect("", (), 3, 2.5, 3.5, 9, 3)) == claims.HOLDS
-    assert claim.verdict(Effect("", (), 8, 7, 9, 9, 3)) == claims.FAILS
-    assert claim.verdict(Effect("", (), 5, 4, 6, 9, 3)) == claims.OPEN
+    claim = next(claim for claim in claims.CLAIMS if claim.criterion.upper and claim.criterion.bound == 5)
+    assert verdicts.verdict(claim.criterion, Effect("", (), 3, 2.5, 3.5, 9, 3)) == verdicts.HOLDS
+    assert verdicts.verdict(claim.criterion, Effect("", (), 8, 7, 9, 9, 3)) == verdicts.FAILS
+    assert verdicts.verdict(claim.criterion, Effect("", (), 5, 4, 6, 9, 3)) == verdicts.OPEN
 
 
 def test_table_1_counts_are_the_papers() -> None:
-    shape = paper_tables.shape_of("qwen2.5-7b-instruct")
+    shape = shape_of("qwen2.5-7b-instruct")
     assert shape is not None
-    here = paper_tables.parameter_formulas("qwen2.5-7b-instruct", shape).set_index("method")["here"]
+    here = parameter_counts.parameter_formulas("qwen2.5-7b-instruct", shape).set_index("method")["here"]
     assert here["LoRA"].startswith("2,523,136 (r=1)")
     assert "7,615,487,488 in all" in here["full fine-tuning"]
     assert here["TinyLoRA"] == "196 (u=1, n_tie=1), 13 (u=1, n_tie=16)"
 
 
 def test_latex_is_escaped_and_ruled() -> None:
-    text = tables.to_latex(pd.DataFrame({"a_b": ["50% & more"], "n": ["1,000"]}), "Of n_tie")
+    text = formats.to_latex(pd.DataFrame({"a_b": ["50% & more"], "n": ["1,000"]}), "Of n_tie")
     assert r"\begin{tabular}{lr}" in text
     assert r"a\_b & n \\" in text
     assert r"50\% \& more & 1,000 \\" in text

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from analysis import build
+from analysis.numbers import bootstrap, selection
 from analysis.numbers import cells as stats
-from analysis.numbers import selection
 from analysis.page import report
-from analysis.paper import missing as presets
+from analysis.paper import conf_files
 from analysis.paper.items import ITEMS, Item
 from analysis.records import load, stores
 from benchmarks.report import MadeRun, create_store, made_run, write_runs
@@ -104,17 +104,17 @@ def test_table_2_of_our_runs_has_gaps_not_zeros(store: Path) -> None:
 def test_grids_are_those_of_the_presets() -> None:
     """What is read from conf/paper without Hydra are the points that Hydra composes, and their items show them."""
     defaults = flatten(as_plain(RunConfig(lr=1.0)))
-    assert {name: str(defaults[name]) for name in presets.DEFAULTS if name != "adapter"} == {
-        name: value for name, value in presets.DEFAULTS.items() if name != "adapter"
+    assert {name: str(defaults[name]) for name in conf_files.DEFAULTS if name != "adapter"} == {
+        name: value for name, value in conf_files.DEFAULTS.items() if name != "adapter"
     }
     for preset in ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8", "table2"):
         points, _ = compose([f"+paper={preset}", "seed=0", "lr=1e-4"])
         trained = [flatten(point.scientific()) for point in points if point.adapter.name is not Adapter.none]
-        names = ("adapter.name", *(name for name in presets.DEFAULTS if name != "adapter"))
+        names = ("adapter.name", *(name for name in conf_files.DEFAULTS if name != "adapter"))
         composed = {frozenset((n, str(p[n])) for n in names if n in p) for p in trained}
-        assert {frozenset(point.items()) for _, point in presets.points(preset)} == composed
+        assert {frozenset(point.items()) for _, point in conf_files.points(preset)} == composed
         text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in trained])
-        assert selection.matching(text, item(preset).where).all(), preset
+        assert selection.matching(text, item(preset).selection.where).all(), preset
 
 
 def test_both_readers_give_the_same_frames(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_the_study_shows_its_preset_by_algorithm_precision_and_size(store: Path)
     points, _ = compose(["+study=smollm2", "seed=0"])
     settings = [flatten(point.scientific()) for point in points]
     text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in settings])
-    assert selection.matching(text, item("study").where).all()
+    assert selection.matching(text, item("study").selection.where).all()
     small = {"model": "smollm2-135m", "task": "reasoning_gym"}
     runs = []
     for algorithm, gain in (("grpo", 0.3), ("sft", 0.1)):
@@ -299,14 +299,14 @@ def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("figure1", "figure4", "figure5", "figure7", "figure8"):
         task = "math" if name == "figure5" else "gsm8k"
-        points = {tuple(sorted(point.items())): point for _, point in presets.points(name)}
+        points = {tuple(sorted(point.items())): point for _, point in conf_files.points(name)}
         runs += [
             made_run(model, task, "grpo", point, 1e-5, seed, 3)
             for point in points.values()
             for model in (QWEN, LLAMA)
             for seed in (0, 1, 2)
         ]
-    points = [point for _, point in presets.points("figure2")]
+    points = [point for _, point in conf_files.points("figure2")]
     runs += [made_run(QWEN, "gsm8k", "sft", point, 1e-5, seed, 3) for point in points for seed in (0, 1, 2)]
     runs.append(made_run(QWEN, "gsm8k", "grpo", {"adapter.name": "none", "precision": "bf16"}, 0.0, 0, 0))
     runs += [
@@ -360,7 +360,7 @@ def test_intervals_of_many_cells_are_those_of_each(store: Path) -> None:
     runs = stats.add_cells(stats.add_scores(records.runs, records.history), records.settings)
     for row in stats.summarise(runs, records.settings).to_dict("records"):
         own = runs.loc[runs["cell"] == row["cell"], stats.TEST].to_numpy()
-        low, high = stats.bootstrap_interval(own)
+        low, high = bootstrap.bootstrap_interval(own)
         assert (row[f"{stats.TEST} low"], row[f"{stats.TEST} high"]) == pytest.approx((float(low), float(high)))
 
 

@@ -1,4 +1,4 @@
-"""The study's report from its packed records: every cell by hand, the importer, the README, what is missing."""
+"""The study's report from its archived records: every cell by hand, the importer, docs/study.md, what is missing."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from support import study_cells, study_store
 
-from analysis.page import readme
+from analysis import build
+from analysis.page import study_page
 from analysis.paper.items import ITEMS
 from analysis.records import load
 from tinylora.records import archive
-from tinylora.records.import_runs import sync
 
 SLOWEST = 60.0  # seconds of processor time for store and report together
 MEASURED_OTHERWISE = (
@@ -143,14 +143,24 @@ def test_an_item_without_runs_says_what_makes_them(study_report: Path) -> None:
             assert item.command.replace("&", "&amp;") in later
 
 
-def test_a_bulk_store_is_what_the_importer_writes(tmp_path: Path, outputs: Path) -> None:
-    """The report of the study is made from a store written in bulk: some runs of it go through MLflow's client."""
+def test_a_bulk_store_is_what_the_importer_writes(
+    tmp_path: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report of the study is made from a store written in bulk: some runs of it go through MLflow's client.
+
+    A report imports run folders before it reads, and says so when the store lacks some of them.
+    """
     runs = archive.read(study_store.ARCHIVE)
     keys = sorted(runs)[:: max(1, len(runs) // FEW)][:FEW]
     archive.unpack(study_store.ARCHIVE, tmp_path / "all")
     for key in keys:
         (tmp_path / "all" / key).rename(outputs / key)
-    assert sync(outputs).problems == []
+    for lacking in (True, False):
+        assert build.main(["--outputs-dir", str(outputs), "--out", str(tmp_path / "report"), "--only", "table1"]) == 0
+        printed = capsys.readouterr()
+        line = f"importing {len(keys)} runs of {outputs} into MLflow (as experiments.sync does)\n"
+        assert printed.out.startswith(line) == lacking
+        assert "not imported" not in printed.err
     (tmp_path / "bulk").mkdir()
     study_store.make_store(tmp_path / "bulk" / "mlflow.db", only=keys)
     slow, fast = (load.load(f"sqlite:///{folder}/mlflow.db", "tinylora") for folder in (outputs, tmp_path / "bulk"))
@@ -161,12 +171,12 @@ def test_a_bulk_store_is_what_the_importer_writes(tmp_path: Path, outputs: Path)
     assert (slow.settings, slow.provenance, slow.notes) == (fast.settings, fast.provenance, fast.notes)
 
 
-def test_the_readme_shows_the_studys_claims_and_figures(study_report: Path) -> None:
-    text = readme.README.read_text()
-    assert readme.between_marks(text, readme.shown(study_report)) == text, "make study-records"
-    assert "These are scale models" in " ".join(text.split())
-    for model, built in readme.figures(study_report).items():
-        kept = readme.STUDY / f"figure1-{model}.svg"
+def test_the_document_shows_the_studys_claims_and_figures(study_report: Path) -> None:
+    text = study_page.DOCUMENT.read_text()
+    assert study_page.between_marks(text, study_page.shown(study_report)) == text, "make study-records"
+    assert "scale models" in " ".join(text.split())
+    for model, built in study_page.figures(study_report).items():
+        kept = study_page.STUDY / f"figure1-{model}.svg"
         assert kept.stat().st_size < 150_000
         assert labels(kept) == labels(built), "make study-records"
 
@@ -179,7 +189,7 @@ def test_the_report_is_quick(study_seconds: float) -> None:
     assert study_seconds < SLOWEST
 
 
-def test_expected_numbers_belong_to_the_packed_records(tmp_path: Path) -> None:
+def test_expected_numbers_belong_to_the_archived_records(tmp_path: Path) -> None:
     study_cells.write(tmp_path / "expected.csv")
     again, kept = (tmp_path / "expected.csv").read_text(), (study_cells.STUDY / "expected.csv").read_text()
     assert again == kept, "make study-records"

@@ -18,11 +18,11 @@ from transformers import (
 from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.engine.decode_step import DecodeStep, can_step
+from tinylora.engine.decode_step import DecodeStep, can_step, fuse_weights
 from tinylora.engine.kv_cache import new_cache
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.sampling import Request, Sampling
-from tinylora.models.load import adapted_modules
+from tinylora.models.maps import adapted_modules
 from tinylora.settings.config import Solver, Split
 
 SIZES = {
@@ -105,7 +105,7 @@ def test_step_gives_the_logits_of_transformers(case: str) -> None:
     adapter = adapt(model)
     expected = logits_after_two_tokens(model, adapter, None)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    step = DecodeStep(model, adapter)
+    step = DecodeStep(model, adapter, fuse_weights(model))
     torch.testing.assert_close(logits_after_two_tokens(model, adapter, step), expected, atol=2e-5, rtol=1e-4)
     torch.testing.assert_close(logits_after_two_tokens(model, adapter, None), expected, atol=2e-5, rtol=1e-4)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -113,7 +113,7 @@ def test_step_gives_the_logits_of_transformers(case: str) -> None:
 
 def test_fused_weights_take_no_memory_of_their_own(tmp_path: Path) -> None:
     model = model_of(READ["llama with biases"])
-    step = DecodeStep(model, adapt(model))
+    step = DecodeStep(model, adapt(model), fuse_weights(model))
     attention = model.get_decoder().layers[0].self_attn
     assert attention.v_proj.weight.untyped_storage().data_ptr() == step.blocks[0].qkv.weight.data_ptr()
     model.save_pretrained(tmp_path)
@@ -125,7 +125,7 @@ def test_step_in_bf16_is_as_close_as_bf16_allows() -> None:
     model = model_of(READ["qwen2"], torch.bfloat16)
     adapter = adapt(model)
     expected = logits_after_two_tokens(model, adapter, None).float()
-    found = logits_after_two_tokens(model, adapter, DecodeStep(model, adapter)).float()
+    found = logits_after_two_tokens(model, adapter, DecodeStep(model, adapter, fuse_weights(model))).float()
     assert (found - expected).norm() < 0.03 * expected.norm()
 
 

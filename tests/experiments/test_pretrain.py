@@ -9,7 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from experiments import pretrain
-from tinylora.models.load import MINIATURES, adapted_modules, load, outline
+from tinylora.models.find import MINIATURES
+from tinylora.models.load import load, outline
+from tinylora.models.maps import adapted_modules
 from tinylora.settings.config import ModelConfig
 
 

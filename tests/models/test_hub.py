@@ -17,7 +17,8 @@ from support.packs import open_pack, point
 from support.tiny_models import save_model
 
 from tinylora.models import hub
-from tinylora.models.load import MINIATURES, config_folder, load, outline, resolve_folder, resolved_commit
+from tinylora.models.find import MINIATURES, config_folder, resolve_folder, resolved_commit
+from tinylora.models.load import load, outline
 from tinylora.settings.config import ModelConfig, RolloutConfig
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError
 from tinylora.train import preflight

@@ -16,7 +16,8 @@ import pytest
 from support.tiny_models import save_model
 
 from tinylora.models import hub
-from tinylora.models.load import load, outline, resolve_folder, resolved_commit
+from tinylora.models.find import resolve_folder, resolved_commit
+from tinylora.models.load import load, outline
 from tinylora.settings.config import ModelConfig
 from tinylora.settings.errors import FailureError, UsageError
 

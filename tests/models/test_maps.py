@@ -10,7 +10,8 @@ import transformers
 from support.tiny_models import SIZES, TOKENS, at, save_model
 from torch import nn
 
-from tinylora.models.load import adapted_modules, load, outline, weight_of
+from tinylora.models.load import load, outline
+from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Attention
 from tinylora.settings.errors import UsageError

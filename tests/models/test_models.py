@@ -12,17 +12,8 @@ import transformers
 from support.packs import point
 from support.tiny_models import TOKENS, at, save_model, save_tokenizer
 
-from tinylora.models.load import (
-    MINIATURES,
-    context_length,
-    digest,
-    load,
-    outline,
-    parameter_count,
-    require_context,
-    resolve_device,
-    resolve_folder,
-)
+from tinylora.models.find import MINIATURES, digest, resolve_folder
+from tinylora.models.load import context_length, load, outline, parameter_count, require_context, resolve_device
 from tinylora.models.smollm2 import CACHE_VARIABLE
 from tinylora.settings.config import Attention, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.settings.errors import FailureError, UsageError

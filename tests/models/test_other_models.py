@@ -13,7 +13,7 @@ from transformers import MistralConfig, MistralForCausalLM
 from tinylora.engine.kv_cache import can_append, new_cache
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.sampling import Request, Sampling
-from tinylora.models.load import MINIATURES
+from tinylora.models.find import MINIATURES
 from tinylora.settings.config import ModelConfig, Split
 from tinylora.train import grpo
 from tinylora.train.pack import LaneRun, Pack

@@ -16,7 +16,8 @@ from support.tiny_models import SIZES, at
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tinylora.engine.kv_cache import new_cache
-from tinylora.models.load import MINIATURES, config_folder, outline
+from tinylora.models.find import MINIATURES, config_folder
+from tinylora.models.load import outline
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_of_folder, shape_parameters
 from tinylora.models.smollm2 import NAME as SMOLLM2
 from tinylora.models.smollm2 import smollm2_folder

@@ -1,4 +1,4 @@
-"""What the study's report must show, worked out from the packed records in plain Python, without any code of ours.
+"""What the study's report must show, worked out from the archived records in plain Python, without any code of ours.
 
     PYTHONPATH=tests python -m support.study_cells     # writes analysis/study/expected.csv, which test_study compares
 

@@ -20,7 +20,7 @@ ARCHIVE = Path(__file__).parents[2] / "analysis" / "study" / "records.tar.xz"
 
 
 def made_run(files: dict[str, bytes]) -> MadeRun:
-    """A packed run as it is written into a store."""
+    """An archived run as it is written into a store."""
     described = yaml.load(files["config.yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     summary = json.loads(files["summary.json"])
     config, provenance = from_plain(described["config"]), described["provenance"]

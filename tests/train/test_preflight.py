@@ -1,6 +1,7 @@
 """What is found out about a sweep before anything of it is started."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from support.packs import point
 
-from tinylora.records.folder import RunFolder, Status
+from tinylora.records.folder import RunFolder, Status, Unmirrored
 from tinylora.records.mirror import Mirror
 from tinylora.records.progress import Silent
 from tinylora.settings.config import (
@@ -110,3 +111,16 @@ def test_a_store_that_fails_during_training_stops_nothing_and_is_made_up_for(
     assert found.data.tags["status"] == "finished"
     assert found.info.status == "FINISHED"
     assert "eval/test/greedy_strict" in found.data.metrics
+
+
+def test_an_unfinished_run_of_an_older_recipe_is_refused_and_a_finished_one_is_left_alone(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished, unfinished = point(outputs, steps=1), point(outputs, steps=1, seed=1)
+    run_pack([finished], ["finished"], Silent(), Unmirrored())
+    for module in ("tinylora.settings.config", "tinylora.train.preflight"):
+        monkeypatch.setattr(f"{module}.RECIPE", 2)
+    preflight.check([finished])
+    with pytest.raises(UsageError, match="of recipe 1"):
+        preflight.check([finished, unfinished])
+    preflight.check([replace(unfinished, recipe=2)])

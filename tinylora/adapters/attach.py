@@ -23,7 +23,7 @@ from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.export import save_merged, save_peft
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.models.load import adapted_modules, weight_of
+from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import ALL, Precision, Sharing, Solver
 from tinylora.settings.errors import UsageError
 

@@ -8,11 +8,11 @@ the prompts of all models, are read by transformers. Both give the same numbers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
 
@@ -20,7 +20,15 @@ from tinylora.adapters.mixing import RowMatrices, Slots
 from tinylora.adapters.tinylora import TinyLora
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
-MAPS = 7  # adapted linear maps of a block: q, k, v, o, gate, up, down
+BLOCKS = "model.layers"  # the list of transformer blocks in these families
+SAME_INPUT = (  # the adapted linear maps of a block; those of one line read the same input
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+Maps = tuple[str, ...]
+"""Names of linear maps that read the same input."""
 STATIC_ROTATIONS = {"default", "linear", "llama3", "yarn"}  # whose angles depend on the position alone
 
 
@@ -35,28 +43,49 @@ def can_step(model: PreTrainedModel) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class FusedWeights:
+    """The weights of some linear maps that read the same input, side by side in one tensor."""
+
+    weight: torch.Tensor  # (sum of d_out, d_in)
+    bias: torch.Tensor | None  # (sum of d_out,)
+
+
+def fuse_weights(model: PreTrainedModel) -> dict[Maps, FusedWeights]:
+    """Lay the weights of every block's maps of one input side by side in memory; by the full names of the maps.
+
+    This moves the model's parameters: each becomes a view of a part of its fused tensor, with the values it had. So the
+    fused tensors take no memory of their own, and a change of a parameter in place changes both. To be done once,
+    before anything keeps the address of a parameter.
+    """
+    found: dict[Maps, FusedWeights] = {}
+    for index in range(model.config.num_hidden_layers):
+        for maps in SAME_INPUT:
+            names = tuple(f"{BLOCKS}.{index}.{name}" for name in maps)
+            modules: list[Any] = [model.get_submodule(name) for name in names]
+            bias = _fuse([module.bias for module in modules]) if modules[0].bias is not None else None
+            found[names] = FusedWeights(_fuse([module.weight for module in modules]), bias)
+    return found
+
+
 class FusedMaps:
     """Adapted linear maps of one input as one: their weights, and their adapters, side by side."""
 
-    def __init__(self, adapter: TinyLora | None, maps: Sequence[nn.Linear], first: int) -> None:
-        """The maps are the adapted modules `first`, `first` + 1, ... of the adapter (None: they have none).
-
-        Their weights become views of the fused one, so that it takes no memory of its own and sees them change.
-        """
-        self.first, self.count, self.adapted = first, len(maps), adapter is not None
-        self.weight = _fuse([linear.weight for linear in maps])  # (sum of d_out, d_in)
-        self.bias = _fuse([linear.bias for linear in maps]) if maps[0].bias is not None else None
-        if adapter is None:
+    def __init__(self, adapters: TinyLora | None, names: Maps, fused: FusedWeights) -> None:
+        """`names` are those of the maps in the model; the maps have no adapters where there are None."""
+        self.count, self.weight, self.bias = len(names), fused.weight, fused.bias
+        if adapters is None:
             return
-        factors = [adapter.factors(first + place) for place in range(self.count)]
+        self.numbers = [adapters.names.index(name) for name in names]
+        factors = [adapters.factors(number) for number in self.numbers]
         self.left = torch.block_diag(*(left for left, _ in factors))  # (count * r, sum of d_out)
         self.right = torch.cat([right for _, right in factors])  # (count * r, d_in)
 
     def matrices_of(self, rows: RowMatrices | None) -> torch.Tensor | None:
-        """R^T (N * count, r, r) of these maps, for the N rows of a batch, or with slots for its N lanes."""
+        """R^T (rows * count, r, r) of these maps, for each row of a batch, or with slots for each of its lanes."""
         if rows is None:
             return None
-        return rows.matrices[:, self.first : self.first + self.count].flatten(0, 1).transpose(1, 2).contiguous()
+        return rows.matrices[:, self.numbers].flatten(0, 1).transpose(1, 2).contiguous()
 
     def __call__(
         self,
@@ -96,13 +125,11 @@ def _fuse(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
 class Block:
     """One transformer block."""
 
-    def __init__(self, adapter: TinyLora | None, layer: Any, first: int) -> None:
-        """`first` is the number of its first adapted module: they come in the order q, k, v, o, gate, up, down."""
-        attention, mlp = layer.self_attn, layer.mlp
-        self.qkv = FusedMaps(adapter, [attention.q_proj, attention.k_proj, attention.v_proj], first)
-        self.output = FusedMaps(adapter, [attention.o_proj], first + 3)
-        self.gate_up = FusedMaps(adapter, [mlp.gate_proj, mlp.up_proj], first + 4)
-        self.down = FusedMaps(adapter, [mlp.down_proj], first + 6)
+    def __init__(self, adapters: TinyLora | None, layer: Any, name: str, fused: Mapping[Maps, FusedWeights]) -> None:
+        """`layer` is the module of this name in the model, `fused` as from `fuse_weights`."""
+        names = [tuple(f"{name}.{each}" for each in maps) for maps in SAME_INPUT]
+        self.qkv, self.output, self.gate_up, self.down = (FusedMaps(adapters, maps, fused[maps]) for maps in names)
+        attention = layer.self_attn
         self.maps = (self.qkv, self.output, self.gate_up, self.down)
         self.before_attention, self.before_mlp = layer.input_layernorm, layer.post_attention_layernorm
         self.head_norms = (attention.q_norm, attention.k_norm) if hasattr(attention, "q_norm") else None
@@ -114,11 +141,12 @@ class Block:
 class DecodeStep:
     """Logits after one more token of every row."""
 
-    def __init__(self, model: PreTrainedModel, adapter: TinyLora | None) -> None:
-        """`adapter` is None for a model that computes as it is."""
+    def __init__(self, model: PreTrainedModel, adapters: TinyLora | None, fused: Mapping[Maps, FusedWeights]) -> None:
+        """`adapters` is None for a model that computes as it is; `fused` are its weights after `fuse_weights`."""
         assert can_step(model), f"{type(model).__name__} is read by transformers"
         self.model: Any = model
-        self.blocks = [Block(adapter, layer, MAPS * i) for i, layer in enumerate(self.model.model.layers)]
+        layers = enumerate(self.model.model.layers)
+        self.blocks = [Block(adapters, layer, f"{BLOCKS}.{index}", fused) for index, layer in layers]
         self.matrices: list[list[torch.Tensor | None]] = []
         self.slots: Slots | None = None
         self._angles = torch.empty((2, 0, 0))

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tinylora.adapters.base import Adapters
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.engine.decode_step import DecodeStep, can_step
+from tinylora.engine.decode_step import DecodeStep, can_step, fuse_weights
 from tinylora.engine.memory import Limits, limits_of
 from tinylora.engine.ranks import Ranks
 from tinylora.engine.rows import row_width
@@ -78,9 +78,10 @@ def build_engine(
 
 
 def _decode_step(model: PreTrainedModel, adapters: Adapters) -> DecodeStep | None:
+    """The fused step for models that it reads, whose weights are then moved (see `fuse_weights`); None for others."""
     if not can_step(model) or isinstance(adapters, Lora):
         return None
-    return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None)
+    return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

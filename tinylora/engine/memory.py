@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from experiments.planning.estimate import AUTO_SHARE, CACHE_SHARE
 from tinylora.adapters.base import Adapters
 from tinylora.adapters.mixing import LARGE
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.recompute import recomputed_blocks, recomputing
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
+from tinylora.settings.groups import AUTO_SHARE, CACHE_SHARE
 
 GIB = 2**30
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once

@@ -29,6 +29,7 @@ from tinylora.settings.files import Timeout, held, write_atomically
 
 CONFIG, METRICS, SUMMARY, LOCK = "config.yaml", "metrics.jsonl", "summary.json", ".lock"
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
+ABSENT = "(absent: its record does not say)"
 BASIS_CACHE = "basis"  # folder below outputs_dir
 
 Metrics = dict[str, float]
@@ -120,7 +121,7 @@ class RunFolder:
             if begun_with != provenance.get(name):
                 raise UsageError(
                     f"run folder {self.path}",
-                    f"it was begun with {name} {begun_with}, and this is {provenance.get(name)}",
+                    f"it was begun with {name} {begun_with or ABSENT}, and this is {provenance.get(name) or ABSENT}",
                     "restore the files it was begun with, give another outputs_dir, or remove the folder",
                 )
 

@@ -200,8 +200,9 @@ def name_of(config: RunConfig) -> str:
 
 
 def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a run: its scientific settings by dotted name, and its provenance."""
-    return flatten(config.scientific()) | {name: value for name, value in provenance.items() if name != "scale_model"}
+    """The parameters of a run: its scientific settings by dotted name, its recipe, and its provenance."""
+    origin = {name: value for name, value in provenance.items() if name != "scale_model"}
+    return flatten(config.scientific()) | {"recipe": config.recipe} | origin
 
 
 def _batches(lines: Sequence[MetricLine]) -> list[list[Metric]]:

@@ -25,6 +25,9 @@ from tinylora.settings.choices import (
 )
 from tinylora.settings.identity import Role, content_digest, setting
 
+AUTO_SHARE = 0.5  # of a device's memory is for the rows of a pack, where pack.memory_gib is auto
+CACHE_SHARE = 0.75  # of that is for keys and values; the rest for the pass that extends them and the choice of tokens
+
 
 def _trains(run: Any) -> bool:
     return run.adapter.name is not Adapter.none

@@ -19,7 +19,9 @@ from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
 from tinylora.engine.engine import Engine, build_engine
 from tinylora.engine.ranks import Ranks
-from tinylora.models.load import adapted_modules, digest, load, resolve_folder, weight_of
+from tinylora.models.find import digest, resolve_folder
+from tinylora.models.load import load
+from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
 from tinylora.settings.errors import UsageError

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylora.adapters.tying import tie
-from tinylora.models import load as models
+from tinylora.models.load import outline, require_context
 from tinylora.models.shapes import ModuleShape
 from tinylora.records.folder import RunFolder, require_writable
-from tinylora.settings.config import Algorithm, RunConfig
+from tinylora.settings.config import RECIPE, Algorithm, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import task_of
 from tinylora.train.state import load_states
@@ -24,10 +24,10 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
     for config in configs:
         model = repr(config.model)
         if model not in outlines:
-            outlines[model] = models.outline(config.model)
+            outlines[model] = outline(config.model)
         _check_adapter(config, outlines[model])
     for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
-        models.require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
+        require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
     for config in {repr(_asked_of_task(config)): config for config in configs}.values():
         _check_task(config)
     for folder in sorted({config.outputs_dir for config in configs}):
@@ -41,11 +41,11 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
         Mirror(config)
 
 
-def _check_adapter(config: RunConfig, outline: Sequence[ModuleShape]) -> None:
+def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
     if not config.adapter.name.has_basis:
         return
-    tie([module.name for module in outline], config.sharing, config.n_tie)
-    smallest = min(min(module.d_out, module.d_in) for module in outline)
+    tie([module.name for module in maps], config.sharing, config.n_tie)
+    smallest = min(min(module.d_out, module.d_in) for module in maps)
     if config.rank > smallest:
         raise UsageError(
             f"rank={config.rank}",
@@ -71,5 +71,11 @@ def _check_task(config: RunConfig) -> None:
 
 def _check_folder(folder: RunFolder) -> None:
     folder.check()
-    folder.status()
+    status, recipe = folder.status(), folder.config.recipe
     load_states(folder.path)
+    if recipe != RECIPE and not (status is not None and status.final):
+        raise UsageError(
+            f"run {folder.config.run_key} of recipe {recipe}",
+            f"this version trains by recipe {RECIPE}: the same settings would give another result from here on",
+            "leave recipe out to train it anew, or continue it with the version that began it",
+        )

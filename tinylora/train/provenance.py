@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tinylora
-from tinylora.models.load import MINIATURES, parameter_count, resolved_commit
+from tinylora.models.find import MINIATURES, resolved_commit
+from tinylora.models.load import parameter_count
 from tinylora.train.pack import LaneRun, Pack
 
 SOURCE = "source.json"  # beside the packages in a copy of the sources: what they were copied from

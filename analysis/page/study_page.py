@@ -1,8 +1,9 @@
-"""The study in the README: its main figure, and its table of claims between two marks, taken from a report.
+"""The study in its document, `docs/study.md`: its main figure and its table of claims, taken from a report.
 
-python -m analysis.page.readme reports/study
+python -m analysis.page.study_page reports/study
 
-`make study-records` runs it, after the records are packed; a test holds the README against these.
+They stand between two marks; what is written around them stays. `make study-records` runs this after the records are
+archived, and a test compares the document with a report made from these records.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "README.md"
+DOCUMENT = ROOT / "docs" / "study.md"
 STUDY = ROOT / "analysis" / "study"
 MODELS = ("miniature-qwen2", "miniature-llama")
 BEGIN, END = "<!-- by `make study-records` -->\n", "<!-- end -->\n"
@@ -23,14 +24,16 @@ BEGIN, END = "<!-- by `make study-records` -->\n", "<!-- end -->\n"
 
 def main(arguments: list[str] | None = None) -> int:
     """Bring figures and table up to date; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m analysis.page.readme", description="The study in the README.")
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.page.study_page", description="The study in docs/study.md."
+    )
     parser.add_argument("report", type=Path, help="folder of the study's report (analysis.build --out)")
     report = parser.parse_args(arguments).report
     try:
         text = shown(report)
         for model, path in figures(report).items():
             write_atomically(STUDY / f"figure1-{model}.svg", path.read_bytes())
-        write_atomically(README, between_marks(README.read_text(encoding="utf-8"), text).encode())
+        write_atomically(DOCUMENT, between_marks(DOCUMENT.read_text(encoding="utf-8"), text).encode())
     except OSError as error:
         print(f"{error.filename}: {error.strerror}; make the report with analysis.build first", file=sys.stderr)
         return 1
@@ -49,20 +52,22 @@ def figures(report: Path) -> dict[str, Path]:
 def shown(report: Path) -> str:
     """What stands between the marks: figures and claims."""
     images = [
-        f'<img src="analysis/study/figure1-{model}.svg" width="49%" alt="Figure 1 on {model}">'
+        f'<img src="../analysis/study/figure1-{model}.svg" width="49%" alt="Figure 1 on {model}">'
         for model in figures(report)
     ]
     table = (report / "claims-by-model.md").read_text(encoding="utf-8")
     return "\n".join([" ".join(images), "", compact(table)])
 
 
-def between_marks(readme: str, text: str) -> str:
-    """The README with this text between its marks."""
-    before, found, rest = readme.partition(BEGIN)
+def between_marks(document: str, text: str) -> str:
+    """The document with this text between its marks. UsageError where it lacks them."""
+    before, found, rest = document.partition(BEGIN)
     _, ended, after = rest.partition(END)
     if not (found and ended):
         raise UsageError(
-            "README.md lacks its marks", f"the study stands between {BEGIN.strip()} and {END.strip()}", "put them back"
+            "docs/study.md lacks its marks",
+            f"the study stands between {BEGIN.strip()} and {END.strip()}",
+            "put them back",
         )
     return f"{before}{BEGIN}{text}{END}{after}"
 

@@ -1,27 +1,21 @@
-"""The paper's tables from our runs: parameter formulas in numbers, and six benchmarks with the gain that is kept."""
+"""Table 2: scores on six evaluation sets, their average, and the share of full fine-tuning's gain that is kept."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from analysis.numbers import compare
-from analysis.numbers.cells import TEST, bootstrap_interval
-from analysis.numbers.selection import Part
-from analysis.page import tables
-from analysis.page.tables import GAP
+from analysis.numbers.bootstrap import bootstrap_interval
+from analysis.numbers.cells import TEST
+from analysis.numbers.selection import Part, untrained_score
+from analysis.numbers.text import GAP, percent_range
 from analysis.paper import published as paper
-from analysis.paper.figures import Made, untrained_score
+from analysis.paper.points import Made
 from analysis.records.load import SUITE_SCORES
-from tinylora.models.shapes import adapted_shapes, shape_parameters
-from tinylora.settings.config import ShapeConfig
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 SETS = tuple(paper.TABLE_2_SETS.values())
 HEADINGS = {
     "gsm8k": "GSM8K",
@@ -31,11 +25,10 @@ HEADINGS = {
     "aime24": "AIME24",
     "amc23": "AMC23",
 }
-RANKS = (1, 2, 8)
 
 
 def six_benchmarks(part: Part) -> Made:
-    """Table 2; on a task without these sets, its own test set stands for them."""
+    """The table; on a task without these sets, its own test set stands for them."""
     own = {"math": "math500", "gsm8k": "gsm8k"}.get(str(part.cells["task.name"].iloc[0]), "")
     scores = {name: f"final {score}" for name in SETS for score in SUITE_SCORES if score.startswith(f"{name}/")}
     if own:
@@ -110,54 +103,13 @@ def as_text(table: pd.DataFrame, source: str) -> pd.DataFrame:
         return table
     columns = {"source": [source] * len(table)}
     columns["trained"] = [
-        "untrained"
-        if row["adapter"] == "none"
-        else "full"
-        if row["adapter"] == "full"
-        else f"{row['trained_values']:,.0f}"
+        {"none": "untrained", "full": "full"}.get(row["adapter"], f"{row['trained_values']:,.0f}")
         for row in table.to_dict("records")
     ]
     columns["seeds"] = ["" if seeds != seeds else f"{seeds:.0f}" for seeds in table["seeds"]]
     for name in table.columns[3 : list(table.columns).index("average") + 1]:
         columns[name] = [GAP if value != value else f"{value:.1f}" for value in table[name]]
     ends = zip(table["average low"] / 100, table["average high"] / 100, strict=True)
-    columns["95% interval"] = [tables.interval(low, high) for low, high in ends]
+    columns["95% interval"] = [percent_range(low, high) for low, high in ends]
     columns["gain kept %"] = [GAP if value != value else f"{value:.0f}" for value in table["gain kept"]]
     return pd.DataFrame(columns)
-
-
-def shape_of(model: str) -> ShapeConfig | None:
-    """The sizes of a model of `conf/model`; None for others."""
-    path = CONF / f"{model}.yaml"
-    if not path.is_file():
-        return None
-    shape = yaml.safe_load(path.read_text(encoding="utf-8")).get("shape")
-    return ShapeConfig(**shape) if shape else None
-
-
-def parameter_formulas(model: str, shape: ShapeConfig) -> pd.DataFrame:
-    """Table 1: trained parameters by method, in letters and for this model.
-
-    n blocks, m maps a block, d the width; the sums are over the model's own maps, which are not all d by d.
-    """
-    maps = adapted_shapes(shape)
-    both = sum(module.d_out + module.d_in for module in maps)
-    outputs = sum(module.d_out for module in maps)
-    weights = sum(module.d_out * module.d_in for module in maps)
-    rows = [
-        ("full fine-tuning", "n m d^2", f"{weights:,} in maps, {shape_parameters(shape):,} in all", f"{weights:,}"),
-        ("LoRA", "2 n m d r", _by_rank(lambda r: r * both), f"{both:,} (r=1)"),
-        ("VeRA", "n m (d + r)", _by_rank(lambda r: outputs + r * len(maps)), f"{outputs + len(maps):,} (r=1)"),
-        ("LoRA-XS", "n m r^2", _by_rank(lambda r: r * r * len(maps)), f"{len(maps):,} (r=1)"),
-        (
-            "TinyLoRA",
-            "n m u / n_tie",
-            f"{len(maps):,} (u=1, n_tie=1), {math.ceil(len(maps) / 16):,} (u=1, n_tie=16)",
-            "1 (u=1, all tied)",
-        ),
-    ]
-    return pd.DataFrame([(model, *row) for row in rows], columns=["model", "method", "trained", "here", "least"])
-
-
-def _by_rank(count: Callable[[int], int]) -> str:
-    return ", ".join(f"{count(rank):,} (r={rank})" for rank in RANKS)

@@ -1,0 +1,112 @@
+"""Figures of accuracy by the number of trained values: the paper's 1, 2, 4 and 6, and the study of a real model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.drawing import style
+from analysis.drawing.lines import Level, Look, Scale
+from analysis.numbers.cells import TEST
+from analysis.numbers.selection import Part
+from analysis.numbers.text import show
+from analysis.paper import published as paper
+from analysis.paper.points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels, with_paper
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+def accuracy_by_size(part: Part) -> Made:
+    """Figures 1 and 2: accuracy by trained parameters, a line for each adapter, full fine-tuning as a level."""
+    points = _by_adapter(part, part.cells, "")
+    levels = untrained_levels(part, "") + _full_levels(part.cells, "")
+    return accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+
+
+def by_backbone(part: Part) -> Made:
+    """Figure 6: the same, a panel for each model."""
+    points, levels = [], []
+    for model in part.models:
+        own = part.cells[part.cells["model.name"] == model]
+        points.append(_by_adapter(part, own, model))
+        levels += untrained_levels(part, model, model) + _full_levels(own, model)
+    scales = {model: Scale(SIZE_LABEL) for model in part.models}
+    return accuracy_figure(part, pd.concat(points, ignore_index=True), levels, scales)
+
+
+def _by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
+    """Points of one model: a series for each adapter; TinyLoRA with several values per group stands apart."""
+    cells = cells[cells["adapter.name"] != "full"]
+    adapter = cells["adapter.name"]
+    values = cells["u"] if "u" in cells else pd.Series(np.nan, index=cells.index)
+    tied = [f" u={show(u)}" if kind == "tinylora" and u != 1 else "" for kind, u in zip(adapter, values, strict=True)]
+    names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
+    ours = points_of(
+        cells, x=cells["trained_values"], panel=panel, series=names, looks=[_adapter_look(kind) for kind in adapter]
+    )
+    table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
+    table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
+    looks = [_adapter_look(kind) for kind in table["adapter"]]
+    return with_paper(ours, table, table["trained_values"], panel, looks)
+
+
+def _adapter_look(adapter: str) -> Look:
+    return style.ADAPTER_COLOURS[adapter], "solid", style.ADAPTER_MARKERS[adapter]
+
+
+def _full_levels(cells: pd.DataFrame, panel: str) -> list[Level]:
+    """Full fine-tuning, if it was run: a level, for its size would leave no room for the others."""
+    own = cells[cells["adapter.name"] == "full"]
+    colour = style.ADAPTER_COLOURS["full"]
+    return [Level(panel, float(value), style.ADAPTER_NAMES["full"], colour) for value in own[TEST] if value == value]
+
+
+def precision_and_sharing(part: Part) -> Made:
+    """Figure 4: by trained values and, below, by the bytes that they take; line style = precision."""
+    cells, frames = part.cells, []
+    table = paper.accuracies(part.item, part.models, part.task)
+    for panel, column in (("by trained parameters", "trained_values"), ("by bytes of the update", "trained_bytes")):
+        names = [f"{sharing} {kind}" for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
+        looks = [_bits_look(sharing, kind) for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
+        ours = points_of(cells, x=cells[column], panel=panel, series=names, looks=looks)
+        sizes = table["precision"].map(BYTES).astype(float) if column == "trained_bytes" else 1
+        theirs = [_bits_look(row["sharing"], row["precision"]) for row in table.to_dict("records")]
+        frames.append(with_paper(ours, table, table["trained_values"] * sizes, panel, theirs))
+    points = pd.concat(frames, ignore_index=True)
+    scales = {"by trained parameters": Scale(SIZE_LABEL), "by bytes of the update": Scale("bytes")}
+    levels = [level for panel in scales for level in untrained_levels(part, panel)]
+    return accuracy_figure(part, points, levels, scales)
+
+
+def _bits_look(sharing: str, precision: str) -> Look:
+    tiled = sharing == "tiled"
+    colour = style.METHOD_COLOURS["GRPO" if tiled else "SFT foreign"]
+    markers = style.MARKERS if tiled else style.STRUCTURED_MARKERS
+    return colour, style.LINE_STYLES.get(precision, "solid"), markers.get(precision, "P")
+
+
+def by_algorithm_and_precision(part: Part) -> Made:
+    """The study: colour = algorithm, line style = precision; other marks for structured sharing."""
+    kinds = [_kind(cell) for cell in part.cells.to_dict("records")]
+    names = [" ".join(word for word in kind if word != "tiled") for kind in kinds]
+    points = points_of(
+        part.cells, x=part.cells["trained_values"], panel="", series=names, looks=[_kind_look(*kind) for kind in kinds]
+    )
+    levels = untrained_levels(part, "")
+    return accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+
+
+def _kind(cell: dict[str, Any]) -> tuple[str, str, str]:
+    """Method, precision and sharing, which has a meaning only where not everything is tied."""
+    algorithm = str(cell["algorithm.name"])
+    manner = cell.get("task.demonstrations")
+    manner = f" {manner}" if algorithm == "sft" and not pd.isna(manner) else ""
+    sharing = "tiled" if cell.get("n_tie") == "all" else str(cell.get("sharing", "tiled"))
+    return algorithm.upper() + manner, str(cell["precision"]), sharing
+
+
+def _kind_look(method: str, precision: str, sharing: str) -> Look:
+    markers = style.MARKERS if sharing == "tiled" else style.STRUCTURED_MARKERS
+    return style.colour(method), style.LINE_STYLES.get(precision, "solid"), markers.get(precision, "P")

@@ -1,0 +1,101 @@
+"""Where a base model lies: in the package, in a folder that the user names, on the Hugging Face hub, or in SmolLM2's
+package. A model is a folder with config.json, model*.safetensors and a tokenizer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from tinylora.models import hub, smollm2
+from tinylora.models.hub import WEIGHTS
+from tinylora.settings.config import ModelConfig
+from tinylora.settings.errors import UsageError
+
+MINIATURES = Path(__file__).parent / "miniatures"
+FOLDER_REMEDY = "give model.path=<folder> with config.json, model.safetensors and a tokenizer"
+
+
+def resolve_folder(config: ModelConfig) -> Path:
+    """The folder of the model, checked for its files.
+
+    A hub model is fetched where the cache lacks it; SmolLM2 is converted on first use, which takes a minute. Raises
+    UsageError where there is no such model, FailureError where the hub or the disk fails.
+    """
+    if config.path is not None:
+        folder, named = Path(config.path).expanduser(), f"model.path={config.path}"
+    elif config.hub is not None:
+        folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
+    else:
+        folder, named = _named_folder(config.name), f"model.name={config.name}"
+    _require_files(folder, named)
+    return folder
+
+
+def config_folder(config: ModelConfig) -> Path:
+    """A folder with the model's config.json: that of `resolve_folder`, but no weights of a hub model are fetched."""
+    if config.path is None and config.hub is not None:
+        return hub.config_folder(_hub_of(config), config.revision)
+    return resolve_folder(config)
+
+
+def resolved_commit(config: ModelConfig) -> str | None:
+    """The commit that a hub model's revision resolves to, one for the whole process; None for other models."""
+    return config_folder(config).name if config.path is None and config.hub is not None else None
+
+
+def digest(folder: Path) -> str:
+    """16 hex digits over config.json and the weight files, names and contents: the identity of the model."""
+    state = hashlib.sha256()
+    for path in [folder / "config.json", *sorted(folder.glob(WEIGHTS))]:
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{path.name} {content}\n".encode())
+    return state.hexdigest()[:16]
+
+
+def _named_folder(name: str) -> Path:
+    known = _shipped()
+    if name not in known:
+        raise UsageError(
+            f"model.name={name}",
+            "no shipped model has this name",
+            f"give one of: {', '.join(known)}; or model.hub=<owner>/<name>, or model.path=<folder>",
+        )
+    return smollm2.smollm2_folder() if name == smollm2.NAME else MINIATURES / name
+
+
+def _shipped() -> list[str]:
+    return [*sorted(path.name for path in MINIATURES.iterdir() if path.is_dir()), smollm2.NAME]
+
+
+def _hub_of(config: ModelConfig) -> str:
+    """The repository of a hub model, which must not be recorded under the name of a shipped one."""
+    assert config.hub is not None
+    if config.name in _shipped():
+        raise UsageError(
+            f"model.hub={config.hub} with model.name={config.name}",
+            "a run is recorded under the model's name, and this is that of another model, which ships with the package",
+            "give model.name=<name for the records> too",
+        )
+    return config.hub
+
+
+def _require_files(folder: Path, named: str) -> None:
+    if not folder.is_dir():
+        raise UsageError(named, "a model is a folder, and this one does not exist", "give model.path=<folder>")
+    if not (folder / "config.json").is_file():
+        raise UsageError(named, f"a model folder holds a config.json; {folder} has none", FOLDER_REMEDY)
+    if not any(folder.glob(WEIGHTS)):
+        raise UsageError(
+            named,
+            f"weights are read from {WEIGHTS} only (pickled ones can run code); {folder} has none",
+            "save the model with save_pretrained, which writes safetensors",
+        )
+    missing = hub.missing_weights(folder)
+    if missing:
+        raise UsageError(
+            named,
+            f"its index names weight files that {folder} lacks: {', '.join(missing[:3])}",
+            "copy the model again, all model*.safetensors of it",
+        )
