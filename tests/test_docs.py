@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.markdown import FOLDERS, PAGES, ROOT, Block, anchors, blocks, links, named
+from test_rooms import MAY_IMPORT
 
 from experiments.jobs.settings import LaunchSettings
 
@@ -86,6 +87,15 @@ def definitions(path: Path) -> set[str]:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found |= {target.id for target in targets if isinstance(target, ast.Name)}
     return found
+
+
+def test_the_drawn_rooms_are_those_of_the_library() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `tinylora/(\w+)` \| .*? \| (.*?) ?\|$", page, re.M)
+    drawn = {f"tinylora.{room}": set(below.replace(",", "").split()) for room, below in rows}
+    allowed = {room: set(below.split()) for room, below in MAY_IMPORT.items()}
+    drawn["tinylora.train"] = allowed["tinylora.train"]  # "all of these"
+    assert drawn == allowed, "the arrows have changed: draw them again in docs/architecture.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
