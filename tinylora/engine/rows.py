@@ -7,10 +7,11 @@ The completions of one prompt share a row: a tree, of which every node is read o
 Completions stand in alphabetical order, so that what two of them begin with is read with the first. For a prompt `p q`
 with the completions `a b d .`, `a c e .` and `a c f .`:
 
-    place      0  1  2  3  4  5  6  7        - a - b - d       Each token sees its own past only: f sees p q a c,
-    token      p  q  a  b  d  c  e  f     p - q    |- c - e     not b, d, e. So its position is 4, as it would be
-    position   0  1  2  3  4  3  4  4                 |- f     alone, and not its place in the row.
+    place      0  1  2  3  4  5  6  7      p - q - a -+- b - d
+    token      p  q  a  b  d  c  e  f                 +- c -+- e
+    position   0  1  2  3  4  3  4  4                       +- f
 
+A token sees the nodes above it and no others: f sees p q a c. Its position is 4, as if it stood alone, not its place.
 So a step costs what its tokens cost: no prompt and no answer is repeated for every sample that gives it, and little is
 padded. The last token of a completion is predicted and predicts nothing, so it is not read. A row is at most
 `row_width` long unless one completion needs more.
