@@ -35,7 +35,7 @@ def initial_factor(seed: int, module: str, rank: int, d_in: int) -> torch.Tensor
 
 
 class LoraLane(Lane):
-    """One lane's v: A (r, d_in) and B^T (r, d_out) of every map, one behind the other."""
+    """One lane's v: A (r, d_in) and B^T (r, d_out) of every map, flattened, map by map."""
 
     def __init__(self, spec: LaneSpec, shapes: Shapes, rank: int) -> None:
         parts = []
