@@ -40,7 +40,6 @@ class Composer:
         assert isinstance(loader, ConfigLoaderImpl)
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
-        self._points: dict[tuple[str, ...], RunConfig] = {}
         self._chosen: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
 
     def jobs(self, arguments: Sequence[str]) -> list[Job]:
@@ -49,13 +48,10 @@ class Composer:
 
     def point(self, job: Job) -> RunConfig:
         """The point of a job. Raises Hydra's errors, or UsageError, where it is none."""
-        key = tuple(job)
-        if key not in self._points:
-            groups, values = self._split(job)
-            composed = copy.deepcopy(self._choose(groups)[0])
-            ConfigLoaderImpl._apply_overrides_to_config(values, composed)
-            self._points[key] = to_run_config(composed)
-        return self._points[key]
+        groups, values = self._split(job)
+        composed = copy.deepcopy(self._choose(groups)[0])
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        return to_run_config(composed)
 
     def _product(self, arguments: Sequence[str]) -> list[Job]:
         (jobs,) = BasicSweeper.split_arguments(self.parser.parse_overrides(list(arguments)), max_batch_size=None)

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import slurm
+from experiments.jobs import ledger, slurm
+from experiments.jobs.ledger import Submission, Sweep
 from tinylora.settings.errors import TinyLoraError
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class PackJob:
         sweep, submission = self._read()
         return max(len(sweep.attempts(submission, pack)) for pack in self.packs) - 1
 
-    def _read(self) -> tuple[sweeps.Sweep, sweeps.Submission]:
-        sweep = sweeps.read(Path(self.sweep))
+    def _read(self) -> tuple[Sweep, Submission]:
+        sweep = ledger.read(Path(self.sweep))
         return sweep, next(s for s in sweep.submissions if s.number == self.submission)
 
 
@@ -103,7 +103,7 @@ class Notice:
         self.received = number
         self.stop.ask(f"the job was told to end ({signal.Signals(number).name})")
 
-    def obey(self, sweep: sweeps.Sweep) -> None:
+    def obey(self, sweep: Sweep) -> None:
         """Requeue this job and end it; or only end it, where it was cancelled or is being requeued by SLURM itself."""
         self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
         if not self.ranks.leads:
@@ -136,22 +136,20 @@ def _join_ranks(environment: JobEnvironment) -> Ranks:
     return ranks_of_process()
 
 
-def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, notice: Notice) -> None:
-    from experiments.display import PlainProgress
+def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice) -> None:
+    from experiments.sweep import run_packs
     from tinylora.records.folder import Unmirrored
     from tinylora.records.stopping import Stopped
-    from tinylora.train.loop import run_pack
 
     if notice.ranks.any(notice.stop.reason) is not None:
         notice.obey(sweep)
+    keys = submission.packs[number]
+    points, names = [sweep.config(key) for key in keys], {key: sweep.runs[key]["label"] for key in keys}
     if notice.ranks.leads:
         _note_attempt(sweep, submission, number)
-    keys = submission.packs[number]
-    points = [sweep.config(key) for key in keys]
+        print(f"pack {number} of sweep {sweep.id}", file=sys.stderr, flush=True)
     try:
-        with PlainProgress(sys.stderr, f"pack {number} of sweep {sweep.id}") as progress:
-            mirror = _mirror(points[0]) if notice.ranks.leads else Unmirrored()
-            run_pack(points, [sweep.runs[key]["label"] for key in keys], progress, mirror, notice.stop)
+        run_packs([points], names, _mirror(points[0]) if notice.ranks.leads else Unmirrored(), notice.stop)
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
         notice.obey(sweep)
@@ -165,8 +163,8 @@ def _mirror(point: RunConfig) -> Mirror | Unmirrored:
     return Unmirrored() if point.tracking.uri is None else Mirror(point, patience=STORE_PATIENCE)
 
 
-def _note_attempt(sweep: sweeps.Sweep, submission: sweeps.Submission, pack: int) -> None:
-    folder = sweep.place(submission) / sweeps.ATTEMPTS
+def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
+    folder = sweep.place(submission) / ledger.ATTEMPTS
     folder.mkdir(exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
     attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}

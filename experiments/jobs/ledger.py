@@ -11,10 +11,8 @@ The id is a hash of the run keys, so that the same command finds its sweep again
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,8 +20,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from experiments.jobs.settings import Kind
-from experiments.jobs.slurm import PREFIX, QueuedJob, queued_jobs
+from experiments.jobs.slurm import PREFIX
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import write_atomically
@@ -162,46 +162,22 @@ def find(outputs: Path, given: str) -> Sweep:
 
 @contextmanager
 def locked(outputs: Path) -> Iterator[None]:
-    """One process at a time submits or cancels: a second one then sees what the first has done."""
+    """One process at a time submits or cancels: a second one waits, and then sees what the first has done.
+
+    Raises FailureError where the file system has no locks.
+    """
     (outputs / SWEEPS).mkdir(parents=True, exist_ok=True)
-    with (outputs / SWEEPS / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-class Active:
-    """Which packs wait or run now, by sweep, submission and pack."""
-
-    def __init__(self, sweeps: Sequence[Sweep]) -> None:
-        """Ask SLURM, where any of the sweeps was sent there. Raises FailureError where it does not answer."""
-        used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
-        self.queued = {(job.name, job.place): job for job in (queued_jobs() if used else [])}
-
-    def job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
-        """The job of a pack, where it has not ended."""
-        if submission.kind is Kind.slurm:
-            return self.queued.get((sweep.job_name(submission), pack))
-        for share, process in enumerate(submission.jobs):
-            if pack % len(submission.jobs) == share and process_lives(process, sweep.place(submission)):
-                begun = bool(sweep.attempts(submission, pack))
-                return QueuedJob("", pack, process, "RUNNING" if begun else "PENDING", "", "")
-        return None
-
-    def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
-        """The job of each run that waits or runs, by run key."""
-        found: dict[str, str] = {}
-        for sweep in sweeps:
-            for submission in sweep.submissions:
-                for number, pack in enumerate(submission.packs):
-                    job = self.job(sweep, submission, number)
-                    if job is not None:
-                        found |= dict.fromkeys(pack, job.job_id)
-        return found
-
-
-def process_lives(process: str, place: Path) -> bool:
-    """Whether a local process is there and is the one that was started for this submission."""
+    path = outputs / SWEEPS / LOCK
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that was killed
     try:
-        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return False
+        lock.acquire()
+    except OSError as error:
+        raise FailureError(
+            f"{path}: {error.strerror}",
+            "one process at a time submits or cancels, for which the file system of outputs_dir must have locks",
+            "give an outputs_dir on a file system with locks (flock), such as a local disk",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

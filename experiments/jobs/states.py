@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from experiments.display import time_left
-from experiments.jobs import ledger as sweeps
-from experiments.jobs.ledger import Active, Submission, Sweep
+from experiments.jobs.active import Active
+from experiments.jobs.ledger import JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
 from tinylora.records.folder import RunFolder, Status
@@ -75,7 +75,7 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
     status = folder.status()
     if status is Status.finished:
         return LaneState(key, label, State.finished, job_id, requeued)
-    log = sweep.place(submission) / sweeps.JOBS / f"{job_id}_0_log.err"
+    log = sweep.place(submission) / JOBS / f"{job_id}_0_log.err"
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
     progress, left = _progress(folder)

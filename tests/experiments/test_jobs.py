@@ -24,12 +24,11 @@ from support.slurm_jobs import (
     wait_until,
 )
 
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import snapshot
+from experiments.jobs import ledger, snapshot
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State
-from experiments.status import describe
+from experiments.jobs.watch import describe
 from tinylora.records.folder import RunFolder, Status, Unmirrored
 from tinylora.records.import_runs import saved_step, sync
 from tinylora.records.progress import Silent
@@ -91,7 +90,7 @@ def test_waiting_ends_with_the_sweep(tmp_path: Path) -> None:
 def test_many_runs_are_watched_in_brief() -> None:
     running = [LaneState(str(n), f"u={n}", State.running, "7", 0, "step 3/9") for n in range(50)]
     failed = LaneState("x", "u=99", State.failed, "8", 0, note="loss is not finite")
-    sweep = cast(sweeps.Sweep, SimpleNamespace(id="ab", cancelled=False))
+    sweep = cast(ledger.Sweep, SimpleNamespace(id="ab", cancelled=False))
     lines = describe(sweep, [*running, failed], brief=True).splitlines()
     assert lines[:2] == ["sweep ab: 50 running, 1 failed", "  job 7: step 3/9"]
     assert len(lines) == 3 and "u=99" in lines[2] and "loss is not finite" in lines[2]
@@ -170,14 +169,14 @@ def test_what_sbatch_says_is_handed_on() -> None:
 
 
 def test_a_sweep_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
-    sweep = sweeps.sweep_of([point(tmp_path)], ["a"])
+    sweep = ledger.sweep_of([point(tmp_path)], ["a"])
     sweep.save()
-    assert sweeps.find(tmp_path, sweep.id[:3]) == sweep == sweeps.sweep_of([point(tmp_path)], ["a"])
+    assert ledger.find(tmp_path, sweep.id[:3]) == sweep == ledger.sweep_of([point(tmp_path)], ["a"])
     with pytest.raises(UsageError, match=sweep.id):
-        sweeps.find(tmp_path, "nope")
-    (sweep.folder / sweeps.SWEEP).write_text("{")
+        ledger.find(tmp_path, "nope")
+    (sweep.folder / ledger.SWEEP).write_text("{")
     with pytest.raises(FailureError, match="damaged"):
-        sweeps.all_sweeps(tmp_path)
+        ledger.all_sweeps(tmp_path)
 
 
 def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path) -> None:
