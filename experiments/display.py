@@ -216,9 +216,9 @@ def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
         print("\n".join(whole_lines(table)))
     for label, record in records:
         if record.reason:
-            console.print(Text(f"{label}: {record.status.value}: {record.reason}"))
+            print(f"{label}: {record.status.value}: {record.reason}")
     if any(record.config.model.identity.startswith("miniature") for _, record in records):
-        console.print(Text(SCALE_MODELS))
+        print(SCALE_MODELS)
 
 
 def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:
