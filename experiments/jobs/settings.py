@@ -1,6 +1,6 @@
 """The settings of a launcher that submits jobs: `hydra/launcher=slurm` or `local`, each as launcher.<name>=<value>.
 
-Imported whenever Hydra starts, so without anything heavy; what they do is in `submission`.
+Imported whenever Hydra starts, so without anything heavy; what they do is in `request`.
 """
 
 from __future__ import annotations

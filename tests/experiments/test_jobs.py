@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from filelock import FileLock, Timeout
 from support.packs import point, steps_in_mlflow
 from support.slurm_jobs import (
     SMALL,
@@ -177,6 +181,30 @@ def test_a_sweep_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     (sweep.folder / ledger.SWEEP).write_text("{")
     with pytest.raises(FailureError, match="damaged"):
         ledger.all_sweeps(tmp_path)
+
+
+def test_submissions_take_turns_and_a_killed_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    holding = "import pathlib, sys, time; from experiments.jobs import ledger\n"
+    holding += "with ledger.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holding, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=snapshot.ROOT) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        lock = FileLock(tmp_path / ledger.SWEEPS / ledger.LOCK)
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0)
+        other.kill()
+    with ledger.locked(tmp_path):
+        assert (tmp_path / ledger.SWEEPS / ledger.LOCK).exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_refused(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(FailureError, match="must have locks"), ledger.locked(tmp_path):
+        raise AssertionError("nothing is done without the lock")
 
 
 def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path) -> None:
