@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from io import StringIO
 from statistics import fmean
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO, cast
+from typing import TYPE_CHECKING, Self, TextIO
 
 from tinylora.engine.ranks import rank_of_process
 from tinylora.records.progress import LaneProgress, Progress, Silent
@@ -25,7 +25,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with
 FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
 MOST_ROWS = 24
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
-WIDEST = 10_000  # columns of a line that is never folded
+WIDEST = 100_000  # columns of a line that is never folded
 NO_VALUE = "-"
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
 SUMMARY_COLUMNS = {
@@ -240,10 +240,9 @@ def whole_lines(table: Table) -> list[str]:
     """A table as plain lines, as wide as they need to be: for files, pipes and logs, in which nothing may be folded."""
     from rich.console import Console
 
-    console = Console(file=StringIO(), color_system=None, force_terminal=False)
-    console.width = max(table.__rich_measure__(console, console.options.update(width=WIDEST)).maximum, 1)
-    console.print(table)
-    return [line.rstrip() for line in cast(StringIO, console.file).getvalue().splitlines()]
+    stream = StringIO()
+    Console(file=stream, width=WIDEST, color_system=None, force_terminal=False).print(table)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
 def _number(value: float | None, decimals: int) -> str:
