@@ -47,7 +47,7 @@ def open_progress(title: str = "") -> Progress:
 
 
 class PlainProgress:
-    """Lines for a log: what is new at once, else now and then."""
+    """Lines for a log: news at once, progress that goes on as expected only now and then."""
 
     def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.title, self.clock = stream, title, clock

@@ -9,8 +9,8 @@ A preset (`+paper=figure4`) brings its sweep with it: `hydra.sweeper.params` are
         grids: [{u: 1, n_tie: "16,4,1"}, {u: "2,32", n_tie: 1}]
 
 A preset on a model that has a file in `conf/scale` is composed with it: the experiment in small, for a scale model.
-What is given on the command line replaces the axis of that name. Hydra takes a quarter of a second to compose a point,
-so its groups are composed once for all points that choose the same, and the values are set on a copy.
+What is given on the command line replaces the axis of that name. Hydra takes a quarter of a second to compose a point.
+So points that choose the same options of all groups are composed once, and their values are set on copies of that.
 """
 
 from __future__ import annotations

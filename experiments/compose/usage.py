@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in our three parts: what was given, the rule, what to do."""
+"""Errors of Hydra and OmegaConf as ours, in three parts: what was given, the rule it breaks, what to do."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""What runs in a job: the packs that it was given, from the sources that were copied when it was submitted.
+"""What runs in a job: it trains the packs that it was given, with the sources that were copied at submission.
 
-A scheduler gives notice by a signal: submitit's (before the time limit, or by `scancel --signal`), USR1 or TERM. The
-pack then stops before its next step with all states saved, and only then submitit's own handler is called: it writes
-the job down again and requeues it. TERM comes with a cancellation too: then, as SLURM says, the job just ends.
+A scheduler gives notice of a job's end by a signal: the one that submitit asked for (before the time limit, or by
+`scancel --signal`), USR1 or TERM. The pack then stops before its next step, with all states saved. Only then is
+submitit's own handler called, which saves the job for its next start and requeues it. TERM can also mean that the job
+was cancelled: SLURM then no longer counts it as running, and the job ends without being requeued.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ ENDED = 3  # exit status of a job that was stopped and stays so
 
 @dataclass(frozen=True)
 class PackJob:
-    """A job, as submitit pickles it: a folder and numbers, nothing else."""
+    """A job as submitit pickles it: where its sweep is described, and which packs of it to train."""
 
     sweep: str
     submission: int
     packs: tuple[int, ...]
 
     def __call__(self) -> None:
-        """Train the packs, one after the other."""
+        """Train the packs, one after another."""
         from tinylora.records.stopping import StopRequest
 
         sweep, submission = self._read()
@@ -71,7 +72,7 @@ class PackJob:
         return DelayedSubmission(self)
 
     def _requeued(self) -> int:
-        """How often this job was queued again: SLURM counts; locally, the starts of the pack that is at work do."""
+        """How often this job was queued again: as SLURM counts; locally, from the recorded starts of its packs."""
         if "SLURM_JOB_ID" in os.environ:
             return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         sweep, submission = self._read()
@@ -83,7 +84,7 @@ class PackJob:
 
 
 class Notice:
-    """Waits for signals, and hands them to submitit when the pack has stopped."""
+    """Turns a scheduler's signal into a request to stop, and calls submitit's handler once the pack has stopped."""
 
     def __init__(self, stop: StopRequest) -> None:
         from submitit import JobEnvironment
@@ -104,16 +105,16 @@ class Notice:
         self.stop.ask(f"the job was told to end ({signal.Signals(number).name})")
 
     def obey(self, sweep: Sweep) -> None:
-        """Requeue this job and end it; or only end it, where it was cancelled or is being requeued by SLURM itself."""
+        """Requeue this job and end it; without requeueing where it was cancelled, or where SLURM itself requeues it."""
         self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
         if not self.ranks.leads:
-            sys.exit(0)  # the job's fate is rank 0's
+            sys.exit(0)  # rank 0 decides what becomes of the job
         if sweep.cancelled or (self.received == signal.SIGTERM and not self._terminated_alone()):
             sys.exit(ENDED)
         self.requeue(self.own, None)
 
     def _terminated_alone(self) -> bool:
-        """Whether SLURM still counts the job as running: so TERM was no cancellation, but notice of an end to come."""
+        """Whether SLURM still counts the job as running: then TERM was no cancellation but notice of its end."""
         in_slurm = "SLURM_JOB_ID" in os.environ
         return in_slurm and slurm.state_of(str(self.environment.job_id)) == "RUNNING"
 
@@ -121,7 +122,8 @@ class Notice:
 def _join_ranks(environment: JobEnvironment) -> Ranks:
     """Say which rank this process of the job is, and wait for the others.
 
-    All are on one machine. The port is the job's own: below those that systems give away, and not its neighbour's.
+    All are on one machine. The port follows from the job's number, so that jobs on one machine do not share it, and is
+    below the range from which the system hands out ports.
     """
     os.environ |= {
         "RANK": str(environment.global_rank),
@@ -156,7 +158,7 @@ def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice)
 
 
 def _mirror(point: RunConfig) -> Mirror | Unmirrored:
-    """A server takes many writers; without one the run folders are all, and `experiments.sync` reads them."""
+    """Where jobs write metrics: to a tracking server, which takes many writers, or else to run folders alone."""
     from tinylora.records.folder import Unmirrored
     from tinylora.records.mirror import Mirror
 
@@ -173,7 +175,7 @@ def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
 
 
 def _remove_torn_pickles() -> None:
-    """What a kill in the midst of submitit's writing left would keep it from writing again."""
+    """Remove files of submitit that a kill left half written: with them there it would refuse to write again."""
     from submitit import JobEnvironment
 
     paths = JobEnvironment().paths

@@ -1,10 +1,10 @@
-"""The folder of a submitted sweep, `outputs_dir/sweeps/<id>/`, which says what was submitted; jobs only read it.
+"""The folder of a submitted sweep, `outputs_dir/sweeps/<id>/`, which records what was submitted; jobs only read it.
 
     sweep.json       its runs (settings and label, by run key) and its submissions (packs, job ids, commit, settings)
     <n>/code/        the sources at the n-th submission (see `snapshot`)
     <n>/jobs/        scripts and logs of its jobs, and what submitit hands to them
     <n>/attempts/    a line for every start of a pack: job, host, time
-    cancelled        there from `experiments.cancel` to the next submission: jobs do not requeue themselves
+    cancelled        written by `experiments.cancel`, removed by the next submission: jobs do not requeue themselves
 
 The id is a hash of the run keys, so that the same command finds its sweep again.
 """
@@ -103,7 +103,7 @@ class Sweep:
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
 
     def drop(self, submission: Submission) -> None:
-        """Forget a submission that came to nothing; and the sweep where it was the only one."""
+        """Remove a submission that failed; the whole sweep where it has no other one."""
         self.submissions.remove(submission)
         shutil.rmtree(self.place(submission), ignore_errors=True)
         if self.submissions:
@@ -113,7 +113,7 @@ class Sweep:
 
 
 def sweep_of(points: Sequence[RunConfig], labels: Sequence[str]) -> Sweep:
-    """The sweep of some points, as it stands on the disk or new and not yet written."""
+    """The sweep of some points: as it is on the disk, or a new one that is not written yet."""
     outputs = Path(points[0].outputs_dir)
     keys = sorted(point.run_key for point in points)
     folder = outputs / SWEEPS / hashlib.sha256("".join([str(outputs), *keys]).encode()).hexdigest()[:8]

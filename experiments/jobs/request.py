@@ -68,16 +68,16 @@ def _requeue_killed(cancelled: str, most: int) -> list[str]:
 
 
 def _srun_arguments(settings: LaunchSettings) -> list[str]:
-    """The processors of a task, which srun does not inherit.
+    """Arguments of srun: the processors of a task, which it does not take over from sbatch, and how tasks end.
 
-    Of several tasks one may end badly: the others then see it and end with its error. srun ends those that do not.
+    Where one of several tasks fails, the others notice it and end with its error; srun ends those that do not.
     """
     cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
     return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
 
 
 def environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
-    """The copied sources come first, and PyTorch takes the processors that were asked for."""
+    """Variables of a job: Python imports the copied sources first, PyTorch uses the processors that were asked for."""
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
     return {"PYTHONPATH": path} | threads

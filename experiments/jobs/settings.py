@@ -97,7 +97,7 @@ class LaunchSettings:
 
 
 LOCAL_DEFAULTS: dict[str, Any] = {"array_parallelism": 1, "cpus": None, "minutes": 60 * 24 * 7}
-"""What is otherwise on one's own machine: one pack at a time, no hurry."""
+"""Defaults that differ for jobs on one's own machine: one pack at a time, and a week for it."""
 
 
 def _no_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""A copy of the sources, from which jobs run: what is queued is not changed by editing the checkout.
+"""A copy of the sources, with which jobs run: editing the checkout does not change what is queued.
 
 code/                tinylora/, experiments/, analysis/, hydra_plugins/, conf/ as they are now
 code/source.json     commit, and whether there were changes (see `tinylora.records.source`)

@@ -1,4 +1,4 @@
-"""How each run of a submitted sweep stands, from its folder, its job and its job's log."""
+"""The state of each run of a submitted sweep, read from its run folder, its job and that job's log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class State(Enum):
     finished = "finished"
     failed = "failed"
     stopped = "stopped"
-    """Its job is gone and it has not ended: killed, out of time or requeues, lost."""
+    """It has not ended and its job is gone: killed, lost, or out of time and not requeued any more."""
     cancelled = "cancelled"
     unsubmitted = "not submitted"
 
@@ -57,7 +57,7 @@ class LaneState:
 
 
 def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
-    """The state of each run of a sweep, in the order of its points. `active` must not be younger than the call."""
+    """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read."""
     found: dict[str, LaneState] = {}
     for submission in sweep.submissions:  # the last one that has a run counts
         for number, pack in enumerate(submission.packs):

@@ -1,8 +1,8 @@
-"""Submitting a sweep: all points checked, packs formed, sources copied, one job per pack in one array.
+"""Submitting a sweep: its points are checked and formed into packs, the sources are copied, and each pack gets a job.
 
-What has finished, waits or runs already is not submitted again. A pack keeps its lanes when it is submitted a second
-time, also those that have ended (they are skipped): so its batches, and with them its results, stay the same.
-Whatever is refused leaves nothing behind.
+Runs that have ended, wait or run already are not submitted again. A pack that is submitted a second time keeps all its
+lanes, also those that have ended, which are skipped: so its batches stay the same, and with them its results. A
+submission that is refused leaves nothing behind on the disk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tinylora.settings.errors import UsageError
 
 
 def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
-    """Submit the points that have not ended and are not queued; says what was done. None where nothing was to do.
+    """Submit the points that have not ended and are not queued, and print what was done; None where there were none.
 
     Raises UsageError or FailureError before anything is submitted.
     """
@@ -111,7 +111,7 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
 
 
 def _script(executor: Any, packs: int) -> str:
-    """The batch script that submitit will write: to be tried, and to be read after a dry run."""
+    """The batch script that submitit will write: SLURM is asked whether it takes it; a dry run leaves it to be read."""
     copy = type(executor)(executor.folder)
     copy.parameters = executor.parameters | ({"map_count": packs} if packs > 1 else {})
     return str(copy._make_submission_file_text(executor._submitit_command_str, "script"))
@@ -148,7 +148,7 @@ def _all_gpus() -> int:
 
 @contextmanager
 def _without_streams() -> Iterator[None]:
-    """What is started within does not hold this process' terminal or pipes open."""
+    """Processes started inside do not hold the terminal or the pipes of this one open."""
     kept = [os.dup(number) for number in range(3)]
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
@@ -164,7 +164,7 @@ def _without_streams() -> Iterator[None]:
 
 @contextmanager
 def _in_environment(variables: dict[str, str]) -> Iterator[None]:
-    """What is started within sees these variables."""
+    """Processes started inside have these environment variables."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -187,7 +187,7 @@ def _check(points: Sequence[RunConfig]) -> None:
 
 
 def _with_absolute_paths(point: RunConfig) -> RunConfig:
-    """The same run, wherever it is started from."""
+    """The same point with absolute paths, since jobs run in another folder."""
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).expanduser().resolve())

@@ -46,7 +46,7 @@ def _totals(text: str) -> list[str]:
 
 
 def describe(sweep: Sweep, lanes: Sequence[LaneState], brief: bool = False) -> str:
-    """A sweep as text: a heading, then a line for each run; in brief, for each pack at work and each bad run."""
+    """A sweep as text: a heading, then a line for each run; in brief, for each running job and each bad run."""
     counts = Counter(lane.state.value for lane in lanes)
     totals = ", ".join(f"{counts[state.value]} {state.value}" for state in State if counts[state.value])
     lines = [f"sweep {sweep.id}: {totals}{', cancelled' if sweep.cancelled else ''}"]

@@ -1,4 +1,4 @@
-"""What points would cost, from their settings and earlier speeds: the lines of a plan. Needs neither Hydra nor PyTorch.
+"""The lines of a plan: what points would cost, from their settings and earlier speeds. Needs no Hydra and no PyTorch.
 
 The lines name points, packs, trained values and bytes, tokens, memory and hours; what has ended is not counted again.
 """
