@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from experiments.command import run_command, stop_after
 from experiments.compose import CONF
+from tinylora.engine.ranks import rank_of_process
 from tinylora.records.folder import Unmirrored
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.config import RunConfig
@@ -92,8 +93,8 @@ def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
             "leave the settings out, or give them to `python -m experiments.plan --write <file>`",
         )
     points = read_points(file)
-    for line in plan(points):
-        print(line, flush=True)
+    if rank_of_process() == 0:
+        print("\n".join(plan(points)), flush=True)
     _train(points, stop, Unmirrored())
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from experiments.display import open_progress, print_summary, time_left
 from experiments.planning.packing import form_packs
-from tinylora.engine.ranks import rank_of_process
+from tinylora.engine.ranks import rank_of_process, ranks_of_process
 from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import labels
 from tinylora.records.stopping import Stopped, StopRequest
@@ -70,7 +70,6 @@ def run_packs(
     After each of several packs a line says how the runs stand. Raises Stopped as soon as a pack was stopped, or the
     next one would have something to train after `stop` was asked for.
     """
-    from tinylora.engine.ranks import ranks_of_process
     from tinylora.train.loop import run_pack
 
     stop, ranks, standing = stop or StopRequest(), ranks_of_process(), Standing(packs)
@@ -107,9 +106,11 @@ class Standing:
 
     def _steps_left(self) -> int:
         """Optimizer steps that are still to be trained, of all runs together."""
-        recorded = {point.run_key: RunFolder(point).lines() for point in unfinished(self.points)}
-        done = {key: lines[-1].step if lines else 0 for key, lines in recorded.items()}
-        return sum(point.training_steps - done[point.run_key] for point in self.points if point.run_key in done)
+        left = 0
+        for point in unfinished(self.points):
+            lines = RunFolder(point).lines()
+            left += point.training_steps - (lines[-1].step if lines else 0)
+        return left
 
 
 def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
