@@ -132,7 +132,7 @@ def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
         if f"param:{name}" in runs:
             runs[f"param:{name}"] = pd.to_numeric(runs[f"param:{name}"], errors="coerce")
     if "param:recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
-        runs["param:recipe"] = runs["param:recipe"].fillna(FIRST_RECIPE)
+        runs["param:recipe"] = runs["param:recipe"].fillna("").replace("", FIRST_RECIPE)
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"
