@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers.bootstrap import bootstrap_interval
-from analysis.records.load import ALL_SCORES, MERGE, SCORES, SUITE_SCORES
+from analysis.records.load import ALL_SCORES, MERGE, SCORES, SIZES, SUITE_SCORES
 
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
-SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 VALIDATION = "final validation/greedy_strict"
 TEST = "final test/greedy_strict"
 SAMPLED = "final test/sampled_strict"
@@ -177,10 +176,9 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
     """Columns cell, step, n, mean, low, high of a metric; a step at which a seed has no value (or NaN) is a gap."""
     averaged = runs[runs["averaged"]]
     points = history[(history["metric"] == metric) & history["run_key"].isin(averaged["run_key"])]
-    table = points.assign(run_key=points["run_key"].astype(object)).pivot(
-        index="run_key", columns="step", values="value"
-    )
-    last = points.groupby(points["run_key"].astype(object))["step"].max()
+    points = points.assign(run_key=points["run_key"].astype(object))
+    table = points.pivot(index="run_key", columns="step", values="value")
+    last = points.groupby("run_key")["step"].max()
     frames = []
     for cell, group in averaged.groupby("cell", sort=True):
         keys = sorted(group["run_key"])
@@ -189,18 +187,9 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
             continue
         matrix = table.reindex(keys).loc[:, : ends.max()].to_numpy(dtype=float)  # (seeds, steps)
         low, high = bootstrap_interval(matrix)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "cell": cell,
-                    "step": table.columns[: matrix.shape[1]],
-                    "n": len(group),
-                    "mean": matrix.mean(axis=0),
-                    "low": low,
-                    "high": high,
-                }
-            )
-        )
+        steps = table.columns[: matrix.shape[1]]
+        own = {"cell": cell, "step": steps, "n": len(group), "mean": matrix.mean(axis=0), "low": low, "high": high}
+        frames.append(pd.DataFrame(own))
     columns = ["cell", "step", "n", "mean", "low", "high"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
@@ -221,12 +210,5 @@ def base_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     for values, group in groups:
         per_seed = group.groupby("seed")[["base test/greedy_strict", "base test/sampled_strict"]].mean()
         extra = ", ".join(f"{_short(name)}={value}" for name, value in zip(by, values, strict=True))
-        rows.append(
-            {
-                "extra": extra,
-                "greedy": per_seed.iloc[:, 0].mean(),
-                "sampled": per_seed.iloc[:, 1].mean(),
-                "seeds": len(per_seed),
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((extra, per_seed.iloc[:, 0].mean(), per_seed.iloc[:, 1].mean(), len(per_seed)))
+    return pd.DataFrame(rows, columns=["extra", "greedy", "sampled", "seeds"])

@@ -9,21 +9,9 @@ import pandas as pd
 
 from analysis.numbers.cells import METHOD_SETTINGS
 from analysis.numbers.text import show
+from analysis.records.load import NAMES
 
-ORDER = (
-    "model.name",
-    "task.name",
-    "algorithm.name",
-    "task.demonstrations",
-    "adapter.name",
-    "precision",
-    "u",
-    "n_tie",
-    "sharing",
-    "rank",
-    "lr",
-    "steps",
-)
+ORDER = (*NAMES, "task.demonstrations", "adapter.name", "precision", "u", "n_tie", "sharing", "rank", "lr", "steps")
 """The order in which settings are shown; all others follow by name."""
 
 
