@@ -17,14 +17,7 @@ from analysis.paper.points import Made
 from analysis.records.load import SUITE_SCORES
 
 SETS = tuple(paper.TABLE_2_SETS.values())
-HEADINGS = {
-    "gsm8k": "GSM8K",
-    "math500": "MATH500",
-    "minerva_math": "Minerva",
-    "olympiadbench": "Olympiad",
-    "aime24": "AIME24",
-    "amc23": "AMC23",
-}
+HEADINGS = {ours: name.removesuffix("Bench") for name, ours in paper.TABLE_2_SETS.items()}
 
 
 def six_benchmarks(part: Part) -> Made:
@@ -60,17 +53,9 @@ def _score_rows(part: Part, scores: dict[str, str]) -> pd.DataFrame:
     for row in part.cells.sort_values("trained_values").to_dict("records"):
         values = {name: row[column] for name, column in scores.items()}
         averages = part.runs.loc[part.runs["cell"] == row["cell"], list(scores.values())].mean(axis=1, skipna=False)
-        low, high = bootstrap_interval(averages.dropna().to_numpy())
-        rows.append(
-            {
-                "adapter": row["adapter.name"],
-                "trained_values": row["trained_values"],
-                "seeds": row["seeds"],
-                "low": float(low),
-                "high": float(high),
-                **values,
-            }
-        )
+        low, high = map(float, bootstrap_interval(averages.dropna().to_numpy()))
+        cell = {"adapter": row["adapter.name"], "trained_values": row["trained_values"], "seeds": row["seeds"]}
+        rows.append({**cell, "low": low, "high": high, **values})
     return pd.DataFrame(rows)
 
 
