@@ -106,7 +106,10 @@ def _full_grid(runs: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
 
 
 def _reason(attempts: pd.DataFrame) -> str:
-    if attempts.empty:
-        return "not run"
-    pairs = zip(attempts["status"], attempts["reason"], strict=True)
-    return "; ".join(dict.fromkeys(f"{status}: {reason}" if reason else status for status, reason in pairs))
+    return "; ".join(dict.fromkeys(ends(attempts))) or "not run"
+
+
+def ends(runs: pd.DataFrame) -> list[str]:
+    """What became of each run, in words: its status, and the reason where it has one."""
+    pairs = zip(runs["status"], runs["reason"], strict=True)
+    return [f"{status}: {reason}" if reason else status for status, reason in pairs]
