@@ -28,7 +28,8 @@ def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     averaged = runs[runs["averaged"]]
     last = averaged.set_index("run_key")["steps"]
     columns = {}
-    for score in (*SCORES, *present_suites(history), MERGE):
+    logged = set(history["metric"].unique())
+    for score in (*SCORES, *(score for score in SUITE_SCORES if f"eval/{score}" in logged), MERGE):
         points = history[history["metric"] == f"eval/{score}"]
         keys = points["run_key"].astype(object)
         for when, step in (("base", 0), ("final", keys.map(last))):
@@ -36,17 +37,6 @@ def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
             column = runs["run_key"].map(values).to_numpy(dtype=float)
             columns[f"{when} {score}"] = np.where(runs["averaged"], column, np.nan)
     return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1)
-
-
-def present_suites(history: pd.DataFrame) -> list[str]:
-    """The scores of further evaluation sets that some run has."""
-    logged = set(history["metric"].unique())
-    return [score for score in SUITE_SCORES if f"eval/{score}" in logged]
-
-
-def score_columns(runs: pd.DataFrame) -> list[str]:
-    """The columns of accuracies that are there, of the untrained model and at the end."""
-    return [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
 
 
 def add_cells(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -78,7 +68,7 @@ def summarise(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     names = [name for name in ("method", *SIZES, *settings) if name in averaged]
     first = averaged.drop_duplicates("cell").set_index("cell").sort_index()[names]
     table = first.assign(seeds=cells.size())
-    scores = score_columns(runs)
+    scores = [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
     means = cells[scores].mean()
     counts = cells[scores].count()
     columns = {}

@@ -99,8 +99,7 @@ def _labelled(cells: pd.DataFrame) -> pd.DataFrame:
     labels = []
     for row in cells.to_dict("records"):
         words = [f"{name}={text}" for name in names if (text := show(row.get(name)))]
-        kind = ADAPTER_NAMES.get(row["adapter.name"], "")
-        labels.append(" ".join([str(row["algorithm.name"]).upper(), kind, *words]))
+        labels.append(" ".join([row["algorithm.name"].upper(), ADAPTER_NAMES.get(row["adapter.name"], ""), *words]))
     return cells.assign(line=labels)
 
 
