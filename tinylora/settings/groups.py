@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from tinylora.settings import rules
 from tinylora.settings.choices import (
     AUTO,
     Adapter,
@@ -23,6 +22,7 @@ from tinylora.settings.choices import (
     Solver,
     Template,
 )
+from tinylora.settings.errors import UsageError, is_positive, require, require_counts, require_not_negative
 from tinylora.settings.identity import Role, content_digest, setting
 
 AUTO_SHARE = 0.5  # of a device's memory is for the rows of a pack, where pack.memory_gib is auto
@@ -128,7 +128,7 @@ class TaskConfig:
     """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("task.", max_new_tokens=self.max_new_tokens)
+        require_counts("task.", max_new_tokens=self.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class AlgorithmConfig:
     """Problems per lane and step."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("algorithm.", prompts=self.prompts)
+        require_counts("algorithm.", prompts=self.prompts)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,18 @@ class GrpoConfig(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rules.require_grpo(self.samples, self.kl_coefficient, self.importance_cap)
+        require(
+            self.samples >= 2,
+            f"algorithm.samples={self.samples}",
+            "GRPO compares the samples of a group",
+            "give algorithm.samples=2 or more",
+        )
+        if self.kl_coefficient < 0 or not self.importance_cap > 0:
+            raise UsageError(
+                f"algorithm.kl_coefficient={self.kl_coefficient} algorithm.importance_cap={self.importance_cap}",
+                "the KL coefficient is at least 0, the importance cap above 0",
+                "give algorithm.kl_coefficient=0 algorithm.importance_cap=2",
+            )
 
 
 @dataclass(frozen=True)
@@ -191,8 +202,19 @@ class RolloutConfig:
     """Nucleus sampling: the smallest set of tokens with this probability; 1 samples from all."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("rollout.", max_new_tokens=self.max_new_tokens)
-        rules.require_sampling(self.temperature, self.top_p)
+        require_counts("rollout.", max_new_tokens=self.max_new_tokens)
+        require(
+            self.temperature > 0,
+            f"rollout.temperature={self.temperature}",
+            "samples need a temperature above 0",
+            "give rollout.temperature=1.0; greedy accuracy is measured in any case",
+        )
+        require(
+            0 < self.top_p <= 1,
+            f"rollout.top_p={self.top_p}",
+            "a probability above 0 and at most 1",
+            "give rollout.top_p=1.0 to sample from all tokens",
+        )
 
 
 @dataclass(frozen=True)
@@ -211,13 +233,13 @@ class EvalConfig:
     """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
 
     def __post_init__(self) -> None:
-        rules.require_counts(
+        require_counts(
             "eval.",
             test_items=self.test_items,
             validation_items=self.validation_items,
             samples_per_item=self.samples_per_item,
         )
-        rules.require_not_negative("eval.every", self.every, "it counts steps; 0 means only before and after")
+        require_not_negative("eval.every", self.every, "it counts steps; 0 means only before and after")
 
 
 @dataclass(frozen=True)
@@ -243,5 +265,15 @@ class PackConfig:
     launcher.memory_gb given for jobs without GPU."""
 
     def __post_init__(self) -> None:
-        rules.require_memory(self.memory_gib)
-        rules.require_lanes(self.max_lanes)
+        require(
+            self.memory_gib == AUTO or is_positive(self.memory_gib),
+            f"pack.memory_gib={self.memory_gib}",
+            f"a finite number of GiB above 0, or `{AUTO}`",
+            f"give pack.memory_gib={AUTO}",
+        )
+        require(
+            self.max_lanes == AUTO or (not isinstance(self.max_lanes, str) and self.max_lanes >= 1),
+            f"pack.max_lanes={self.max_lanes}",
+            f"it counts things and must be at least 1, or `{AUTO}`",
+            "give pack.max_lanes=1 or more",
+        )
