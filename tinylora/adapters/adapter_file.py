@@ -20,7 +20,7 @@ from safetensors.torch import save
 from tinylora.adapters.base import Adapters, Lane, LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.settings.config import RECIPE, Adapter, Precision, Sharing
-from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
 
 FORMAT = "tinylora-1"
@@ -60,26 +60,26 @@ def same_spectrum(header: Mapping[str, str], adapter: TinyLora) -> bool:
 
 def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:
     """The spec, rank, stored v (K, u) and whole header of an adapter file. Raises UsageError where it is none."""
-    if not path.exists():
-        raise UsageError(f"adapter file {path}", "it does not exist", "give the adapter.safetensors of a run folder")
+    given = f"adapter file {path}"
+    require(path.exists(), given, "it does not exist", "give the adapter.safetensors of a run folder")
     tensors, header = read_safetensors(path)
-    if header.get("format") != FORMAT or "v" not in tensors or "rank" not in header:
-        raise UsageError(
-            f"adapter file {path}",
-            f"its header does not say format {FORMAT} and the rank of a basis",
-            "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
-        )
+    require(
+        header.get("format") == FORMAT and "v" in tensors and "rank" in header,
+        given,
+        f"its header does not say format {FORMAT} and the rank of a basis",
+        "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
+    )
     spec = json.loads(header["spec"])
     for name, choices in {"sharing": Sharing, "precision": Precision, "kind": Adapter}.items():
         if name in spec:
             spec[name] = choices(spec[name])
     recipe = spec.setdefault("recipe", 1)  # the first files did not say it
-    if recipe > RECIPE:
-        raise UsageError(
-            f"adapter file {path}",
-            f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
-            "read it with the version that wrote it, or a later one",
-        )
+    require(
+        recipe <= RECIPE,
+        given,
+        f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
+        "read it with the version that wrote it, or a later one",
+    )
     return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
 
 

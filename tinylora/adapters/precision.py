@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import torch
 
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.settings.config import Precision
-
-TORCH_DTYPE = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
 def stored(values: torch.Tensor, precision: Precision) -> torch.Tensor:

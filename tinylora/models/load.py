@@ -28,7 +28,7 @@ from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
-_DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+TORCH_DTYPE = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
 def outline(config: ModelConfig) -> list[ModuleShape]:
@@ -234,7 +234,7 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=settings,
-            dtype=_DTYPES[config.dtype],
+            dtype=TORCH_DTYPE[config.dtype],
             attn_implementation=config.attention.value,
             use_safetensors=True,
             local_files_only=True,

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from tinylora.settings.config import AUTO, Adapter, RunConfig, flatten
 
@@ -29,24 +29,8 @@ class LaneProgress:
     """`training`, `finished`, `failed`, ..."""
 
 
-class Progress(Protocol):
-    """Shows what happens; entered before the first report and left after the last."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def phase(self, text: str) -> None:
-        """What happens now: "loading miniature-qwen2", "evaluating before training"."""
-
-    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
-        """Where the lanes are, and how long the pack still takes (None: not known yet)."""
-
-
-class Silent:
-    """Progress that nobody watches."""
+class Progress:
+    """Shows what happens; entered before the first report and left after the last. This one shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -57,10 +41,14 @@ class Silent:
         pass
 
     def phase(self, text: str) -> None:
-        """Say nothing."""
+        """What happens now: "loading miniature-qwen2", "evaluating before training"."""
 
     def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
-        """Say nothing."""
+        """Where the lanes are, and how long the pack still takes (None: not known yet)."""
+
+
+class Silent(Progress):
+    """Progress that nobody watches."""
 
 
 def labels(configs: Sequence[RunConfig]) -> list[str]:

@@ -35,13 +35,9 @@ def _build(schema: Any, plain: dict[str, Any]) -> Any:
     if unknown:
         raise KeyError(f"there is no setting {', '.join(sorted(unknown))}")
     values = {name: _value(kinds[name], value) for name, value in plain.items()}
-    return schema(**_added_later(schema, plain) | values)
-
-
-def _added_later(schema: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that an old record does not know, at the values that its run had by definition."""
-    later = {field.name: field.metadata.get("absent") for field in fields(schema) if field.name not in plain}
-    return {name: value for name, value in later.items() if value is not None}
+    # Settings that an old record does not know have the values that its run had by definition.
+    absent = {each.name: value for each in fields(schema) if (value := each.metadata.get("absent")) is not None}
+    return schema(**absent | values)
 
 
 def _value(kind: Any, value: Any) -> Any:

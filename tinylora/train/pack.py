@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.basis import Basis, cached_basis
-from tinylora.adapters.full import Full, Untrained
+from tinylora.adapters.full import OwnModel
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
@@ -153,10 +153,8 @@ def make_adapters(
         shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
         return Lora(model, shapes, config.rank, specs)
     assert len(configs) == 1, "it has a model of its own"
-    if config.adapter.name is Adapter.none:
-        return Untrained(names, specs[0])
-    algorithm = config.algorithm
-    return Full(model, names, specs[0], isinstance(algorithm, GrpoConfig) and algorithm.kl_coefficient > 0)
+    keep_base = isinstance(config.algorithm, GrpoConfig) and config.algorithm.kl_coefficient > 0
+    return OwnModel(model, names, specs[0], keep_base)
 
 
 def open_lane(adapters: Adapters, index: int, config: RunConfig, label: str) -> LaneRun:
