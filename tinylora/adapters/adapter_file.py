@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tinylora.adapters.base import Adapters, Lane, LaneSpec
+from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.settings.config import RECIPE, Adapter, Precision, Sharing
 from tinylora.settings.errors import FailureError, require
@@ -81,12 +81,6 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
         "read it with the version that wrote it, or a later one",
     )
     return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
-
-
-def load_v(lane: Lane, v: torch.Tensor) -> None:
-    """Give a lane the v of an adapter file."""
-    assert v.shape == lane.v.shape, "the adapter's groups are not this model's"
-    lane.v.data.copy_(v.float())
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

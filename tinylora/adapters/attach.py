@@ -24,7 +24,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.pytorch_utils import Conv1D
 
-from tinylora.adapters.adapter_file import load_v, read_adapter, same_spectrum, save_adapter
+from tinylora.adapters.adapter_file import read_adapter, same_spectrum, save_adapter
 from tinylora.adapters.base import LaneSpec, MapAdapters
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.tinylora import TinyLora
@@ -88,7 +88,8 @@ def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> Ti
             "the singular values of the model's weights are not those that the adapter was trained with",
             "load the model that the adapter was trained on",
         )
-    load_v(adapter.lane(0), v)
+    assert v.shape == adapter.lane(0).v.shape, "the adapter's groups are not this model's"
+    adapter.lane(0).v.data.copy_(v.float())
     return adapter
 
 

@@ -5,7 +5,16 @@
     full.py      all weights of the model, or none of them: one lane
 
 The loops know `Adapters` alone: they form what a loss is differentiated for once a step, give the rows of each batch
-their lanes, and hand the gradients back to every lane's `v`.
+their lanes, and hand the gradients back to every lane's `v`. The types of the arithmetic are
+
+    base weights and activations      model.dtype
+    basis (U Sigma, V)                computed and cached in fp32, used in model.dtype
+    projections P, R = sum v P        fp32
+    v                                 stored in `precision`, held as fp32 copies of the stored values
+    Adam moments, losses, log-probs   fp32
+
+Storing v in 16 bits is the paper's question (Fig. 4): after every optimizer step v is rounded to the type, so a step
+smaller than half the spacing of its values is lost.
 """
 
 from __future__ import annotations
@@ -21,7 +30,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tinylora.adapters.mixing import RowMatrices
-from tinylora.adapters.precision import round_to_stored, stored
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.maps import weight_of
 from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig, Sharing
 from tinylora.settings.errors import UsageError
@@ -45,15 +54,8 @@ class LaneSpec:
     @classmethod
     def of(cls, config: RunConfig) -> LaneSpec:
         """The adapter of a sweep point."""
-        return cls(
-            config.u,
-            config.n_tie,
-            config.sharing,
-            config.precision,
-            config.seed,
-            config.adapter.name,
-            config.recipe,
-        )
+        kind, recipe = config.adapter.name, config.recipe
+        return cls(config.u, config.n_tie, config.sharing, config.precision, config.seed, kind, recipe)
 
 
 class Lane(nn.Module):
@@ -77,11 +79,12 @@ class Lane(nn.Module):
 
     def stored_v(self) -> torch.Tensor:
         """v in its storage type: the whole of what is kept of a run."""
-        return stored(self.v.detach(), self.spec.precision)
+        return self.v.detach().to(TORCH_DTYPE[self.spec.precision])
 
     def round(self) -> None:
         """Round v to its storage type, as after every optimizer step."""
-        round_to_stored(self.v.data, self.spec.precision)
+        if self.spec.precision is not Precision.fp32:
+            self.v.data.copy_(self.stored_v())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What an adapter file holds, by name, in the storage type."""
@@ -233,7 +236,6 @@ def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
 
 
 def _require_plain(name: str, module: nn.Module) -> None:
-    """Raise UsageError where an adapter cannot take the place of a module's forward."""
     if type(module).forward not in (nn.Linear.forward, Conv1D.forward) or "forward" in vars(module):
         raise UsageError(
             f"the linear map {name}",

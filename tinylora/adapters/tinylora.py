@@ -156,11 +156,7 @@ def _adapted(
 
 
 class TinyLora(MapAdapters):
-    """The TinyLoRA or LoRA-XS adapters of L lanes on one frozen model.
-
-    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it;
-    `use_lane` gives all rows one lane until further notice.
-    """
+    """The TinyLoRA or LoRA-XS adapters of L lanes on one frozen model; `use_lane` is for loops that know one lane."""
 
     def __init__(self, model: nn.Module, basis: Basis, specs: Sequence[LaneSpec]) -> None:
         kinds = {Adapter.tinylora: TinyLane, Adapter.lora_xs: XsLane}
@@ -222,7 +218,6 @@ class TinyLora(MapAdapters):
         return lane.matrix(index).expand(rows, -1, -1), None
 
     def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The forward of one linear map with its adapter."""
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             matrix = self._matrix(index, len(x))

@@ -54,11 +54,7 @@ class Engine:
 
 
 def build_engine(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    adapters: Adapters,
-    config: RunConfig,
-    ranks: Ranks,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapters: Adapters, config: RunConfig, ranks: Ranks
 ) -> Engine:
     """The engine of a model whose adapters are in place; `config` is that of any lane."""
     pad_token = tokenizer.pad_token_id

@@ -113,21 +113,19 @@ def parameter_count(model: nn.Module) -> int:
 def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) -> nn.Module:
     """The model without weights. Raises UsageError where there is none, or none with this attention."""
 
-    def build(implementation: str) -> nn.Module:
+    def build(chosen: Attention) -> Any:
+        options: dict[str, Any] = {"trust_remote_code": False, "attn_implementation": chosen.value}
         with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                settings, trust_remote_code=False, attn_implementation=implementation
-            )
-        return model
+            return AutoModelForCausalLM.from_config(settings, **options)
 
     reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
     if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
         reason = "it caps attention scores, and sdpa does not"
     try:
-        model = build((Attention.eager if reason else attention).value)
+        model: nn.Module = build(Attention.eager if reason else attention)
     except Exception as error:  # as in `_read_config`
         try:
-            model = build(Attention.eager.value)
+            model = build(Attention.eager)
         except Exception as other:  # so it is not for the attention
             raise _unreadable(folder, other) from other
         reason = first_line(error)
@@ -141,7 +139,6 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
 
 
 def _read_template(config: ModelConfig) -> str | None:
-    """The chat template that stands in for the tokenizer's; None where none is asked for."""
     if config.chat_template is None:
         return None
     try:
@@ -196,20 +193,16 @@ def _load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBa
         )
     assert isinstance(tokens, PreTrainedTokenizerBase)
     if template is not None:
-        _set_template(tokens, template)
+        tokens.chat_template = template
+        try:
+            tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # Jinja's errors, and those of what a template calls
+            raise UsageError(
+                "model.chat_template=<file>",
+                f"it must be a Jinja template of a conversation: {first_line(error)}",
+                "correct the file, or take the template of a model of the family",
+            ) from error
     return tokens
-
-
-def _set_template(tokens: PreTrainedTokenizerBase, template: str) -> None:
-    tokens.chat_template = template
-    try:
-        tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # Jinja's errors, and those of what a template calls
-        raise UsageError(
-            "model.chat_template=<file>",
-            f"it must be a Jinja template of a conversation: {first_line(error)}",
-            "correct the file, or take the template of a model of the family",
-        ) from error
 
 
 def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:

@@ -113,7 +113,6 @@ def _compact_lines(path: Path) -> bytes:
 
 
 def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
-    """Write the archive under a temporary name, then put it in place."""
     part = archive.with_name(f"{archive.name}.part")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +213,6 @@ def _require_own(folder: Path, outputs: Path, archive: Path) -> None:
 
 
 def _require_same(new: Path, old: Path) -> None:
-    """Refuse a folder that is there but holds another run."""
     try:
         same = read_yaml(old / CONFIG)["scientific"] == read_yaml(new / CONFIG)["scientific"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):

@@ -86,17 +86,16 @@ class Mirror:
     def _experiment(self, config: RunConfig) -> str:
         name = config.tracking.experiment
         found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        local = config.tracking.uri is None
-        artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
-        try:
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
-        except MlflowException:  # another process was faster
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+        if found is None:
+            local = config.tracking.uri is None
+            artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException:  # another process was faster
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.

@@ -24,7 +24,7 @@ from tinylora.settings.choices import (
     Split,
     Template,
 )
-from tinylora.settings.errors import is_positive, require, require_counts, require_not_negative
+from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.groups import (
     AdapterConfig,
     AlgorithmConfig,
@@ -51,7 +51,6 @@ from tinylora.settings.identity import (
 
 
 def _uses(name: str) -> Any:
-    """Whether the adapter of a run uses the setting of this name."""
     return lambda run: name not in run.adapter.name.unused
 
 
@@ -109,7 +108,7 @@ class RunConfig:
             f"n_tie is a whole number of at least 1, or `{ALL}`",
             f"give n_tie=1 (nothing shared) up to n_tie={ALL}",
         )
-        require_not_negative("seed", self.seed, "a seed is a whole number of at least 0")
+        require(self.seed >= 0, f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
         algorithm = self.algorithm.name
         require(
             isinstance(self.algorithm, GrpoConfig) is (algorithm is Algorithm.grpo),

@@ -46,11 +46,6 @@ def require_counts(group: str = "", **values: int) -> None:
         require(value >= 1, f"{given}={value}", "it counts things and must be at least 1", f"give {given}=1 or more")
 
 
-def require_not_negative(name: str, value: int, rule: str) -> None:
-    """A whole number of at least 0; `rule` says what it is."""
-    require(value >= 0, f"{name}={value}", rule, f"give {name}=0 or more")
-
-
 def is_positive(value: float | str) -> bool:
     """Whether a setting is a finite number above 0."""
     return not isinstance(value, str) and math.isfinite(value) and value > 0

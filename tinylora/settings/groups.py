@@ -22,7 +22,7 @@ from tinylora.settings.choices import (
     Solver,
     Template,
 )
-from tinylora.settings.errors import UsageError, is_positive, require, require_counts, require_not_negative
+from tinylora.settings.errors import UsageError, is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
 
 AUTO_SHARE = 0.5  # of a device's memory is for the rows of a pack, where pack.memory_gib is auto
@@ -239,7 +239,8 @@ class EvalConfig:
             validation_items=self.validation_items,
             samples_per_item=self.samples_per_item,
         )
-        require_not_negative("eval.every", self.every, "it counts steps; 0 means only before and after")
+        rule = "it counts steps; 0 means only before and after"
+        require(self.every >= 0, f"eval.every={self.every}", rule, "give eval.every=0 or more")
 
 
 @dataclass(frozen=True)

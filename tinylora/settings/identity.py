@@ -60,17 +60,13 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def hashed_settings(run: Any) -> dict[str, Any]:
-    """The settings that identify a run, as nested plain values. `run` is a RunConfig."""
-    return _hashed(run, run)
-
-
-def _hashed(group: Any, run: Any) -> dict[str, Any]:
+def hashed_settings(run: Any, group: Any = None) -> dict[str, Any]:
+    """The settings of a RunConfig (or of one group of it) that identify the run, as nested plain values."""
     found: dict[str, Any] = {}
-    for each in fields(group):
-        value = getattr(group, each.name)
+    for each in fields(group or run):
+        value = getattr(group or run, each.name)
         if is_dataclass(value) and "role" not in each.metadata:
-            if inner := _hashed(value, run):
+            if inner := hashed_settings(run, value):
                 found[each.name] = inner
         elif each.metadata["role"].hashed and (each.metadata["used"] is None or each.metadata["used"](run)):
             counts_as, absent = each.metadata["counts_as"], each.metadata["absent"]

@@ -99,7 +99,6 @@ def _train(
     stop: StopRequest,
     ranks: Ranks,
 ) -> None:
-    """Train the runs of these folders, none of which has ended."""
     configs = [folder.config for folder in folders]
     pack = load_pack(configs, labels, Path(configs[0].outputs_dir) / BASIS_CACHE, progress, ranks)
     recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
@@ -180,7 +179,8 @@ class PackRun:
         going = [lane for lane in active if lane.failure is None]
         for lane in going:
             lane.step += 1
-        due = [lane.index for lane in going if _evaluation_due(lane)]
+        every = self.pack.config.eval.every
+        due = [lane.index for lane in going if lane.done or (every > 0 and lane.step % every == 0)]
         found = evaluate(self.pack, due, self.progress) if due else {}
         self._record({lane.index: metrics[lane.index] | found.get(lane.index, {}) for lane in going})
         for lane in active:
@@ -204,8 +204,3 @@ class PackRun:
             reward, tokens = last.get("train/reward"), last.get("train/completion_tokens")
             shown.append(LaneProgress(lane.label, lane.step, lane.config.training_steps, reward, tokens, state))
         self.progress.lanes(shown, recent[len(recent) // 2] * steps_left)
-
-
-def _evaluation_due(lane: LaneRun) -> bool:
-    every = lane.config.eval.every
-    return lane.done or (every > 0 and lane.step % every == 0)
