@@ -46,7 +46,7 @@ def open_progress(title: str = "") -> Progress:
     return LiveProgress(Console(stderr=True), title)
 
 
-class PlainProgress(Progress):
+class PlainProgress:
     """Lines for a log: news at once, progress that goes on as expected only now and then."""
 
     def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,7 +92,7 @@ class PlainProgress(Progress):
         print(text, file=self.stream, flush=True)
 
 
-class LiveProgress(Progress):
+class LiveProgress:
     """A table of the lanes that redraws itself and is gone at the end."""
 
     def __init__(self, console: Console, title: str = "") -> None:

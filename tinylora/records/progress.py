@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol
 
 from tinylora.settings.config import AUTO, Adapter, RunConfig, flatten
 
@@ -29,16 +29,8 @@ class LaneProgress:
     """`training`, `finished`, `failed`, ..."""
 
 
-class Progress:
-    """Shows what happens; entered before the first report and left after the last. This one shows nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
+class Progress(AbstractContextManager["Progress", None], Protocol):
+    """Shows what happens; entered before the first report and left after the last."""
 
     def phase(self, text: str) -> None:
         """What happens now: "loading miniature-qwen2", "evaluating before training"."""
@@ -49,6 +41,15 @@ class Progress:
 
 class Silent(Progress):
     """Progress that nobody watches."""
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """Say nothing."""
 
 
 def labels(configs: Sequence[RunConfig]) -> list[str]:
