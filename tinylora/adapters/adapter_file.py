@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 
 import torch
@@ -19,9 +17,10 @@ from safetensors.torch import save
 
 from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.settings.config import RECIPE, Adapter, Precision, Sharing
+from tinylora.settings.config import RECIPE, as_plain
 from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
+from tinylora.settings.recorded import build
 
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
@@ -36,8 +35,7 @@ def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[
     `provenance` (such as the model's and the basis' digest) is written into the header as it is.
     """
     lane = adapter.lane(index)
-    spec = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(lane.spec).items()}
-    header = {"format": FORMAT, "spec": json.dumps(spec), **(provenance or {})}
+    header = {"format": FORMAT, "spec": json.dumps(as_plain(lane.spec)), **(provenance or {})}
     if isinstance(adapter, TinyLora):
         header |= {"rank": str(adapter.rank), "spectrum": json.dumps(spectrum(adapter))}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in lane.tensors().items()}
@@ -69,18 +67,15 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
         f"its header does not say format {FORMAT} and the rank of a basis",
         "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
     )
-    spec = json.loads(header["spec"])
-    for name, choices in {"sharing": Sharing, "precision": Precision, "kind": Adapter}.items():
-        if name in spec:
-            spec[name] = choices(spec[name])
-    recipe = spec.setdefault("recipe", 1)  # the first files did not say it
+    spec = {"recipe": 1} | json.loads(header["spec"])  # the first files did not say the recipe
+    recipe = spec["recipe"]
     require(
         recipe <= RECIPE,
         given,
         f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
         "read it with the version that wrote it, or a later one",
     )
-    return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
+    return build(LaneSpec, spec), int(header["rank"]), tensors["v"], header
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -143,10 +143,7 @@ class Adapters(nn.Module, ABC):
 
 
 class MapAdapters(Adapters):
-    """Adapters of single linear maps: each map gets a forward of its own, and the base weights are never touched.
-
-    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it.
-    """
+    """Adapters of single linear maps: each map gets a forward of its own, and the base weights are never touched."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], rank: int, lanes: Sequence[Lane]) -> None:
         super().__init__(names, lanes)

@@ -5,6 +5,9 @@ Nothing is unpickled, and no code from a model folder is run.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
-from tinylora.models import recompute
 from tinylora.models.find import FOLDER_REMEDY, config_folder, resolve_folder
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
@@ -84,9 +87,34 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
             "free memory on the device, or give model.device=cpu",
         ) from error
     if config.gradient_checkpointing:
-        recompute.enable(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of its new name, which versions before 5.20 do not know
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.eval()
     return model.requires_grad_(False), tokens
+
+
+def recomputed_blocks(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """The blocks of a model for which gradient checkpointing is enabled; none of another."""
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return [block for block in blocks if block.gradient_checkpointing]
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, a model for which it is enabled keeps no more of a block than its input (Chen et al. 2016).
+
+    transformers computes the rest again for blocks in training mode. Only the blocks themselves are put there, and only
+    while a gradient is taken: what is inside them stays in evaluation mode (no dropout), and rollouts keep their cache.
+    """
+    blocks = recomputed_blocks(model)
+    for block in blocks:
+        block.training = True
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.training = False
 
 
 def resolve_device(name: str) -> torch.device:

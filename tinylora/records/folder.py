@@ -207,9 +207,8 @@ class RunFolder:
                 "remove the file: the same command then concludes the run again",
             ) from error
 
-    def _scientific(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(json.dumps(self.config.scientific()))
-        return content
+    def _scientific(self) -> Any:
+        return json.loads(json.dumps(self.config.scientific()))
 
 
 class Unmirrored:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import Timeout
+
 from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
 from tinylora.settings.errors import FailureError, TinyLoraError
-from tinylora.settings.files import Timeout, held
+from tinylora.settings.files import held
 
 SYNC_LOCK = ".sync.lock"
 

@@ -43,13 +43,6 @@ SQLITE = "sqlite:///"
 
 Result = TypeVar("Result")
 
-MLFLOW_STATUS = {
-    Status.running: "RUNNING",
-    Status.finished: "FINISHED",
-    Status.failed: "FAILED",
-    Status.cut_short: "KILLED",
-}
-
 
 class Mirror:
     """One experiment in one store."""
@@ -158,7 +151,8 @@ class Mirror:
             "label": name_of(folder.config),
         }
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        self.client.update_run(run.info.run_id, status=MLFLOW_STATUS[status])
+        word = "KILLED" if status is Status.cut_short else status.name.upper()  # in MLflow's own words
+        self.client.update_run(run.info.run_id, status=word)
 
 
 @contextmanager

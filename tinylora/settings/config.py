@@ -54,14 +54,6 @@ def _uses(name: str) -> Any:
     return lambda run: name not in run.adapter.name.unused
 
 
-def _stored_type(run: Any) -> str:
-    return str((run.model.dtype if run.adapter.name is Adapter.none else run.precision).value)
-
-
-def _seed_that_counts(run: Any) -> int:
-    return 0 if run.adapter.name is Adapter.none else int(run.seed)
-
-
 @dataclass(frozen=True)
 class RunConfig:
     """One point of a sweep."""
@@ -72,7 +64,9 @@ class RunConfig:
     """Modules that share one v: a number, or `all`."""
     sharing: Sharing = setting(Sharing.tiled, Role.lane, used=_uses("sharing"))
     """Which modules count as neighbours when n_tie is a number."""
-    precision: Precision = setting(Precision.fp32, Role.lane, counts_as=_stored_type)
+    precision: Precision = setting(
+        Precision.fp32, Role.lane, counts_as=lambda run: run.precision if run.trains else run.model.dtype
+    )
     """Type in which v is stored: rounded to it after every optimizer step."""
     rank: int = setting(2, Role.identity, used=_uses("rank"))
     """Rank r of the frozen basis."""
@@ -81,7 +75,7 @@ class RunConfig:
     )
     """Learning rate of Adam, or `auto`: c/u with the model's constant. `auto` counts as the number it resolves to, so
     that it is the same run as that number given by hand."""
-    seed: int = setting(0, Role.lane, counts_as=_seed_that_counts)
+    seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0)
     """Root of all random streams of the run: projections, data order, sampling."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps)
     """Optimizer steps."""
@@ -122,7 +116,7 @@ class RunConfig:
             f"the recipe says how settings become results; this version knows 1 to {RECIPE}",
             "leave it out, or read these records with the version that wrote them",
         )
-        if self.adapter.name is not Adapter.none:
+        if self.trains:
             self._require_rate()
 
     def _require_rate(self) -> None:
@@ -139,9 +133,14 @@ class RunConfig:
         require(is_positive(rate), f"lr={rate}", rule, f"give lr={AUTO}")
 
     @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return self.adapter.name is not Adapter.none
+
+    @property
     def learning_rate(self) -> float:
         """The number that `lr` resolves to."""
-        if self.adapter.name is Adapter.none:
+        if not self.trains:
             return 0.0
         if self.lr != AUTO:
             return float(self.lr)
@@ -157,7 +156,7 @@ class RunConfig:
     @property
     def training_steps(self) -> int:
         """Optimizer steps of the run: none where nothing is trained."""
-        return 0 if self.adapter.name is Adapter.none else self.steps
+        return self.steps if self.trains else 0
 
     @property
     def run_key(self) -> str:

@@ -11,8 +11,6 @@ from filelock import FileLock, Timeout
 
 from tinylora.settings.errors import FailureError, first_line
 
-__all__ = ["Timeout", "held", "write_atomically"]
-
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under a temporary name, then renamed."""

@@ -30,20 +30,11 @@ CACHE_SHARE = 0.75  # of that is for keys and values; the rest for the pass that
 
 
 def _trains(run: Any) -> bool:
-    return run.adapter.name is not Adapter.none
-
-
-def _fetched(run: Any) -> bool:
-    """Whether the model comes from the hub, where a name stands for other weights at another revision."""
-    return bool(run.model.hub) and not run.model.path
+    return bool(run.trains)
 
 
 def _algorithm_name(run: Any) -> str:
-    return str(run.algorithm.name.value) if _trains(run) else "none"
-
-
-def _learns_from_demonstrations(run: Any) -> bool:
-    return _trains(run) and run.algorithm.name is Algorithm.sft
+    return str(run.algorithm.name.value) if run.trains else "none"
 
 
 @dataclass(frozen=True)
@@ -71,8 +62,8 @@ class ModelConfig:
     """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
     hub: str | None = setting(None, Role.place)
     """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
-    revision: str = setting("main", Role.identity, used=_fetched)
-    """Branch, tag or commit there; the commit that it resolves to is recorded."""
+    revision: str = setting("main", Role.identity, used=lambda run: run.model.hub and not run.model.path)
+    """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
     path: str | None = setting(None, Role.place)
     """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
     chat_template: str | None = setting(
@@ -122,7 +113,9 @@ class TaskConfig:
     """For `reasoning_gym`: the generator of problems."""
     generator_options: dict[str, Any] = setting(dict, Role.identity)
     """Settings of the generator, such as {min_terms: 2}."""
-    demonstrations: Demonstrations = setting(Demonstrations.own, Role.lane, used=_learns_from_demonstrations)
+    demonstrations: Demonstrations = setting(
+        Demonstrations.own, Role.lane, used=lambda run: run.trains and run.algorithm.name is Algorithm.sft
+    )
     """Manner of the demonstrations for SFT; without meaning for GRPO."""
     max_new_tokens: int = setting(64, Role.place)
     """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""

@@ -72,15 +72,11 @@ class Pack:
     def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
         """The tokens of problems' prompts, in the chat template where the task is a conversation."""
         texts = [self.task.prompt(problem) for problem in problems]
-        if not self.task.chat:
-            return self._encode(texts, add_special_tokens=True)
-        templated = [
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-            )
-            for text in texts
-        ]
-        return self._encode([str(text) for text in templated], add_special_tokens=False)
+        if self.task.chat:
+            asked = [[{"role": "user", "content": text}] for text in texts]
+            templated = self.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+            texts = [str(text) for text in templated]
+        return self._encode(texts, add_special_tokens=not self.task.chat)
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of demonstrations, each with the end token."""
