@@ -109,11 +109,10 @@ def _resolve(repo: str, revision: str) -> tuple[Path, dict[str, int]]:
 def _cached(repo: str, revision: str) -> Path | None:
     """The whole model in the cache, without asking the hub."""
     try:
-        folder = Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=FILES, local_files_only=True)
-        )
+        found = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=FILES, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+    folder = Path(found)
     return folder if (folder / "config.json").is_file() and not missing_weights(folder) else None
 
 

@@ -105,9 +105,7 @@ def _compact_lines(path: Path) -> bytes:
     """Every step of a run, with evaluations and `CURVES` alone."""
     kept = []
     for line in lines_of(path):
-        metrics = {
-            name: value for name, value in line.metrics.items() if name in CURVES or name.startswith(EVALUATIONS)
-        }
+        metrics = {n: value for n, value in line.metrics.items() if n in CURVES or n.startswith(EVALUATIONS)}
         kept.append(json.dumps(asdict(line) | {"metrics": metrics}) + "\n")
     return "".join(kept).encode()
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tinylora.settings.config import AUTO, Adapter, RunConfig, flatten
+from tinylora.settings.config import AUTO, RunConfig, flatten
 
 SINGLE = ("u", "precision", "seed")
 """What the label of a run without company names."""
@@ -61,10 +61,9 @@ def labels(configs: Sequence[RunConfig]) -> list[str]:
 
 def _named_settings(config: RunConfig) -> dict[str, Any]:
     settings = flatten(config.scientific()) | {"lr": config.lr}
-    if config.adapter.name is Adapter.none:
-        return {
-            name: value for name, value in settings.items() if name not in ("lr", "seed", "steps", "algorithm.name")
-        }
+    if not config.trains:
+        unused = ("lr", "seed", "steps", "algorithm.name")
+        return {name: value for name, value in settings.items() if name not in unused}
     if config.lr == AUTO:
         settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
     return settings
