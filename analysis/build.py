@@ -17,9 +17,8 @@ from pathlib import Path
 from analysis.page import report
 from analysis.page.formats import FORMATS
 from analysis.records import load, stores
-from tinylora.records.folder import SUMMARY
+from tinylora.records.folder import SUMMARY, run_folders
 from tinylora.records.import_runs import sync
-from tinylora.records.reading import run_folders
 from tinylora.settings.errors import TinyLoraError, UsageError
 
 

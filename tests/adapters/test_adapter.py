@@ -10,8 +10,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Co
 
 from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
-from tinylora.adapters.precision import TORCH_DTYPE
 from tinylora.adapters.tinylora import TinyLora, projection
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.maps import adapted_modules
 from tinylora.settings.config import ALL, Precision, Sharing, Solver
 

@@ -8,8 +8,8 @@ import torch
 from support.packs import open_pack, point
 from test_adapter import IDS, adapt, move, tiny_model
 
+from tinylora.adapters.attach import save_peft
 from tinylora.adapters.base import LaneSpec
-from tinylora.adapters.export import save_peft
 from tinylora.settings.config import Adapter, AdapterConfig
 
 peft = pytest.importorskip("peft")

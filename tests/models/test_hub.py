@@ -22,7 +22,7 @@ from tinylora.models.load import load, outline
 from tinylora.settings.config import ModelConfig, RolloutConfig
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError
 from tinylora.train import preflight
-from tinylora.train.provenance import provenance
+from tinylora.train.recorder import provenance
 
 REPO, COMMIT = "owner/tiny", "c0ffee" + "0" * 34
 MODEL = ModelConfig("tiny", hub=REPO, device="cpu")

@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tinylora.adapters.base import Adapters, Lane, LaneSpec
+from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.settings.config import RECIPE, Adapter, Precision, Sharing
-from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.config import RECIPE, as_plain
+from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
+from tinylora.settings.recorded import build
 
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
@@ -36,8 +35,7 @@ def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[
     `provenance` (such as the model's and the basis' digest) is written into the header as it is.
     """
     lane = adapter.lane(index)
-    spec = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(lane.spec).items()}
-    header = {"format": FORMAT, "spec": json.dumps(spec), **(provenance or {})}
+    header = {"format": FORMAT, "spec": json.dumps(as_plain(lane.spec)), **(provenance or {})}
     if isinstance(adapter, TinyLora):
         header |= {"rank": str(adapter.rank), "spectrum": json.dumps(spectrum(adapter))}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in lane.tensors().items()}
@@ -60,33 +58,24 @@ def same_spectrum(header: Mapping[str, str], adapter: TinyLora) -> bool:
 
 def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:
     """The spec, rank, stored v (K, u) and whole header of an adapter file. Raises UsageError where it is none."""
-    if not path.exists():
-        raise UsageError(f"adapter file {path}", "it does not exist", "give the adapter.safetensors of a run folder")
+    given = f"adapter file {path}"
+    require(path.exists(), given, "it does not exist", "give the adapter.safetensors of a run folder")
     tensors, header = read_safetensors(path)
-    if header.get("format") != FORMAT or "v" not in tensors or "rank" not in header:
-        raise UsageError(
-            f"adapter file {path}",
-            f"its header does not say format {FORMAT} and the rank of a basis",
-            "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
-        )
-    spec = json.loads(header["spec"])
-    for name, choices in {"sharing": Sharing, "precision": Precision, "kind": Adapter}.items():
-        if name in spec:
-            spec[name] = choices(spec[name])
-    recipe = spec.setdefault("recipe", 1)  # the first files did not say it
-    if recipe > RECIPE:
-        raise UsageError(
-            f"adapter file {path}",
-            f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
-            "read it with the version that wrote it, or a later one",
-        )
-    return LaneSpec(**spec), int(header["rank"]), tensors["v"], header
-
-
-def load_v(lane: Lane, v: torch.Tensor) -> None:
-    """Give a lane the v of an adapter file."""
-    assert v.shape == lane.v.shape, "the adapter's groups are not this model's"
-    lane.v.data.copy_(v.float())
+    require(
+        header.get("format") == FORMAT and "v" in tensors and "rank" in header,
+        given,
+        f"its header does not say format {FORMAT} and the rank of a basis",
+        "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
+    )
+    spec = {"recipe": 1} | json.loads(header["spec"])  # the first files did not say the recipe
+    recipe = spec["recipe"]
+    require(
+        recipe <= RECIPE,
+        given,
+        f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
+        "read it with the version that wrote it, or a later one",
+    )
+    return build(LaneSpec, spec), int(header["rank"]), tensors["v"], header
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -8,26 +8,29 @@ save(adapter, "adapter.safetensors")                          # 13 values
 save_merged(model, adapter, "merged/")                        # a standard model folder
 save_peft(model, adapter, "peft/")                            # a LoRA of rank r, as PEFT and vLLM read it
 adapter.detach()                                              # the base model again, bit for bit
+
+delta W = (U Sigma R) V^T is a LoRA of rank r with B = U Sigma R and A = V^T, so whatever serves LoRA serves TinyLoRA.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from torch import nn
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.pytorch_utils import Conv1D
 
-from tinylora.adapters.adapter_file import load_v, read_adapter, same_spectrum, save_adapter
-from tinylora.adapters.base import LaneSpec
+from tinylora.adapters.adapter_file import read_adapter, same_spectrum, save_adapter
+from tinylora.adapters.base import LaneSpec, MapAdapters
 from tinylora.adapters.basis import compute_basis
-from tinylora.adapters.export import save_merged, save_peft
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import ALL, Precision, Sharing, Solver
-from tinylora.settings.errors import UsageError
-
-__all__ = ["AdapterCallback", "attach", "load", "save", "save_merged", "save_peft"]
+from tinylora.settings.errors import UsageError, require
 
 
 def attach(
@@ -46,8 +49,7 @@ def attach(
     `adapter.parameters()` is the one v (K, u), zero at first. Raises UsageError where the model has no linear maps to
     adapt, n_tie exceeds their number, or rank exceeds a weight's smaller side.
     """
-    if u < 1:
-        raise UsageError(f"u={u}", "at least one value per group is trained", "give u=1 or more")
+    require(u >= 1, f"u={u}", "at least one value per group is trained", "give u=1 or more")
     return _attach(model, LaneSpec(u, n_tie, sharing, precision, seed), rank, solver)
 
 
@@ -86,7 +88,8 @@ def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> Ti
             "the singular values of the model's weights are not those that the adapter was trained with",
             "load the model that the adapter was trained on",
         )
-    load_v(adapter.lane(0), v)
+    assert v.shape == adapter.lane(0).v.shape, "the adapter's groups are not this model's"
+    adapter.lane(0).v.data.copy_(v.float())
     return adapter
 
 
@@ -96,3 +99,42 @@ def _attach(model: nn.Module, spec: LaneSpec, rank: int, solver: Solver) -> Tiny
     adapter = TinyLora(model, compute_basis(weights, rank, solver), [spec])
     adapter.use_lane(0)
     return adapter
+
+
+def save_peft(model: PreTrainedModel, adapter: MapAdapters, folder: str | Path, lane: int = 0) -> None:
+    """Write a lane as a PEFT LoRA folder, which `PeftModel.from_pretrained(model, folder)` loads.
+
+    The factors are fp32 and lora_alpha = r, so there is no further scale.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, torch.Tensor] = {}
+    for name, (left, right) in adapter.low_rank(lane).items():
+        tensors[f"base_model.model.{name}.lora_A.weight"] = right.cpu().contiguous()  # (r, d_in)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = left.T.cpu().contiguous()  # (d_out, r)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": model.config.name_or_path or None,
+        "r": adapter.rank,
+        "lora_alpha": adapter.rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": _targets(model, adapter.names),
+        "fan_in_fan_out": isinstance(model.get_submodule(adapter.names[0]), Conv1D),
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def save_merged(model: PreTrainedModel, adapter: MapAdapters, folder: str | Path, lane: int = 0) -> None:
+    """Write a standard model folder (safetensors) with the update in its weights; the model itself stays as it is."""
+    model.save_pretrained(folder, state_dict=model.state_dict() | adapter.merged_weights(lane))
+
+
+def _targets(model: PreTrainedModel, names: list[str]) -> list[str]:
+    """The maps as PEFT selects them: by the last part of their names, where that selects these and no others."""
+    parts = {name.rpartition(".")[2] for name in names}
+    selected = [name for name, _ in model.named_modules() if name.rpartition(".")[2] in parts]
+    return sorted(parts) if sorted(selected) == sorted(names) else list(names)

@@ -1,11 +1,20 @@
 """What all ways of training have in common: lanes, each with its trained values, on maps of one frozen model.
 
-    adapter.py   TinyLoRA and LoRA-XS: the frozen basis of each map, and a small matrix R of each lane
+    tinylora.py  TinyLoRA and LoRA-XS: the frozen basis of each map, and a small matrix R of each lane
     lora.py      LoRA: two factors of each lane for each map
     full.py      all weights of the model, or none of them: one lane
 
 The loops know `Adapters` alone: they form what a loss is differentiated for once a step, give the rows of each batch
-their lanes, and hand the gradients back to every lane's `v`.
+their lanes, and hand the gradients back to every lane's `v`. The types of the arithmetic are
+
+    base weights and activations      model.dtype
+    basis (U Sigma, V)                computed and cached in fp32, used in model.dtype
+    projections P, R = sum v P        fp32
+    v                                 stored in `precision`, held as fp32 copies of the stored values
+    Adam moments, losses, log-probs   fp32
+
+Storing v in 16 bits is the paper's question (Fig. 4): after every optimizer step v is rounded to the type, so a step
+smaller than half the spacing of its values is lost.
 """
 
 from __future__ import annotations
@@ -14,14 +23,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from tinylora.adapters.mixing import RowMatrices
-from tinylora.adapters.precision import round_to_stored, stored
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.maps import weight_of
 from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig, Sharing
 from tinylora.settings.errors import UsageError
@@ -45,15 +54,8 @@ class LaneSpec:
     @classmethod
     def of(cls, config: RunConfig) -> LaneSpec:
         """The adapter of a sweep point."""
-        return cls(
-            config.u,
-            config.n_tie,
-            config.sharing,
-            config.precision,
-            config.seed,
-            config.adapter.name,
-            config.recipe,
-        )
+        kind, recipe = config.adapter.name, config.recipe
+        return cls(config.u, config.n_tie, config.sharing, config.precision, config.seed, kind, recipe)
 
 
 class Lane(nn.Module):
@@ -77,11 +79,12 @@ class Lane(nn.Module):
 
     def stored_v(self) -> torch.Tensor:
         """v in its storage type: the whole of what is kept of a run."""
-        return stored(self.v.detach(), self.spec.precision)
+        return self.v.detach().to(TORCH_DTYPE[self.spec.precision])
 
     def round(self) -> None:
         """Round v to its storage type, as after every optimizer step."""
-        round_to_stored(self.v.data, self.spec.precision)
+        if self.spec.precision is not Precision.fp32:
+            self.v.data.copy_(self.stored_v())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """What an adapter file holds, by name, in the storage type."""
@@ -97,46 +100,54 @@ class Formed:
     """From the gradients of the leaves: adds its gradient to every v."""
 
 
-class Adapters(Protocol):
-    """What the loops ask of the trained part of a pack."""
+class Adapters(nn.Module, ABC):
+    """The trained part of a pack: what the loops ask of it."""
 
-    names: list[str]
-    lanes: nn.ModuleList
-
-    def buffers(self) -> Iterator[torch.Tensor]:
-        """Frozen tensors."""
+    def __init__(self, names: Sequence[str], lanes: Sequence[Lane]) -> None:
+        """`names` are those of the adapted maps, in depth order."""
+        super().__init__()
+        self.names, self.lanes = list(names), nn.ModuleList(lanes)
 
     def lane(self, index: int) -> Lane:
         """Lane number `index`."""
+        lane = self.lanes[index]
+        assert isinstance(lane, Lane)
+        return lane
 
+    def round(self) -> None:
+        """Round every lane's v to its storage type, as after each optimizer step, and compute with it from now on."""
+        for lane in self.lanes:
+            lane.round()  # type: ignore[operator]
+
+    @abstractmethod
     def form(self) -> Formed:
         """What the losses of the next step are differentiated for."""
 
+    @abstractmethod
     def rows(
         self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None
     ) -> AbstractContextManager[AssignRows]:
-        """Inside, row a of every batch is computed with lane `lane_of_row[a]` (A,); outside, as before."""
+        """Inside, row a of every batch is computed with lane `lane_of_row[a]` (A,); outside, as before.
 
+        What lanes are made of is formed once, on entry, unless it is given as the `leaves` of `form`. The function
+        that the context gives assigns other lanes, for batches of other rows.
+        """
+
+    @abstractmethod
     def base(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
         """Inside, the model computes as before training, given the parameters of the context in place of its own."""
 
+    @abstractmethod
     def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
         """Weights of one lane by parameter name, to stand in for the model's; none where these are the lane's own."""
 
-    def round(self) -> None:
-        """Round every lane's v to its storage type, and compute with it from now on."""
 
-
-class MapAdapters(nn.Module, ABC):
-    """Adapters of single linear maps: each map gets a forward of its own, and the base weights are never touched.
-
-    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it.
-    """
+class MapAdapters(Adapters):
+    """Adapters of single linear maps: each map gets a forward of its own, and the base weights are never touched."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], rank: int, lanes: Sequence[Lane]) -> None:
-        super().__init__()
-        self.names, self.rank = list(names), rank
-        self.lanes = nn.ModuleList(lanes)
+        super().__init__(names, lanes)
+        self.rank = rank
         self._maps = {name: model.get_submodule(name) for name in self.names}  # a dict: not our submodules
         for name, module in self._maps.items():
             _require_plain(name, module)
@@ -183,11 +194,7 @@ class MapAdapters(nn.Module, ABC):
 
     @contextmanager
     def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
-        """Inside, row a of every batch is computed with lane `lane_of_row[a]` (A,).
-
-        What lanes are made of is formed once, on entry, unless it is given as the `leaves` of `form`. The function
-        that the context gives assigns other lanes, for batches of other rows.
-        """
+        """Inside, the maps add to every row the update of its lane."""
         before = self._rows
         formed = self._formed() if leaves is None else leaves
         self._assign(lane_of_row, formed)
@@ -204,17 +211,6 @@ class MapAdapters(nn.Module, ABC):
             yield {}
         finally:
             self._rows = before
-
-    def lane(self, index: int) -> Lane:
-        """Lane number `index`."""
-        lane = self.lanes[index]
-        assert isinstance(lane, Lane)
-        return lane
-
-    def round(self) -> None:
-        """Round every lane's v to its storage type: call it after each optimizer step."""
-        for lane in self.lanes:
-            lane.round()  # type: ignore[operator]
 
     def detach(self) -> None:
         """Remove the adapters; the model is as it was before."""
@@ -237,7 +233,6 @@ def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
 
 
 def _require_plain(name: str, module: nn.Module) -> None:
-    """Raise UsageError where an adapter cannot take the place of a module's forward."""
     if type(module).forward not in (nn.Linear.forward, Conv1D.forward) or "forward" in vars(module):
         raise UsageError(
             f"the linear map {name}",

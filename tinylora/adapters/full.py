@@ -13,7 +13,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from tinylora.adapters.base import AssignRows, Formed, Lane, LaneSpec
+from tinylora.adapters.base import Adapters, AssignRows, Formed, Lane, LaneSpec
+from tinylora.settings.config import Adapter
 
 
 class FullLane(Lane):
@@ -29,43 +30,19 @@ class FullLane(Lane):
         return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
-class OwnModel(nn.Module):
-    """One lane with a model of its own: all its rows are computed by the model as it is."""
-
-    def __init__(self, names: Sequence[str], lane: Lane) -> None:
-        super().__init__()
-        self.names = list(names)
-        self.lanes = nn.ModuleList([lane])
-
-    def lane(self, index: int) -> Lane:
-        """The lane; it is number 0."""
-        lane = self.lanes[index]
-        assert isinstance(lane, Lane)
-        return lane
-
-    @contextmanager
-    def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
-        """Inside as outside, all rows belong to the one lane."""
-        yield lambda lanes: None
-
-    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
-        """None: the model's weights are the lane's."""
-        return {}
-
-
-class Full(OwnModel):
-    """All weights trained."""
+class OwnModel(Adapters):
+    """One lane with a model of its own, of which all weights are trained or none: it computes all rows as it is."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], spec: LaneSpec, keep_base: bool) -> None:
         """`keep_base` keeps a copy of the untrained weights, for the KL term."""
-        trained = dict(model.named_parameters())
-        super().__init__(names, FullLane(spec, trained))
+        trained = dict(model.named_parameters()) if spec.kind is Adapter.full else {}
+        super().__init__(names, [FullLane(spec, trained) if trained else Lane(spec, torch.zeros(0))])
         self._trained = [parameter.requires_grad_(True) for parameter in trained.values()]  # a list: not our parameters
         self._base = {name: value.detach().clone() for name, value in trained.items()} if keep_base else {}
         self.round()
 
     def form(self) -> Formed:
-        """The model's own parameters."""
+        """The model's own trained parameters."""
 
         def give_back(gradients: Sequence[torch.Tensor]) -> None:
             self.lane(0).v.grad = torch.cat([gradient.flatten().float() for gradient in gradients])
@@ -73,35 +50,24 @@ class Full(OwnModel):
         return Formed(tuple(self._trained), give_back)
 
     @contextmanager
+    def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
+        """Inside as outside, all rows belong to the one lane."""
+        yield lambda lanes: None
+
+    @contextmanager
     def base(self) -> Iterator[Mapping[str, torch.Tensor]]:
-        """The untrained weights."""
-        assert self._base, "they were not kept"
+        """The untrained weights; none where the model's own are untrained."""
+        assert self._base or not self._trained, "they were not kept"
         yield self._base
+
+    def merged_weights(self, index: int) -> dict[str, torch.Tensor]:
+        """None: the model's weights are the lane's."""
+        return {}
 
     @torch.no_grad()
     def round(self) -> None:
         """Round v to its storage type, and give it to the model."""
-        lane = self.lane(0)
-        lane.round()
-        parts = lane.v.split([parameter.numel() for parameter in self._trained])
+        super().round()
+        parts = self.lane(0).v.split([parameter.numel() for parameter in self._trained])
         for parameter, part in zip(self._trained, parts, strict=True):
             parameter.copy_(part.view_as(parameter))
-
-
-class Untrained(OwnModel):
-    """Nothing trained: the base model as a lane without values."""
-
-    def __init__(self, names: Sequence[str], spec: LaneSpec) -> None:
-        super().__init__(names, Lane(spec, torch.zeros(0)))
-
-    def form(self) -> Formed:
-        """Nothing."""
-        return Formed((), lambda gradients: None)
-
-    @contextmanager
-    def base(self) -> Iterator[Mapping[str, torch.Tensor]]:
-        """The model itself."""
-        yield {}
-
-    def round(self) -> None:
-        """Nothing to do."""

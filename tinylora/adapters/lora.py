@@ -88,7 +88,6 @@ class Lora(MapAdapters):
         return {name: (b[0], a[0]) for name, (a, b) in zip(self.names, factors, strict=True)}
 
     def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The forward of one linear map with its adapter."""
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             output = functional.linear(x, weight_of(module), bias_of(module))

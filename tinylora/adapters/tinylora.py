@@ -48,17 +48,28 @@ def _projection_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
 _PROJECTIONS = {1: _projection_1}  # by recipe
 
 
-class TinyLane(Lane):
-    """One lane's trained v (K, u), with the projections and groups that turn it into R (M, r, r)."""
+class GroupedLane(Lane):
+    """One lane's v (K, values), of which the modules of a group share a row; zero at first."""
 
-    projections: torch.Tensor  # (M, u, r, r)
     group_of: torch.Tensor  # (M,)
 
-    def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
+    def __init__(self, spec: LaneSpec, modules: Sequence[str], values: int) -> None:
         groups = tie(modules, spec.sharing, spec.n_tie)
-        super().__init__(spec, torch.zeros(len(groups), spec.u))
+        super().__init__(spec, torch.zeros(len(groups), values))
         self.groups: Groups = groups
-        self.register_buffer("group_of", _group_of(self.groups, len(modules)), persistent=False)
+        group_of = torch.empty(len(modules), dtype=torch.long)
+        for group, members in enumerate(groups):
+            group_of[list(members)] = group
+        self.register_buffer("group_of", group_of, persistent=False)
+
+
+class TinyLane(GroupedLane):
+    """One lane's trained v (K, u), with the projections that turn it into R (M, r, r)."""
+
+    projections: torch.Tensor  # (M, u, r, r)
+
+    def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
+        super().__init__(spec, modules, spec.u)
         projections = torch.stack([projection(spec.seed, name, spec.u, rank, spec.recipe) for name in modules])
         self.register_buffer("projections", projections, persistent=False)
 
@@ -77,17 +88,12 @@ class TinyLane(Lane):
         return torch.einsum("u,urs->rs", self.v[self.group_of[module]], self.projections[module])
 
 
-class XsLane(Lane):
-    """One lane of LoRA-XS: v (K, r * r) is R itself, of each group of modules; zero at first."""
-
-    group_of: torch.Tensor  # (M,)
+class XsLane(GroupedLane):
+    """One lane of LoRA-XS: v (K, r * r) is R itself, of each group of modules."""
 
     def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
-        groups = tie(modules, spec.sharing, spec.n_tie)
-        super().__init__(spec, torch.zeros(len(groups), rank * rank))
-        self.groups: Groups = groups
+        super().__init__(spec, modules, rank * rank)
         self.rank = rank
-        self.register_buffer("group_of", _group_of(self.groups, len(modules)), persistent=False)
 
     def matrices(self) -> torch.Tensor:
         """R (M, r, r) of all modules, fp32, differentiable in v."""
@@ -96,14 +102,6 @@ class XsLane(Lane):
     def matrix(self, module: int) -> torch.Tensor:
         """R (r, r) of one module."""
         return self.v[self.group_of[module]].view(self.rank, self.rank)
-
-
-def _group_of(groups: Groups, modules: int) -> torch.Tensor:
-    """The group (M,) of each module."""
-    group_of = torch.empty(modules, dtype=torch.long)
-    for group, members in enumerate(groups):
-        group_of[list(members)] = group
-    return group_of
 
 
 class AdaptedLinear(torch.autograd.Function):
@@ -156,11 +154,7 @@ def _adapted(
 
 
 class TinyLora(MapAdapters):
-    """The TinyLoRA or LoRA-XS adapters of L lanes on one frozen model.
-
-    Rows without a lane see the base model. `rows` assigns a lane to each row of the batches run inside it;
-    `use_lane` gives all rows one lane until further notice.
-    """
+    """The TinyLoRA or LoRA-XS adapters of L lanes on one frozen model; `use_lane` is for loops that know one lane."""
 
     def __init__(self, model: nn.Module, basis: Basis, specs: Sequence[LaneSpec]) -> None:
         kinds = {Adapter.tinylora: TinyLane, Adapter.lora_xs: XsLane}
@@ -177,12 +171,9 @@ class TinyLora(MapAdapters):
             self.register_buffer(f"right_{index}", right.to(weight.dtype).contiguous(), persistent=False)
         self._take_place()
 
-    def matrices(self) -> torch.Tensor:
-        """R (L, M, r, r) of all lanes and modules, fp32, differentiable in every v."""
-        return torch.stack([lane.matrices() for lane in self.lanes])  # type: ignore[operator]
-
     def _formed(self) -> tuple[torch.Tensor, ...]:
-        return (self.matrices(),)
+        """R (L, M, r, r) of all lanes and modules, fp32."""
+        return (torch.stack([lane.matrices() for lane in self.lanes]),)  # type: ignore[operator]
 
     def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices:
         """Take the R of the rows from `leaves`, which hold R (L, M, r, r)."""
@@ -210,26 +201,20 @@ class TinyLora(MapAdapters):
         """(U Sigma)^T (r, d_out) and V^T (r, d_in) of module number `index`, in the weights' type."""
         return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
 
-    def _matrix(self, index: int, rows: int) -> tuple[torch.Tensor, Slots | None] | None:
-        """R of one module for a batch of rows, as `mix` takes it; None where the base model is asked for."""
-        if self._rows is not None:
-            matrices, slots = self._rows
-            return matrices[index], slots
-        if self._whole is None:
-            return None
-        lane = self.lane(self._whole)
-        assert isinstance(lane, TinyLane | XsLane)
-        return lane.matrix(index).expand(rows, -1, -1), None
-
     def _forward_of(self, index: int, module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The forward of one linear map with its adapter."""
 
         def forward(x: torch.Tensor) -> torch.Tensor:
-            matrix = self._matrix(index, len(x))
-            weight, bias = weight_of(module), bias_of(module)
-            if matrix is None:
+            weight, bias, slots = weight_of(module), bias_of(module), None
+            if self._rows is not None:
+                matrices, slots = self._rows
+                matrix = matrices[index]
+            elif self._whole is not None:
+                lane = self.lane(self._whole)
+                assert isinstance(lane, TinyLane | XsLane)
+                matrix = lane.matrix(index).expand(len(x), -1, -1)
+            else:
                 return functional.linear(x, weight, bias)
-            arguments = (x, weight, bias, *self.factors(index), *matrix)
+            arguments = (x, weight, bias, *self.factors(index), matrix, slots)
             if torch.is_grad_enabled():
                 output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
                 return output

@@ -9,7 +9,6 @@ the prompts of all models, are read by transformers. Both give the same numbers 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -43,37 +42,33 @@ def can_step(model: PreTrainedModel) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class FusedWeights:
-    """The weights of some linear maps that read the same input, side by side in one tensor."""
-
-    weight: torch.Tensor  # (sum of d_out, d_in)
-    bias: torch.Tensor | None  # (sum of d_out,)
+Fused = tuple[torch.Tensor, torch.Tensor | None]
+"""The weights (sum of d_out, d_in) and biases (sum of d_out,) of linear maps that read the same input, side by side."""
 
 
-def fuse_weights(model: PreTrainedModel) -> dict[Maps, FusedWeights]:
+def fuse_weights(model: PreTrainedModel) -> dict[Maps, Fused]:
     """Lay the weights of every block's maps of one input side by side in memory; by the full names of the maps.
 
     This moves the model's parameters: each becomes a view of a part of its fused tensor, with the values it had. So the
     fused tensors take no memory of their own, and a change of a parameter in place changes both. To be done once,
     before anything keeps the address of a parameter.
     """
-    found: dict[Maps, FusedWeights] = {}
+    found: dict[Maps, Fused] = {}
     for index in range(model.config.num_hidden_layers):
         for maps in SAME_INPUT:
             names = tuple(f"{BLOCKS}.{index}.{name}" for name in maps)
             modules: list[Any] = [model.get_submodule(name) for name in names]
             bias = _fuse([module.bias for module in modules]) if modules[0].bias is not None else None
-            found[names] = FusedWeights(_fuse([module.weight for module in modules]), bias)
+            found[names] = _fuse([module.weight for module in modules]), bias
     return found
 
 
 class FusedMaps:
     """Adapted linear maps of one input as one: their weights, and their adapters, side by side."""
 
-    def __init__(self, adapters: TinyLora | None, names: Maps, fused: FusedWeights) -> None:
+    def __init__(self, adapters: TinyLora | None, names: Maps, fused: Fused) -> None:
         """`names` are those of the maps in the model; the maps have no adapters where there are None."""
-        self.count, self.weight, self.bias = len(names), fused.weight, fused.bias
+        self.count, (self.weight, self.bias) = len(names), fused
         if adapters is None:
             return
         numbers = [adapters.names.index(name) for name in names]
@@ -127,7 +122,7 @@ def _fuse(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
 class Block:
     """One transformer block."""
 
-    def __init__(self, adapters: TinyLora | None, layer: Any, name: str, fused: Mapping[Maps, FusedWeights]) -> None:
+    def __init__(self, adapters: TinyLora | None, layer: Any, name: str, fused: Mapping[Maps, Fused]) -> None:
         """`layer` is the module of this name in the model, `fused` as from `fuse_weights`."""
         names = [tuple(f"{name}.{each}" for each in maps) for maps in SAME_INPUT]
         self.qkv, self.output, self.gate_up, self.down = (FusedMaps(adapters, maps, fused[maps]) for maps in names)
@@ -143,7 +138,7 @@ class Block:
 class DecodeStep:
     """Logits after one more token of every row."""
 
-    def __init__(self, model: PreTrainedModel, adapters: TinyLora | None, fused: Mapping[Maps, FusedWeights]) -> None:
+    def __init__(self, model: PreTrainedModel, adapters: TinyLora | None, fused: Mapping[Maps, Fused]) -> None:
         """`adapters` is None for a model that computes as it is; `fused` are its weights after `fuse_weights`."""
         assert can_step(model), f"{type(model).__name__} is read by transformers"
         self.model: Any = model

@@ -54,15 +54,14 @@ class Engine:
 
 
 def build_engine(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    adapters: Adapters,
-    config: RunConfig,
-    ranks: Ranks,
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapters: Adapters, config: RunConfig, ranks: Ranks
 ) -> Engine:
     """The engine of a model whose adapters are in place; `config` is that of any lane."""
     pad_token = tokenizer.pad_token_id
     assert isinstance(pad_token, int), "models are loaded with a tokenizer that pads"
+    decode_step = None
+    if can_step(model) and not isinstance(adapters, Lora):  # its weights are then moved, see `fuse_weights`
+        decode_step = DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
     return Engine(
         name=config.model.identity,
         model=model,
@@ -72,16 +71,9 @@ def build_engine(
         context=context_length(model.config),
         pad_token=pad_token,
         end_tokens=_end_tokens(model, tokenizer),
-        decode_step=_decode_step(model, adapters),
+        decode_step=decode_step,
         ranks=ranks,
     )
-
-
-def _decode_step(model: PreTrainedModel, adapters: Adapters) -> DecodeStep | None:
-    """The fused step for models that it reads, whose weights are then moved (see `fuse_weights`); None for others."""
-    if not can_step(model) or isinstance(adapters, Lora):
-        return None
-    return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -16,7 +16,7 @@ import torch
 from tinylora.engine.engine import Engine
 from tinylora.engine.memory import out_of_memory
 from tinylora.engine.rows import Completions, Row, lay_out, micro_batches, numbers
-from tinylora.models.recompute import recomputing
+from tinylora.models.load import recomputing
 
 BatchLoss = Callable[[Sequence[Row]], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 """From a micro-batch: the loss of its b completions (b,), and other numbers of them (b,) by name."""

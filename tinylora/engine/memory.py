@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from tinylora.adapters.base import Adapters
 from tinylora.adapters.mixing import LARGE
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.models.recompute import recomputed_blocks, recomputing
+from tinylora.models.load import recomputed_blocks, recomputing
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.settings.groups import AUTO_SHARE, CACHE_SHARE
@@ -43,8 +43,17 @@ class Limits:
 
 
 def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, ranks: int = 1) -> Limits:
-    """The limits that keep each of the ranks of a pack within `pack.memory_gib`."""
-    budget = memory_budget(config, model.device, ranks)
+    """The limits that keep each of the ranks of a pack within `pack.memory_gib`, beside the model.
+
+    `auto` is a share of what the machine has, used or not, so that a resumed run cuts its work alike. Ranks have a GPU
+    each, but share a processor's memory.
+    """
+    if config.pack.memory_gib != AUTO:
+        budget = float(config.pack.memory_gib) * GIB
+    elif model.device.type == "cuda":
+        budget = AUTO_SHARE * torch.cuda.get_device_properties(model.device).total_memory
+    else:
+        budget = AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
     choice = CHOICE_BYTES * model.config.vocab_size
     if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
         choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
@@ -52,19 +61,6 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, rank
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
     return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
-
-
-def memory_budget(config: RunConfig, device: torch.device, ranks: int = 1) -> float:
-    """Bytes that each rank may use beside the model. Fixed for a machine, so that a resumed run cuts its work alike.
-
-    Ranks have a GPU each, but share a processor's memory.
-    """
-    given = config.pack.memory_gib
-    if given != AUTO:
-        return float(given) * GIB
-    if device.type == "cuda":
-        return AUTO_SHARE * torch.cuda.get_device_properties(device).total_memory
-    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
 
 
 def cached_token_bytes(model: PreTrainedModel) -> int:

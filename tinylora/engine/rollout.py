@@ -32,7 +32,6 @@ def roll_out(engine: Engine, request: Request) -> Rollout:
 
 
 def _roll_out(engine: Engine, request: Request) -> Rollout:
-    """What this rank samples."""
     if not request.prompts:
         return Rollout(
             torch.zeros(0, 0, dtype=torch.long),
@@ -193,7 +192,6 @@ class Decoder:
         self._assign()
 
     def _copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
-        """Copy some rows over others."""
         copy_rows(self.cache, sources, targets)
         for values in (self.mask, self.prompt, self.position):
             values[targets] = values[sources]

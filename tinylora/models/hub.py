@@ -14,9 +14,9 @@ import shutil
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -109,11 +109,10 @@ def _resolve(repo: str, revision: str) -> tuple[Path, dict[str, int]]:
 def _cached(repo: str, revision: str) -> Path | None:
     """The whole model in the cache, without asking the hub."""
     try:
-        folder = Path(
-            huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=FILES, local_files_only=True)
-        )
+        found = huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=FILES, local_files_only=True)
     except (LocalEntryNotFoundError, HFValidationError):
         return None
+    folder = Path(found)
     return folder if (folder / "config.json").is_file() and not missing_weights(folder) else None
 
 
@@ -138,7 +137,7 @@ def _require_space(repo: str, folder: Path, files: dict[str, int]) -> None:
     if needed > free:
         raise FailureError(
             f"model.hub={repo}",
-            f"its files need {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free at {_cache_folder()}",
+            f"its files need {needed / 1e9:.1f} GB more, and {free / 1e9:.1f} GB are free at {constants.HF_HUB_CACHE}",
             "free the space, or set HF_HOME=<folder on a larger disk>",
         )
 
@@ -162,12 +161,12 @@ def _explained(error: Exception, repo: str, revision: str) -> TinyLoraError:
             "the hub has no such repository, or it is private",
             "give model.hub=<owner>/<name> as the hub spells it; private: `hf auth login`",
         )
-    if isinstance(error, HfHubHTTPError) and _status(error) in (401, 403):
+    if isinstance(error, HfHubHTTPError) and getattr(error.response, "status_code", None) in (401, 403):
         return UsageError(given, f"the hub refuses access: {first_line(error)}", login)
     if isinstance(error, OfflineModeIsEnabled):
         return UsageError(
             f"{given} with HF_HUB_OFFLINE=1",
-            f"the hub may not be asked, and the whole model is not cached in {_cache_folder()}",
+            f"the hub may not be asked, and the whole model is not cached in {constants.HF_HUB_CACHE}",
             f"unset HF_HUB_OFFLINE, or set HF_HOME=<folder that holds it>; {_ELSEWHERE}",
         )
     return _failure(error, given)
@@ -178,7 +177,7 @@ def _failure(error: Exception, given: str) -> FailureError:
     if full or isinstance(error, PermissionError):
         return FailureError(
             given,
-            f"its files could not be written to {_cache_folder()}: {first_line(error)}",
+            f"its files could not be written to {constants.HF_HUB_CACHE}: {first_line(error)}",
             "free the space, or set HF_HOME=<folder on a larger disk>",
         )
     return FailureError(
@@ -186,12 +185,3 @@ def _failure(error: Exception, given: str) -> FailureError:
         f"the hub could not be reached or did not answer: {type(error).__name__}: {first_line(error)}",
         f"check the connection and run again; or {_ELSEWHERE}",
     )
-
-
-def _status(error: HfHubHTTPError) -> int | None:
-    response: Any = error.response
-    return getattr(response, "status_code", None)
-
-
-def _cache_folder() -> str:
-    return str(huggingface_hub.constants.HF_HUB_CACHE)

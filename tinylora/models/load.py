@@ -5,6 +5,9 @@ Nothing is unpickled, and no code from a model folder is run.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
-from tinylora.models import recompute
 from tinylora.models.find import FOLDER_REMEDY, config_folder, resolve_folder
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
-_DTYPES = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
+TORCH_DTYPE = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
 def outline(config: ModelConfig) -> list[ModuleShape]:
@@ -84,9 +87,34 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
             "free memory on the device, or give model.device=cpu",
         ) from error
     if config.gradient_checkpointing:
-        recompute.enable(model)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of its new name, which versions before 5.20 do not know
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.eval()
     return model.requires_grad_(False), tokens
+
+
+def recomputed_blocks(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """The blocks of a model for which gradient checkpointing is enabled; none of another."""
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    return [block for block in blocks if block.gradient_checkpointing]
+
+
+@contextmanager
+def recomputing(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, a model for which it is enabled keeps no more of a block than its input (Chen et al. 2016).
+
+    transformers computes the rest again for blocks in training mode. Only the blocks themselves are put there, and only
+    while a gradient is taken: what is inside them stays in evaluation mode (no dropout), and rollouts keep their cache.
+    """
+    blocks = recomputed_blocks(model)
+    for block in blocks:
+        block.training = True
+    try:
+        yield
+    finally:
+        for block in blocks:
+            block.training = False
 
 
 def resolve_device(name: str) -> torch.device:
@@ -113,21 +141,19 @@ def parameter_count(model: nn.Module) -> int:
 def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) -> nn.Module:
     """The model without weights. Raises UsageError where there is none, or none with this attention."""
 
-    def build(implementation: str) -> nn.Module:
+    def build(chosen: Attention) -> Any:
+        options: dict[str, Any] = {"trust_remote_code": False, "attn_implementation": chosen.value}
         with torch.device("meta"):
-            model: nn.Module = AutoModelForCausalLM.from_config(
-                settings, trust_remote_code=False, attn_implementation=implementation
-            )
-        return model
+            return AutoModelForCausalLM.from_config(settings, **options)
 
     reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
     if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
         reason = "it caps attention scores, and sdpa does not"
     try:
-        model = build((Attention.eager if reason else attention).value)
+        model: nn.Module = build(Attention.eager if reason else attention)
     except Exception as error:  # as in `_read_config`
         try:
-            model = build(Attention.eager.value)
+            model = build(Attention.eager)
         except Exception as other:  # so it is not for the attention
             raise _unreadable(folder, other) from other
         reason = first_line(error)
@@ -141,7 +167,6 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
 
 
 def _read_template(config: ModelConfig) -> str | None:
-    """The chat template that stands in for the tokenizer's; None where none is asked for."""
     if config.chat_template is None:
         return None
     try:
@@ -196,20 +221,16 @@ def _load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBa
         )
     assert isinstance(tokens, PreTrainedTokenizerBase)
     if template is not None:
-        _set_template(tokens, template)
+        tokens.chat_template = template
+        try:
+            tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
+        except Exception as error:  # Jinja's errors, and those of what a template calls
+            raise UsageError(
+                "model.chat_template=<file>",
+                f"it must be a Jinja template of a conversation: {first_line(error)}",
+                "correct the file, or take the template of a model of the family",
+            ) from error
     return tokens
-
-
-def _set_template(tokens: PreTrainedTokenizerBase, template: str) -> None:
-    tokens.chat_template = template
-    try:
-        tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
-    except Exception as error:  # Jinja's errors, and those of what a template calls
-        raise UsageError(
-            "model.chat_template=<file>",
-            f"it must be a Jinja template of a conversation: {first_line(error)}",
-            "correct the file, or take the template of a model of the family",
-        ) from error
 
 
 def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:
@@ -234,7 +255,7 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=settings,
-            dtype=_DTYPES[config.dtype],
+            dtype=TORCH_DTYPE[config.dtype],
             attn_implementation=config.attention.value,
             use_safetensors=True,
             local_files_only=True,

@@ -46,7 +46,6 @@ def weight_of(module: nn.Module) -> torch.Tensor:
 
 
 def _require_maps_alone(model: str, name: str, module: nn.Module, adapted: bool) -> None:
-    """Raise UsageError where a module of a block holds a matrix that is not a map of full precision."""
     parameters = dict(module.named_parameters(recurse=False))
     for key, tensor in [*parameters.items(), *module.named_buffers(recurse=False)]:
         real = tensor.dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -19,12 +19,20 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, Status, lines_of
-from tinylora.records.reading import read_config, run_folders
+from tinylora.records.folder import (
+    ADAPTER,
+    CONFIG,
+    METRICS,
+    SUMMARY,
+    Status,
+    lines_of,
+    read_config,
+    read_yaml,
+    run_folders,
+)
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 
 FILES = (CONFIG, METRICS, SUMMARY, ADAPTER)
@@ -84,7 +92,7 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     if not summary.exists() or not Status(json.loads(summary.read_bytes())["status"]).final:
         return None
     read_config(path, outputs)  # raises where it is damaged or another run's
-    content = _yaml(path / CONFIG)
+    content = read_yaml(path / CONFIG)
     content["config"]["outputs_dir"] = "outputs"
     content["config"]["tracking"]["uri"] = None
     files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
@@ -93,24 +101,16 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     return files | {name: (path / name).read_bytes() for name in (METRICS, ADAPTER) if (path / name).exists()}
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return content
-
-
 def _compact_lines(path: Path) -> bytes:
     """Every step of a run, with evaluations and `CURVES` alone."""
     kept = []
     for line in lines_of(path):
-        metrics = {
-            name: value for name, value in line.metrics.items() if name in CURVES or name.startswith(EVALUATIONS)
-        }
+        metrics = {n: value for n, value in line.metrics.items() if n in CURVES or n.startswith(EVALUATIONS)}
         kept.append(json.dumps(asdict(line) | {"metrics": metrics}) + "\n")
     return "".join(kept).encode()
 
 
 def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
-    """Write the archive under a temporary name, then put it in place."""
     part = archive.with_name(f"{archive.name}.part")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -211,9 +211,8 @@ def _require_own(folder: Path, outputs: Path, archive: Path) -> None:
 
 
 def _require_same(new: Path, old: Path) -> None:
-    """Refuse a folder that is there but holds another run."""
     try:
-        same = _yaml(old / CONFIG)["scientific"] == _yaml(new / CONFIG)["scientific"]
+        same = read_yaml(old / CONFIG)["scientific"] == read_yaml(new / CONFIG)["scientific"]
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         same = False
     if not same:

@@ -15,8 +15,8 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ import yaml
 
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.files import Timeout, held, write_atomically
+from tinylora.settings.files import held, write_atomically
+from tinylora.settings.recorded import from_plain
 
 CONFIG, METRICS, SUMMARY, LOCK = "config.yaml", "metrics.jsonl", "summary.json", ".lock"
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
@@ -78,20 +79,15 @@ class RunFolder:
         self.config = config
         self.path = config.folder
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the folder. A second process that wants it is refused; a process that was killed holds nothing."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(held(self.path / LOCK, seconds=0))
-            except Timeout:
-                raise FailureError(
-                    f"run folder {self.path}",
-                    "one process at a time trains a run, and another one holds this folder now",
-                    "wait for it to end (or stop it); the same command then continues or skips the run",
-                ) from None
-            yield
+        busy = FailureError(
+            f"run folder {self.path}",
+            "one process at a time trains a run, and another one holds this folder now",
+            "wait for it to end (or stop it); the same command then continues or skips the run",
+        )
+        return held(self.path / LOCK, seconds=0, busy=busy)
 
     def check(self) -> None:
         """Raise UsageError where the folder holds another run's settings."""
@@ -131,8 +127,8 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            content = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError):
+            content = read_yaml(path)
+        except yaml.YAMLError:
             content = None
         if not isinstance(content, dict) or not isinstance(content.get("provenance"), dict):
             raise FailureError(
@@ -211,9 +207,8 @@ class RunFolder:
                 "remove the file: the same command then concludes the run again",
             ) from error
 
-    def _scientific(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(json.dumps(self.config.scientific()))
-        return content
+    def _scientific(self) -> Any:
+        return json.loads(json.dumps(self.config.scientific()))
 
 
 class Unmirrored:
@@ -235,6 +230,39 @@ def lines_of(folder: Path) -> list[MetricLine]:
     text = path.read_text()
     whole = text[: text.rfind("\n") + 1].splitlines()
     return [MetricLine(**json.loads(line)) for line in whole]
+
+
+def saved_step(path: Path) -> int:
+    """The step of a saved state; -1 where there is none. Reads the header alone."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        return int(header["__metadata__"]["step"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
+
+
+def run_folders(outputs: Path) -> Iterator[Path]:
+    """The folders of all runs that have begun."""
+    for path in sorted(outputs.glob(f"*/{CONFIG}")):
+        yield path.parent
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, by the faster loader where it is installed."""
+    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def read_config(path: Path, outputs: Path) -> RunConfig:
+    """The config of a run folder, as one in `outputs`, wherever it was made."""
+    try:
+        config = from_plain(read_yaml(path / CONFIG)["config"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UsageError(f"{path / CONFIG} is damaged", "it says which run a folder holds", "restore it") from error
+    config = replace(config, outputs_dir=str(outputs))
+    if config.run_key != path.name:
+        raise UsageError(f"its settings are those of {config.run_key}", "a folder has its run's key as name", "restore")
+    return config
 
 
 def require_writable(folder: Path) -> None:

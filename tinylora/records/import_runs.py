@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder
-from tinylora.records.reading import read_config, run_folders, saved_step
+from filelock import Timeout
+
+from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
 from tinylora.settings.errors import FailureError, TinyLoraError
-from tinylora.settings.files import Timeout, held
+from tinylora.settings.files import held
 
 SYNC_LOCK = ".sync.lock"
 
@@ -58,17 +59,13 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
     with held(outputs / SYNC_LOCK):
         for folders in groups.values():
             try:
-                _push(folders)
+                from tinylora.records.mirror import Mirror  # MLflow is needed where there is something to write
+
+                Mirror(folders[0].config).push(folders, final=True)
                 done += len(folders)
             except FailureError as error:
                 problems.append(error.given)
     return Synced(done, problems)
-
-
-def _push(folders: list[RunFolder]) -> None:
-    from tinylora.records.mirror import Mirror
-
-    Mirror(folders[0].config).push(folders, final=True)
 
 
 def _in_use(path: Path) -> bool:

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, MetricLine, RunFolder, Status
 from tinylora.settings.config import RunConfig, flatten
-from tinylora.settings.errors import FailureError
-from tinylora.settings.files import Timeout, held
+from tinylora.settings.errors import FailureError, first_line
+from tinylora.settings.files import held
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -43,13 +43,6 @@ SQLITE = "sqlite:///"
 
 Result = TypeVar("Result")
 
-MLFLOW_STATUS = {
-    Status.running: "RUNNING",
-    Status.finished: "FINISHED",
-    Status.failed: "FAILED",
-    Status.cut_short: "KILLED",
-}
-
 
 class Mirror:
     """One experiment in one store."""
@@ -62,18 +55,18 @@ class Mirror:
         self.uri, self.patience = config.tracking_uri, patience
         try:
             self.client = MlflowClient(tracking_uri=self.uri)
-            self.experiment = self._patiently(lambda: self._experiment(config))
+            self.experiment = self._patiently(lambda: self._experiment(config), patience)
         except Exception as error:  # the stores raise what their drivers raise
             raise FailureError(
-                f"tracking.uri={self.uri}: {_first_line(error)}",
+                f"tracking.uri={self.uri}: {first_line(error)[:300]}",
                 "the store must answer before training starts",
                 "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)",
             ) from error
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
 
-    def _patiently(self, action: Callable[[], Result]) -> Result:
-        """The action's result, as the only writer; a store that is away is asked again until patience ends."""
-        until = time.monotonic() + self.patience
+    def _patiently(self, action: Callable[[], Result], patience: float) -> Result:
+        """The action's result, as the only writer; a store that is away is asked again until patience (s) ends."""
+        until = time.monotonic() + patience
         while True:
             try:
                 with _only_writer(self.uri):
@@ -86,17 +79,16 @@ class Mirror:
     def _experiment(self, config: RunConfig) -> str:
         name = config.tracking.experiment
         found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        local = config.tracking.uri is None
-        artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
-        try:
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
-        except MlflowException:  # another process was faster
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
-                raise
-            return str(found.experiment_id)
+        if found is None:
+            local = config.tracking.uri is None
+            artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
+            try:
+                return str(self.client.create_experiment(name, artifact_location=artifacts))
+            except MlflowException:  # another process was faster
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.
@@ -107,16 +99,12 @@ class Mirror:
             return
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
         try:
-            if final:
-                self._patiently(lambda: self._push_all(folders))
-            else:
-                with _only_writer(self.uri):
-                    self._push_all(folders)
+            self._patiently(lambda: self._push_all(folders), self.patience if final else 0.0)
         except (MlflowException, SQLAlchemyError) as error:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
             if final:
                 raise FailureError(
-                    f"tracking.uri={self.uri}: {_first_line(error)}",
+                    f"tracking.uri={self.uri}: {first_line(error)[:300]}",
                     "the store mirrors the run folders, which are complete",
                     "make the store answer (or make room for it); the same command then only mirrors what is missing",
                 ) from error
@@ -126,35 +114,27 @@ class Mirror:
             self._push(folder)
 
     def _push(self, folder: RunFolder) -> None:
-        run = self._run(folder)
+        described = folder.described()
+        assert described is not None, f"{folder.path} has not begun"
+        run = self._run(folder, described["provenance"])
         pushed = run.data.metrics.get(MARKER, -1.0)  # of the newest step
         for batch in _batches([line for line in folder.lines() if line.step > pushed]):
             self.client.log_batch(run.info.run_id, metrics=batch)
-        self._conclude(run, folder)
+        self._conclude(run, folder, scale_model=described["provenance"]["scale_model"])
 
-    def _run(self, folder: RunFolder) -> Run:
+    def _run(self, folder: RunFolder, provenance: dict[str, Any]) -> Run:
         """The MLflow run of a folder, made where there is none; its parameters and tags are complete on return."""
         key = folder.config.run_key
         found = self.client.search_runs([self.experiment], f"tags.run_key = '{key}'", max_results=1)
-        run = found[0] if found else self._create_run(folder)
-        described = folder.described()
-        assert described is not None, f"{folder.path} has not begun"
-        missing = {
-            name: value
-            for name, value in parameters(folder.config, described["provenance"]).items()
-            if name not in run.data.params
-        }
-        items = [Param(name, str(value)) for name, value in missing.items()]
+        name = name_of(folder.config)
+        run: Run = found[0] if found else self.client.create_run(self.experiment, tags={"run_key": key}, run_name=name)
+        asked = parameters(folder.config, provenance)
+        items = [Param(name, str(value)) for name, value in asked.items() if name not in run.data.params]
         for start in range(0, len(items), PARAMS_BATCH):
             self.client.log_batch(run.info.run_id, params=items[start : start + PARAMS_BATCH])
         return run
 
-    def _create_run(self, folder: RunFolder) -> Run:
-        tags = {"run_key": folder.config.run_key}
-        run: Run = self.client.create_run(self.experiment, tags=tags, run_name=name_of(folder.config))
-        return run
-
-    def _conclude(self, run: Run, folder: RunFolder) -> None:
+    def _conclude(self, run: Run, folder: RunFolder, scale_model: bool) -> None:
         """Write status and reason, and the artifacts of an ended run, where the store does not have them yet."""
         status = folder.status()
         assert status is not None
@@ -164,16 +144,15 @@ class Mirror:
             for name in (CONFIG, METRICS, SUMMARY, ADAPTER):
                 if (folder.path / name).exists():
                     self.client.log_artifact(run.info.run_id, str(folder.path / name))
-        described = folder.described()
-        assert described is not None
         tags = {
             "status": status.value,
             "reason": folder.reason() or "",
-            "scale_model": str(described["provenance"]["scale_model"]).lower(),
+            "scale_model": str(scale_model).lower(),
             "label": name_of(folder.config),
         }
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        self.client.update_run(run.info.run_id, status=MLFLOW_STATUS[status])
+        word = "KILLED" if status is Status.cut_short else status.name.upper()  # in MLflow's own words
+        self.client.update_run(run.info.run_id, status=word)
 
 
 @contextmanager
@@ -184,10 +163,9 @@ def _only_writer(uri: str) -> Iterator[None]:
         return
     path = Path(uri.removeprefix(SQLITE))
     with ExitStack() as stack:
+        busy = MlflowException("another process is writing to it all the time")
         try:
-            stack.enter_context(held(path.with_name(f".{path.name}.lock"), SECONDS_FOR_THE_LOCK))
-        except Timeout:
-            raise MlflowException("another process is writing to it all the time") from None
+            stack.enter_context(held(path.with_name(f".{path.name}.lock"), SECONDS_FOR_THE_LOCK, busy))
         except FailureError as error:
             raise MlflowException(error.given) from error
         yield
@@ -217,7 +195,3 @@ def _batches(lines: Sequence[MetricLine]) -> list[list[Metric]]:
         else:
             batches.append(metrics)
     return batches
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

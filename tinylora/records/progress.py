@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-from tinylora.settings.config import AUTO, Adapter, RunConfig, flatten
+from tinylora.settings.config import AUTO, RunConfig, flatten
 
 SINGLE = ("u", "precision", "seed")
 """What the label of a run without company names."""
@@ -29,14 +29,8 @@ class LaneProgress:
     """`training`, `finished`, `failed`, ..."""
 
 
-class Progress(Protocol):
+class Progress(AbstractContextManager["Progress", None], Protocol):
     """Shows what happens; entered before the first report and left after the last."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
     def phase(self, text: str) -> None:
         """What happens now: "loading miniature-qwen2", "evaluating before training"."""
@@ -45,15 +39,10 @@ class Progress(Protocol):
         """Where the lanes are, and how long the pack still takes (None: not known yet)."""
 
 
-class Silent:
+class Silent(Progress):
     """Progress that nobody watches."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def phase(self, text: str) -> None:
@@ -72,10 +61,9 @@ def labels(configs: Sequence[RunConfig]) -> list[str]:
 
 def _named_settings(config: RunConfig) -> dict[str, Any]:
     settings = flatten(config.scientific()) | {"lr": config.lr}
-    if config.adapter.name is Adapter.none:
-        return {
-            name: value for name, value in settings.items() if name not in ("lr", "seed", "steps", "algorithm.name")
-        }
+    if not config.trains:
+        unused = ("lr", "seed", "steps", "algorithm.name")
+        return {name: value for name, value in settings.items() if name not in unused}
     if config.lr == AUTO:
         settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
     return settings

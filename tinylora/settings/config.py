@@ -1,6 +1,6 @@
 """A run as it is asked for: `RunConfig`, one point of a sweep, with its identity.
 
-Its groups are in `groups`, its rules in `rules`; which settings identify a run, and which may differ between the lanes
+Its groups are in `groups`; which settings identify a run, and which may differ between the lanes
 of a pack, stands at each setting and is read by `identity`. All that others need of settings is imported from here.
 """
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
-from tinylora.settings import rules
 from tinylora.settings.choices import (
     ALL,
     AUTO,
@@ -25,6 +24,7 @@ from tinylora.settings.choices import (
     Split,
     Template,
 )
+from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.groups import (
     AdapterConfig,
     AlgorithmConfig,
@@ -49,48 +49,9 @@ from tinylora.settings.identity import (
     shared_settings,
 )
 
-__all__ = [
-    "ALL",
-    "AUTO",
-    "RECIPE",
-    "Adapter",
-    "AdapterConfig",
-    "Algorithm",
-    "AlgorithmConfig",
-    "Attention",
-    "Checker",
-    "Demonstrations",
-    "EvalConfig",
-    "GrpoConfig",
-    "ModelConfig",
-    "PackConfig",
-    "Precision",
-    "RolloutConfig",
-    "RunConfig",
-    "SftConfig",
-    "ShapeConfig",
-    "Sharing",
-    "Solver",
-    "Split",
-    "TaskConfig",
-    "Template",
-    "TrackingConfig",
-    "as_plain",
-    "flatten",
-]
-
 
 def _uses(name: str) -> Any:
-    """Whether the adapter of a run uses the setting of this name."""
     return lambda run: name not in run.adapter.name.unused
-
-
-def _stored_type(run: Any) -> str:
-    return str((run.model.dtype if run.adapter.name is Adapter.none else run.precision).value)
-
-
-def _seed_that_counts(run: Any) -> int:
-    return 0 if run.adapter.name is Adapter.none else int(run.seed)
 
 
 @dataclass(frozen=True)
@@ -103,7 +64,9 @@ class RunConfig:
     """Modules that share one v: a number, or `all`."""
     sharing: Sharing = setting(Sharing.tiled, Role.lane, used=_uses("sharing"))
     """Which modules count as neighbours when n_tie is a number."""
-    precision: Precision = setting(Precision.fp32, Role.lane, counts_as=_stored_type)
+    precision: Precision = setting(
+        Precision.fp32, Role.lane, counts_as=lambda run: run.precision if run.trains else run.model.dtype
+    )
     """Type in which v is stored: rounded to it after every optimizer step."""
     rank: int = setting(2, Role.identity, used=_uses("rank"))
     """Rank r of the frozen basis."""
@@ -112,7 +75,7 @@ class RunConfig:
     )
     """Learning rate of Adam, or `auto`: c/u with the model's constant. `auto` counts as the number it resolves to, so
     that it is the same run as that number given by hand."""
-    seed: int = setting(0, Role.lane, counts_as=_seed_that_counts)
+    seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0)
     """Root of all random streams of the run: projections, data order, sampling."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps)
     """Optimizer steps."""
@@ -132,21 +95,52 @@ class RunConfig:
     """How these settings become results (see `identity`): given by the version of the code, not by hand."""
 
     def __post_init__(self) -> None:
-        rules.require_counts(u=self.u, rank=self.rank, steps=self.steps)
-        rules.require_tying(self.n_tie)
-        rules.require_not_negative("seed", self.seed, "a seed is a whole number of at least 0")
-        grpo = isinstance(self.algorithm, GrpoConfig)
-        rules.require_own_settings(self.algorithm.name.value, grpo is (self.algorithm.name is Algorithm.grpo))
-        rules.require_recipe(self.recipe, RECIPE)
-        if self.adapter.name is not Adapter.none:
-            if self.lr == AUTO and self.lr_key not in self.model.lr_constants:
-                raise rules.no_constant(self.model.identity, self.lr_key, self.adapter.name is Adapter.tinylora)
-            rules.require_rate(self.lr if isinstance(self.lr, str) and self.lr != AUTO else self.learning_rate)
+        require_counts(u=self.u, rank=self.rank, steps=self.steps)
+        require(
+            self.n_tie == ALL or (isinstance(self.n_tie, int) and self.n_tie >= 1),
+            f"n_tie={self.n_tie}",
+            f"n_tie is a whole number of at least 1, or `{ALL}`",
+            f"give n_tie=1 (nothing shared) up to n_tie={ALL}",
+        )
+        require(self.seed >= 0, f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
+        algorithm = self.algorithm.name
+        require(
+            isinstance(self.algorithm, GrpoConfig) is (algorithm is Algorithm.grpo),
+            f"algorithm.name={algorithm.value}",
+            "an algorithm comes with its own settings",
+            f"give algorithm={algorithm.value}, without .name",
+        )
+        require(
+            1 <= self.recipe <= RECIPE,
+            f"recipe={self.recipe}",
+            f"the recipe says how settings become results; this version knows 1 to {RECIPE}",
+            "leave it out, or read these records with the version that wrote them",
+        )
+        if self.trains:
+            self._require_rate()
+
+    def _require_rate(self) -> None:
+        of_size = " (the step in R grows with u: a rate of c/u suits all sizes)"
+        require(
+            self.lr != AUTO or self.lr_key in self.model.lr_constants,
+            f"lr={AUTO} for model {self.model.identity} on {self.lr_key}",
+            "auto needs a constant found on validation data for this model, task, algorithm and adapter",
+            f"give lr=<number>{of_size if self.adapter.name is Adapter.tinylora else ''}, or set model.lr_constants in "
+            f"conf/model for {self.lr_key}",
+        )
+        rate = self.lr if isinstance(self.lr, str) and self.lr != AUTO else self.learning_rate
+        rule = f"a learning rate is a finite number above 0, or `{AUTO}`"
+        require(is_positive(rate), f"lr={rate}", rule, f"give lr={AUTO}")
+
+    @property
+    def trains(self) -> bool:
+        """Whether anything is trained."""
+        return self.adapter.name is not Adapter.none
 
     @property
     def learning_rate(self) -> float:
         """The number that `lr` resolves to."""
-        if self.adapter.name is Adapter.none:
+        if not self.trains:
             return 0.0
         if self.lr != AUTO:
             return float(self.lr)
@@ -162,7 +156,7 @@ class RunConfig:
     @property
     def training_steps(self) -> int:
         """Optimizer steps of the run: none where nothing is trained."""
-        return 0 if self.adapter.name is Adapter.none else self.steps
+        return self.steps if self.trains else 0
 
     @property
     def run_key(self) -> str:

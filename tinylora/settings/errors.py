@@ -1,6 +1,8 @@
-"""Errors that a person can act on: what was given, the rule it breaks, what to do."""
+"""Errors that a person can act on: what was given, the rule it breaks, what to do; and the rules that raise them."""
 
 from __future__ import annotations
+
+import math
 
 
 class TinyLoraError(Exception):
@@ -29,3 +31,21 @@ class FailureError(TinyLoraError, RuntimeError):
 def first_line(error: BaseException) -> str:
     """The first line of a foreign error's message, for a rule; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def require(holds: bool, given: str, rule: str, remedy: str) -> None:
+    """Raise UsageError with these three parts unless the rule holds."""
+    if not holds:
+        raise UsageError(given, rule, remedy)
+
+
+def require_counts(group: str = "", **values: int) -> None:
+    """Settings that count things: at least 1. `group` is the beginning of their names, such as `eval.`."""
+    for name, value in values.items():
+        given = f"{group}{name}"
+        require(value >= 1, f"{given}={value}", "it counts things and must be at least 1", f"give {given}=1 or more")
+
+
+def is_positive(value: float | str) -> bool:
+    """Whether a setting is a finite number above 0."""
+    return not isinstance(value, str) and math.isfinite(value) and value > 0

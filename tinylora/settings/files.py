@@ -11,8 +11,6 @@ from filelock import FileLock, Timeout
 
 from tinylora.settings.errors import FailureError, first_line
 
-__all__ = ["Timeout", "held", "write_atomically"]
-
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: under a temporary name, then renamed."""
@@ -22,16 +20,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def held(lock: Path, seconds: float = -1) -> Iterator[None]:
+def held(lock: Path, seconds: float = -1, busy: Exception | None = None) -> Iterator[None]:
     """Hold a lock file, after waiting at most so many seconds for another holder (-1: as long as it takes).
 
-    The operating system lets go of the lock of a process that has ended, however it ended. Raises filelock.Timeout
-    where it stays held, FailureError where the folder cannot be written to or its file system has no such locks.
+    The operating system lets go of the lock of a process that has ended, however it ended. Raises `busy` (else
+    filelock.Timeout) where it stays held, FailureError where the folder cannot be written to or its file system has no
+    such locks.
     """
     try:
         taken = FileLock(lock, timeout=seconds, fallback_to_soft=False).acquire(poll_interval=0.05)
-    except Timeout:
-        raise
+    except Timeout as error:
+        raise busy or error from None
     except (OSError, NotImplementedError) as error:
         raise FailureError(
             f"{lock}: {first_line(error)}",

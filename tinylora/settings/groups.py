@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from tinylora.settings import rules
 from tinylora.settings.choices import (
     AUTO,
     Adapter,
@@ -23,6 +22,7 @@ from tinylora.settings.choices import (
     Solver,
     Template,
 )
+from tinylora.settings.errors import UsageError, is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
 
 AUTO_SHARE = 0.5  # of a device's memory is for the rows of a pack, where pack.memory_gib is auto
@@ -30,20 +30,11 @@ CACHE_SHARE = 0.75  # of that is for keys and values; the rest for the pass that
 
 
 def _trains(run: Any) -> bool:
-    return run.adapter.name is not Adapter.none
-
-
-def _fetched(run: Any) -> bool:
-    """Whether the model comes from the hub, where a name stands for other weights at another revision."""
-    return bool(run.model.hub) and not run.model.path
+    return bool(run.trains)
 
 
 def _algorithm_name(run: Any) -> str:
-    return str(run.algorithm.name.value) if _trains(run) else "none"
-
-
-def _learns_from_demonstrations(run: Any) -> bool:
-    return _trains(run) and run.algorithm.name is Algorithm.sft
+    return str(run.algorithm.name.value) if run.trains else "none"
 
 
 @dataclass(frozen=True)
@@ -71,8 +62,8 @@ class ModelConfig:
     """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
     hub: str | None = setting(None, Role.place)
     """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
-    revision: str = setting("main", Role.identity, used=_fetched)
-    """Branch, tag or commit there; the commit that it resolves to is recorded."""
+    revision: str = setting("main", Role.identity, used=lambda run: run.model.hub and not run.model.path)
+    """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
     path: str | None = setting(None, Role.place)
     """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
     chat_template: str | None = setting(
@@ -122,13 +113,15 @@ class TaskConfig:
     """For `reasoning_gym`: the generator of problems."""
     generator_options: dict[str, Any] = setting(dict, Role.identity)
     """Settings of the generator, such as {min_terms: 2}."""
-    demonstrations: Demonstrations = setting(Demonstrations.own, Role.lane, used=_learns_from_demonstrations)
+    demonstrations: Demonstrations = setting(
+        Demonstrations.own, Role.lane, used=lambda run: run.trains and run.algorithm.name is Algorithm.sft
+    )
     """Manner of the demonstrations for SFT; without meaning for GRPO."""
     max_new_tokens: int = setting(64, Role.place)
     """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("task.", max_new_tokens=self.max_new_tokens)
+        require_counts("task.", max_new_tokens=self.max_new_tokens)
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,7 @@ class AlgorithmConfig:
     """Problems per lane and step."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("algorithm.", prompts=self.prompts)
+        require_counts("algorithm.", prompts=self.prompts)
 
 
 @dataclass(frozen=True)
@@ -157,7 +150,18 @@ class GrpoConfig(AlgorithmConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rules.require_grpo(self.samples, self.kl_coefficient, self.importance_cap)
+        require(
+            self.samples >= 2,
+            f"algorithm.samples={self.samples}",
+            "GRPO compares the samples of a group",
+            "give algorithm.samples=2 or more",
+        )
+        if self.kl_coefficient < 0 or not self.importance_cap > 0:
+            raise UsageError(
+                f"algorithm.kl_coefficient={self.kl_coefficient} algorithm.importance_cap={self.importance_cap}",
+                "the KL coefficient is at least 0, the importance cap above 0",
+                "give algorithm.kl_coefficient=0 algorithm.importance_cap=2",
+            )
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,19 @@ class RolloutConfig:
     """Nucleus sampling: the smallest set of tokens with this probability; 1 samples from all."""
 
     def __post_init__(self) -> None:
-        rules.require_counts("rollout.", max_new_tokens=self.max_new_tokens)
-        rules.require_sampling(self.temperature, self.top_p)
+        require_counts("rollout.", max_new_tokens=self.max_new_tokens)
+        require(
+            self.temperature > 0,
+            f"rollout.temperature={self.temperature}",
+            "samples need a temperature above 0",
+            "give rollout.temperature=1.0; greedy accuracy is measured in any case",
+        )
+        require(
+            0 < self.top_p <= 1,
+            f"rollout.top_p={self.top_p}",
+            "a probability above 0 and at most 1",
+            "give rollout.top_p=1.0 to sample from all tokens",
+        )
 
 
 @dataclass(frozen=True)
@@ -211,13 +226,14 @@ class EvalConfig:
     """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
 
     def __post_init__(self) -> None:
-        rules.require_counts(
+        require_counts(
             "eval.",
             test_items=self.test_items,
             validation_items=self.validation_items,
             samples_per_item=self.samples_per_item,
         )
-        rules.require_not_negative("eval.every", self.every, "it counts steps; 0 means only before and after")
+        rule = "it counts steps; 0 means only before and after"
+        require(self.every >= 0, f"eval.every={self.every}", rule, "give eval.every=0 or more")
 
 
 @dataclass(frozen=True)
@@ -243,5 +259,15 @@ class PackConfig:
     launcher.memory_gb given for jobs without GPU."""
 
     def __post_init__(self) -> None:
-        rules.require_memory(self.memory_gib)
-        rules.require_lanes(self.max_lanes)
+        require(
+            self.memory_gib == AUTO or is_positive(self.memory_gib),
+            f"pack.memory_gib={self.memory_gib}",
+            f"a finite number of GiB above 0, or `{AUTO}`",
+            f"give pack.memory_gib={AUTO}",
+        )
+        require(
+            self.max_lanes == AUTO or (not isinstance(self.max_lanes, str) and self.max_lanes >= 1),
+            f"pack.max_lanes={self.max_lanes}",
+            f"it counts things and must be at least 1, or `{AUTO}`",
+            "give pack.max_lanes=1 or more",
+        )

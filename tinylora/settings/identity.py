@@ -29,22 +29,15 @@ RECIPE = 1
 
 
 class Role(Enum):
-    """What a setting means for the identity of a run, and for the lanes of a pack."""
+    """What a setting means for the identity of a run, and for the lanes of a pack: the table above."""
 
-    identity = "identity"
-    lane = "lane"
-    place = "place"
-    note = "note"
+    identity = (True, False)
+    lane = (True, True)
+    place = (False, False)
+    note = (False, True)
 
-    @property
-    def hashed(self) -> bool:
-        """Whether another value makes another run."""
-        return self in (Role.identity, Role.lane)
-
-    @property
-    def differs_in_pack(self) -> bool:
-        """Whether the lanes of one pack may have different values."""
-        return self in (Role.lane, Role.note)
+    def __init__(self, hashed: bool, differs_in_pack: bool) -> None:
+        self.hashed, self.differs_in_pack = hashed, differs_in_pack
 
 
 def setting(
@@ -67,29 +60,20 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def hashed_settings(run: Any) -> dict[str, Any]:
-    """The settings that identify a run, as nested plain values. `run` is a RunConfig."""
-    return _hashed(run, run)
-
-
-def _hashed(group: Any, run: Any) -> dict[str, Any]:
+def hashed_settings(run: Any, group: Any = None) -> dict[str, Any]:
+    """The settings of a RunConfig (or of one group of it) that identify the run, as nested plain values."""
     found: dict[str, Any] = {}
-    for each in fields(group):
-        value = getattr(group, each.name)
+    for each in fields(group or run):
+        value = getattr(group or run, each.name)
         if is_dataclass(value) and "role" not in each.metadata:
-            if inner := _hashed(value, run):
+            if inner := hashed_settings(run, value):
                 found[each.name] = inner
-        elif each.metadata["role"].hashed and _is_used(each.metadata, run):
+        elif each.metadata["role"].hashed and (each.metadata["used"] is None or each.metadata["used"](run)):
             counts_as, absent = each.metadata["counts_as"], each.metadata["absent"]
             value = as_plain(value if counts_as is None else counts_as(run))
             if absent is None or value != absent:
                 found[each.name] = value
     return found
-
-
-def _is_used(metadata: Any, run: Any) -> bool:
-    used = metadata["used"]
-    return used is None or bool(used(run))
 
 
 def shared_settings(group: Any) -> dict[str, Any]:

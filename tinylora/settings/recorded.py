@@ -16,7 +16,7 @@ ALGORITHMS: dict[str, type[AlgorithmConfig]] = {"grpo": GrpoConfig, "sft": SftCo
 def from_plain(plain: dict[str, Any]) -> RunConfig:
     """The config that `as_plain` made `plain` of. UsageError where it is none, such as one of another version."""
     try:
-        config = _build(RunConfig, plain)
+        config = build(RunConfig, plain)
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -29,19 +29,16 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
     return config
 
 
-def _build(schema: Any, plain: dict[str, Any]) -> Any:
+def build(schema: Any, plain: dict[str, Any]) -> Any:
+    """The dataclass `schema` with these plain values; KeyError, TypeError or ValueError where it has no such ones."""
     kinds = get_type_hints(schema)
     unknown = set(plain) - {field.name for field in fields(schema)}
     if unknown:
         raise KeyError(f"there is no setting {', '.join(sorted(unknown))}")
     values = {name: _value(kinds[name], value) for name, value in plain.items()}
-    return schema(**_added_later(schema, plain) | values)
-
-
-def _added_later(schema: Any, plain: dict[str, Any]) -> dict[str, Any]:
-    """The settings that an old record does not know, at the values that its run had by definition."""
-    later = {field.name: field.metadata.get("absent") for field in fields(schema) if field.name not in plain}
-    return {name: value for name, value in later.items() if value is not None}
+    # Settings that an old record does not know have the values that its run had by definition.
+    absent = {each.name: value for each in fields(schema) if (value := each.metadata.get("absent")) is not None}
+    return schema(**absent | values)
 
 
 def _value(kind: Any, value: Any) -> Any:
@@ -51,5 +48,5 @@ def _value(kind: Any, value: Any) -> Any:
     if kind is AlgorithmConfig:
         kind = ALGORITHMS[value["name"]]
     if is_dataclass(kind):
-        return _build(kind, value)
+        return build(kind, value)
     return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value

@@ -47,8 +47,12 @@ def run_pack(
     folders = [RunFolder(config) for config in configs]
     with ranks.noting_errors(), ExitStack() as held, clear_disk_errors():
         ended = ranks.first(lambda: _take(folders, held))
-        mirror = (mirror or _store_of(configs[0])) if ranks.leads else Unmirrored()
-        progress = progress if ranks.leads else Silent()
+        if not ranks.leads:
+            mirror, progress = Unmirrored(), Silent()
+        elif mirror is None:
+            from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
+
+            mirror = Mirror(configs[0])
         open_folders = [folder for folder in folders if folder.config.run_key not in ended]
         if open_folders:
             open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
@@ -68,12 +72,6 @@ def _take(folders: Sequence[RunFolder], held: ExitStack) -> set[str]:
     for folder in folders:
         held.enter_context(folder.locked())
     return {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
-
-
-def _store_of(config: RunConfig) -> Mirror:
-    from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
-
-    return Mirror(config)
 
 
 @contextmanager
@@ -99,19 +97,15 @@ def _train(
     stop: StopRequest,
     ranks: Ranks,
 ) -> None:
-    """Train the runs of these folders, none of which has ended."""
     configs = [folder.config for folder in folders]
     pack = load_pack(configs, labels, Path(configs[0].outputs_dir) / BASIS_CACHE, progress, ranks)
     recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
-    progress.phase("trained values: " + ", ".join(_count_of(pack, lane) for lane in pack.lanes))
+    trained = [(lane.label, pack.engine.adapters.lane(lane.index)) for lane in pack.lanes]
+    counts = [f"{values.trained_values} ({values.trained_bytes} bytes) in {label}" for label, values in trained]
+    progress.phase("trained values: " + ", ".join(counts))
     recorder.begin()
     states = common_states([load_states(folder.path) for folder in folders])
     PackRun(pack, recorder, progress, stop).run(states)
-
-
-def _count_of(pack: Pack, lane: LaneRun) -> str:
-    trained = pack.engine.adapters.lane(lane.index)
-    return f"{trained.trained_values} ({trained.trained_bytes} bytes) in {lane.label}"
 
 
 class PackRun:
@@ -180,7 +174,8 @@ class PackRun:
         going = [lane for lane in active if lane.failure is None]
         for lane in going:
             lane.step += 1
-        due = [lane.index for lane in going if _evaluation_due(lane)]
+        every = self.pack.config.eval.every
+        due = [lane.index for lane in going if lane.done or (every > 0 and lane.step % every == 0)]
         found = evaluate(self.pack, due, self.progress) if due else {}
         self._record({lane.index: metrics[lane.index] | found.get(lane.index, {}) for lane in going})
         for lane in active:
@@ -204,8 +199,3 @@ class PackRun:
             reward, tokens = last.get("train/reward"), last.get("train/completion_tokens")
             shown.append(LaneProgress(lane.label, lane.step, lane.config.training_steps, reward, tokens, state))
         self.progress.lanes(shown, recent[len(recent) // 2] * steps_left)
-
-
-def _evaluation_due(lane: LaneRun) -> bool:
-    every = lane.config.eval.every
-    return lane.done or (every > 0 and lane.step % every == 0)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.basis import Basis, cached_basis
-from tinylora.adapters.full import Full, Untrained
+from tinylora.adapters.full import OwnModel
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
@@ -72,15 +72,11 @@ class Pack:
     def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
         """The tokens of problems' prompts, in the chat template where the task is a conversation."""
         texts = [self.task.prompt(problem) for problem in problems]
-        if not self.task.chat:
-            return self._encode(texts, add_special_tokens=True)
-        templated = [
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
-            )
-            for text in texts
-        ]
-        return self._encode([str(text) for text in templated], add_special_tokens=False)
+        if self.task.chat:
+            asked = [[{"role": "user", "content": text}] for text in texts]
+            templated = self.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+            texts = [str(text) for text in templated]
+        return self._encode(texts, add_special_tokens=not self.task.chat)
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of demonstrations, each with the end token."""
@@ -153,10 +149,8 @@ def make_adapters(
         shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
         return Lora(model, shapes, config.rank, specs)
     assert len(configs) == 1, "it has a model of its own"
-    if config.adapter.name is Adapter.none:
-        return Untrained(names, specs[0])
-    algorithm = config.algorithm
-    return Full(model, names, specs[0], isinstance(algorithm, GrpoConfig) and algorithm.kl_coefficient > 0)
+    keep_base = isinstance(config.algorithm, GrpoConfig) and config.algorithm.kl_coefficient > 0
+    return OwnModel(model, names, specs[0], keep_base)
 
 
 def open_lane(adapters: Adapters, index: int, config: RunConfig, label: str) -> LaneRun:

@@ -28,7 +28,8 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
         _check_adapter(config, outlines[model])
     for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
         require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
-    for config in {repr(_asked_of_task(config)): config for config in configs}.values():
+    asked = {repr((c.task, c.eval.suites, c.algorithm.name, c.training_steps > 0)): c for c in configs}
+    for config in asked.values():  # another seed or number of problems is nothing new to a task
         _check_task(config)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
@@ -52,11 +53,6 @@ def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
             f"the smallest side of an adapted weight of {config.model.identity} is {smallest}, and no basis has more",
             f"give rank={smallest} or less",
         )
-
-
-def _asked_of_task(config: RunConfig) -> tuple[object, ...]:
-    """What `_check_task` depends on, but for the seed and the number of problems."""
-    return config.task, config.eval.suites, config.algorithm.name, config.training_steps > 0
 
 
 def _check_task(config: RunConfig) -> None:

@@ -11,14 +11,20 @@ same result. So a kill at any moment costs at most the steps since the last save
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+import tinylora
 from tinylora.adapters.adapter_file import save_adapter
+from tinylora.models.find import MINIATURES, resolved_commit
+from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
+from tinylora.records.source import git_state
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
-from tinylora.train.provenance import provenance
 from tinylora.train.state import load_states, save_state
 
 if TYPE_CHECKING:
@@ -116,3 +122,35 @@ class FolderRecorder(Recorder):
         """Mirror the folders, where their lines are not beyond the saved states: those could be dropped again."""
         if self._all_saved:
             self.mirror.push(self.folders)
+
+
+def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
+    """Plain values that say what exactly a lane's run is made with, beside its identity, and how much it trains."""
+    adapter = pack.engine.adapters.lane(lane.index)
+    commit = resolved_commit(lane.config.model)
+    shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
+    return {
+        "trained_values": adapter.trained_values,
+        "trained_bytes": adapter.trained_bytes,
+        "modules": len(pack.engine.adapters.names),
+        "groups": len(getattr(adapter, "groups", pack.engine.adapters.names)),
+        "lr_setting": lane.config.lr,
+        "model.parameters": parameter_count(pack.engine.model),
+        "model_digest": pack.model_digest,
+        **({} if commit is None else {"model_commit": commit}),
+        **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
+        "data_digest": pack.task.data_digest,
+        "prompt_digest": pack.task.prompt_digest,
+        "data_commits": dict(pack.task.data_commits),
+        "data_notes": list(pack.task.notes),
+        "scale_model": shipped,
+        **git_state(),
+        **_versions(),
+    }
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    numbers = {"tinylora": tinylora.__version__, "python": platform.python_version()}
+    numbers |= {name: version(name) for name in ("torch", "transformers")}
+    return {f"version.{name}": number for name, number in numbers.items()}

@@ -45,16 +45,12 @@ def load_states(folder: Path) -> dict[int, State]:
     states = {}
     for name in (PREVIOUS, STATE):
         if (folder / name).exists():
-            state = _read_state(folder / name)
-            states[state.step] = state
+            tensors, metadata = read_safetensors(folder / name)
+            if "v" not in tensors or not metadata.get("step", "").isdecimal():
+                raise damaged(folder / name)
+            step = int(metadata["step"])
+            states[step] = State(step, tensors)
     return states
-
-
-def _read_state(path: Path) -> State:
-    tensors, metadata = read_safetensors(path)
-    if "v" not in tensors or not metadata.get("step", "").isdecimal():
-        raise damaged(path)
-    return State(int(metadata["step"]), tensors)
 
 
 def restore(lane: LaneRun, state: State) -> None:
