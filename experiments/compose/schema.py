@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
@@ -24,10 +24,6 @@ def register() -> None:
 
 def to_run_config(composed: DictConfig) -> RunConfig:
     """The point that Hydra composed; beyond this function nothing sees a DictConfig. Raises UsageError."""
-    if "hydra" in composed:
-        composed = composed.copy()
-        with open_dict(composed):
-            del composed["hydra"]
     _refuse_added_settings(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, RunConfig)

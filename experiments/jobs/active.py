@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +22,13 @@ class Active:
         used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
         self.queued = {(job.name, job.place): job for job in (slurm.queued_jobs() if used else [])}
 
-    def job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
-        """The job of a pack, where it has not ended."""
+    def packs(self, sweep: Sweep) -> Iterator[tuple[Submission, int, QueuedJob | None]]:
+        """Every pack as it was submitted: its submission, its number there, and its job where that has not ended."""
+        for submission in sweep.submissions:
+            for pack in range(len(submission.packs)):
+                yield submission, pack, self._job(sweep, submission, pack)
+
+    def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
         if submission.kind is Kind.slurm:
             return self.queued.get((sweep.job_name(submission), pack))
         for share, process in enumerate(submission.jobs):
@@ -36,23 +41,16 @@ class Active:
         """The job of each run that waits or runs, by run key."""
         found: dict[str, str] = {}
         for sweep in sweeps:
-            for submission in sweep.submissions:
-                for number, pack in enumerate(submission.packs):
-                    job = self.job(sweep, submission, number)
-                    if job is not None:
-                        found |= dict.fromkeys(pack, job.job_id)
+            for submission, pack, job in self.packs(sweep):
+                if job is not None:
+                    found |= dict.fromkeys(submission.packs[pack], job.job_id)
         return found
 
 
 def cancel(sweep: Sweep) -> list[str]:
     """End all jobs of a sweep; returns their ids."""
-    active = Active([sweep])
-    found: dict[str, Kind] = {}
-    for submission in sweep.submissions:
-        for pack in range(len(submission.packs)):
-            job = active.job(sweep, submission, pack)
-            if job is not None:
-                found[job.job_id] = submission.kind
+    packs = Active([sweep]).packs(sweep)
+    found = {job.job_id: submission.kind for submission, _, job in packs if job is not None}
     if not found:
         return []
     (sweep.folder / CANCELLED).touch()  # before they are told: no job requeues itself then

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -59,12 +58,10 @@ class LaneState:
 def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
     """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read."""
     found: dict[str, LaneState] = {}
-    for submission in sweep.submissions:  # the last one that has a run counts
-        for number, pack in enumerate(submission.packs):
-            job = active.job(sweep, submission, number)
-            tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
-            shown = [key for key in pack if tried or key not in found]
-            found |= {key: _state(sweep, submission, number, key, job) for key in shown}
+    for submission, pack, job in active.packs(sweep):  # the last submission that has a run counts
+        tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
+        shown = [key for key in submission.packs[pack] if tried or key not in found]
+        found |= {key: _state(sweep, submission, pack, key, job) for key in shown}
     return [found[key] if key in found else _without_submission(sweep, key) for key in sweep.runs]
 
 
@@ -94,8 +91,7 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
 def _without_submission(sweep: Sweep, key: str) -> LaneState:
     """A run that had ended before the sweep was first submitted, or is another sweep's."""
     status = RunFolder(sweep.config(key)).status()
-    states = {Status.finished: State.finished, Status.failed: State.failed}
-    state = states.get(status, State.unsubmitted) if status else State.unsubmitted
+    state = State(status.value) if status is not None and status.final else State.unsubmitted
     return LaneState(key, sweep.runs[key]["label"], state, "-", 0)
 
 
@@ -122,15 +118,10 @@ def _progress(folder: RunFolder) -> tuple[str, str]:
 
 def last_line(log: Path) -> str:
     """The last line of a log that says something; empty where there is none."""
-    return next((line for line in _backwards(log) if line.strip()), "").strip()[:300]
-
-
-def _backwards(log: Path) -> Iterator[str]:
     try:
         with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - LOG_TAIL, 0))
-            text = file.read().decode(errors="replace")
+            file.seek(max(log.stat().st_size - LOG_TAIL, 0))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
-        return iter(())
-    return reversed(text.splitlines())
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]

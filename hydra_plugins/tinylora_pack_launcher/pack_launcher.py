@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -29,8 +30,8 @@ MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
 for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
-    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": kind.value} | LaunchSettings().plain() | changes
-    STORE.store(group="hydra/launcher", name=kind.value, node=settings)
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes
+    STORE.store(group="hydra/launcher", name=str(kind), node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
