@@ -88,10 +88,10 @@ class LiveProgress(Live):
     """A table of the lanes that redraws itself and is gone at the end."""
 
     def __init__(self, console: Console, title: str = "") -> None:
-        super().__init__(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
         self.title, self.text = title, ""
         self.seconds_left: float | None = None
         self.shown: Sequence[LaneProgress] = ()
+        super().__init__(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def phase(self, text: str) -> None:
         """Show what happens now; the time left, which is that of training, is forgotten where this changes."""

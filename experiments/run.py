@@ -123,11 +123,9 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
 
 
 def _train(points: Sequence[RunConfig], stop: StopRequest | None, mirror: Unmirrored | None = None) -> None:
-    from experiments.sweep import incomplete, run_sweep
+    from experiments.sweep import require_finished, run_sweep
 
-    error = incomplete(run_sweep(points, stop, mirror))
-    if error is not None:
-        raise error
+    require_finished(run_sweep(points, stop, mirror))
 
 
 def _launcher_setting(word: str) -> str:

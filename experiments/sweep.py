@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.display import open_progress, print_summary, time_left
-from experiments.planning.packing import form_packs
+from experiments.planning.packing import form_packs, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
-from tinylora.records.folder import RunFolder, Unmirrored
+from tinylora.records.folder import RunFolder, RunRecord, Unmirrored
 from tinylora.records.progress import labels
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
 if TYPE_CHECKING:
-    from tinylora.records.folder import RunRecord
     from tinylora.records.mirror import Mirror
 
 
@@ -113,23 +112,16 @@ class Standing:
         return left
 
 
-def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
-    """The points whose runs have neither finished nor failed."""
-    statuses = [(point, RunFolder(point).status()) for point in points]
-    return [point for point, status in statuses if status is None or not status.final]
-
-
-def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
-    """What to say of the runs that did not finish; None where all did."""
+def require_finished(records: Sequence[RunRecord]) -> None:
+    """Raise FailureError where some of the runs did not finish."""
     finished = {record.config.run_key: record.status.value == "finished" for record in records}
-    if all(finished.values()):
-        return None
-    return FailureError(
-        f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
-        "a sweep is complete when every run has finished; the table gives the reasons",
-        "a run that was cut short goes on with the same command; one that failed would fail again: change its "
-        "settings (often a smaller lr), or remove its folder",
-    )
+    if not all(finished.values()):
+        raise FailureError(
+            f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
+            "a sweep is complete when every run has finished; the table gives the reasons",
+            "a run that was cut short goes on with the same command; one that failed would fail again: change its "
+            "settings (often a smaller lr), or remove its folder",
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from jinja2 import StrictUndefined, Template
 
 from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.device import GB, GIB, Device, find_device
+from experiments.planning.packing import GB, GIB, Device, find_device
 from tinylora.settings.errors import UsageError
 
 SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step

@@ -25,10 +25,9 @@ from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.packing import form_packs
+from experiments.planning.packing import form_packs, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
-from tinylora.records.folder import RunFolder
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
@@ -53,9 +52,9 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
     with ledger.locked(outputs):
         others = ledger.all_sweeps(outputs)
         busy = Active(others).runs(others)
-        ended = {point.run_key for point in points if (s := RunFolder(point).status()) is not None and s.final}
-        todo = {point.run_key for point in points} - ended - busy.keys()
-        _say_left_out(points, ended, busy)
+        going = {point.run_key for point in unfinished(points)}
+        todo = going - busy.keys()
+        _say_left_out(points, going, busy)
         if not todo:
             return None
         packs = []
@@ -177,10 +176,10 @@ def _with_absolute_paths(point: RunConfig) -> RunConfig:
     return replace(point, model=model, task=task, outputs_dir=str(Path(point.outputs_dir).expanduser().resolve()))
 
 
-def _say_left_out(points: Sequence[RunConfig], ended: set[str], busy: dict[str, str]) -> None:
-    if ended:
-        print(f"{len(ended)} of {len(points)} runs have ended before")
-    jobs = [busy[point.run_key] for point in points if point.run_key in busy.keys() - ended]
+def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, str]) -> None:
+    if len(going) < len(points):
+        print(f"{len(points) - len(going)} of {len(points)} runs have ended before")
+    jobs = [busy[point.run_key] for point in points if point.run_key in busy.keys() & going]
     if jobs:
         unique = ", ".join(dict.fromkeys(jobs))
         print(f"{len(jobs)} of {len(points)} runs are queued or running already: jobs {unique}")

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from experiments.compose.fitting import shape_of
 from experiments.display import plain_table
 from experiments.planning import estimate
-from experiments.planning.device import GB, GIB, Device, find_device
-from experiments.planning.packing import form_packs
+from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, unfinished
 from experiments.planning.speed import Speed, measured_speed
 from tinylora.models.shapes import shape_parameters
-from tinylora.records.folder import RunFolder
 from tinylora.settings.config import RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 
@@ -30,7 +28,7 @@ class Assumptions:
     sampled_per_s: float | None = None
     trained_per_s: float | None = None
     """Tokens per second, all lanes together."""
-    response: int | None = None
+    response_tokens: int | None = None
     """Mean tokens of a response."""
     tflops: float | None = None
     """Teraflops per second that the device keeps up."""
@@ -58,16 +56,13 @@ def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
             "a plan needs the model's sizes without loading it: model.shape, or the config.json of a Llama-like model",
             "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or model.path=<folder>",
         )
-    ended = [point for point in points if (status := RunFolder(point).status()) is not None and status.final]
-    going = [point for point in points if point not in ended]
-    parameters = shape_parameters(shape)
-    lines = [f"model {model.identity}: {parameters:,} parameters in {model.dtype.value}"]
-    lines += _table(points, shape)
-    lines.append(
-        f"{len(points)} points in {len(form_packs(points))} packs; {len(ended)} have ended in {points[0].outputs_dir} "
-        f"and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
+    going = unfinished(points)
+    heading = f"model {model.identity}: {shape_parameters(shape):,} parameters in {model.dtype.value}"
+    counts = (
+        f"{len(points)} points in {len(form_packs(points))} packs; {len(points) - len(going)} have ended in "
+        f"{points[0].outputs_dir} and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
     )
-    return [*lines, *_cost(going, shape, assumptions), ""]
+    return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions), ""]
 
 
 def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
@@ -100,8 +95,8 @@ def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumpti
         return ["nothing would run"]
     device, speed = find_device(assumptions.device_gib), measured_speed(points)
     limit = points[0].rollout.max_new_tokens
-    response = round(assumptions.response or speed.response or min(RESPONSE, limit))
-    source = "given" if assumptions.response else "measured" if speed.response else "assumed"
+    response = round(assumptions.response_tokens or speed.response or min(RESPONSE, limit))
+    source = "given" if assumptions.response_tokens else "measured" if speed.response else "assumed"
     tokens = [estimate.run_tokens(point, response) for point in points]
     sampled, trained = sum(t.sampled for t in tokens), sum(t.trained for t in tokens)
     which = f"{response} a response ({source}; at most {limit})"
