@@ -43,8 +43,8 @@ RECORD = "pretraining.json"
 
 def build_tokenizer() -> Tokens:
     """One token per character of the sums, and <pad>, <bos>, <eos>, <unk>."""
-    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *"0123456789+=;#"])}
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    vocabulary = {token: index for index, token in enumerate([*special.values(), *"0123456789+=;#"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -53,10 +53,7 @@ def build_tokenizer() -> Tokens:
     )
     return Tokens(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
+        **special,
         padding_side="left",
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,

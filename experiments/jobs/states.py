@@ -1,15 +1,22 @@
-"""The state of each run of a submitted sweep, read from its run folder, its job and that job's log."""
+"""What became of submitted sweeps: which packs wait or run and how they are ended, and the state of each run.
+
+The state is read from the run folder, the pack's job and that job's log.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from statistics import median
 
 from experiments.display import time_left
-from experiments.jobs.active import Active
-from experiments.jobs.ledger import JOBS, Submission, Sweep
+from experiments.jobs import slurm
+from experiments.jobs.ledger import CANCELLED, JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
 from tinylora.records.folder import RunFolder, Status
@@ -39,6 +46,63 @@ class State(Enum):
     def bad(self) -> bool:
         """Whether it will not finish by itself."""
         return self in (State.failed, State.stopped, State.cancelled)
+
+
+class Active:
+    """Which packs wait or run now, by sweep, submission and pack."""
+
+    def __init__(self, sweeps: Sequence[Sweep]) -> None:
+        """Ask SLURM, where any of the sweeps was sent there. Raises FailureError where it does not answer."""
+        used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
+        self.queued = slurm.queued_jobs() if used else {}
+
+    def packs(self, sweep: Sweep) -> Iterator[tuple[Submission, int, QueuedJob | None]]:
+        """Every pack as it was submitted: its submission, its number there, and its job where that has not ended."""
+        for submission in sweep.submissions:
+            for pack in range(len(submission.packs)):
+                yield submission, pack, self._job(sweep, submission, pack)
+
+    def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
+        if submission.kind is Kind.slurm:
+            return self.queued.get((sweep.job_name(submission), pack))
+        for share, process in enumerate(submission.jobs):
+            if pack % len(submission.jobs) == share and process_lives(process, sweep.place(submission)):
+                begun = bool(sweep.attempts(submission, pack))
+                return QueuedJob(process, "RUNNING" if begun else "PENDING")
+        return None
+
+    def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
+        """The job of each run that waits or runs, by run key."""
+        found: dict[str, str] = {}
+        for sweep in sweeps:
+            for submission, pack, job in self.packs(sweep):
+                if job is not None:
+                    found |= dict.fromkeys(submission.packs[pack], job.job_id)
+        return found
+
+
+def cancel(sweep: Sweep) -> list[str]:
+    """End all jobs of a sweep; returns their ids."""
+    packs = Active([sweep]).packs(sweep)
+    found = {job.job_id: submission.kind for submission, _, job in packs if job is not None}
+    if not found:
+        return []
+    (sweep.folder / CANCELLED).touch()  # before they are told: no job requeues itself then
+    in_slurm = [job for job, kind in found.items() if kind is Kind.slurm]
+    if in_slurm:
+        slurm.cancel(in_slurm)
+    for process in found.keys() - set(in_slurm):
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGTERM)  # submitit's controller, which tells the job
+    return list(found)
+
+
+def process_lives(process: str, place: Path) -> bool:
+    """Whether a local process is there and is the one that was started for this submission."""
+    try:
+        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from submitit import LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError, environment_variables
 
 from experiments.jobs import ledger, slurm, snapshot
-from experiments.jobs.active import Active
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters
 from experiments.jobs.settings import Kind, LaunchSettings
+from experiments.jobs.states import Active
 from experiments.planning.packing import form_packs, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
@@ -141,16 +141,15 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
 def _without_streams() -> Iterator[None]:
     """Processes started inside do not hold the terminal or the pipes of this one open."""
     kept = [os.dup(number) for number in range(3)]
-    nothing = os.open(os.devnull, os.O_RDWR)
     try:
-        for number in range(3):
-            os.dup2(nothing, number)
+        with open(os.devnull, "r+b") as nothing:
+            for number in range(3):
+                os.dup2(nothing.fileno(), number)
         yield
     finally:
         for number, copy in enumerate(kept):
             os.dup2(copy, number)
             os.close(copy)
-        os.close(nothing)
 
 
 def _check(points: Sequence[RunConfig]) -> None:

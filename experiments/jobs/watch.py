@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.display import plain_table
-from experiments.jobs.active import Active
 from experiments.jobs.ledger import Sweep, all_sweeps
-from experiments.jobs.states import LaneState, State, states_of
+from experiments.jobs.states import Active, LaneState, State, states_of
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 

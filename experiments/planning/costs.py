@@ -90,7 +90,6 @@ def _named(point: RunConfig) -> Iterable[str]:
 
 
 def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumptions) -> list[str]:
-    """Tokens, memory and hours of the points that would run."""
     if not points:
         return ["nothing would run"]
     device, speed = find_device(assumptions.device_gib), measured_speed(points)
@@ -109,7 +108,8 @@ def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumpti
 def _memory(points: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> list[str]:
     packs = form_packs(points)
     lanes = max(sum(estimate.lane_bytes(point, shape) for point in pack) for pack in packs)
-    model, row = estimate.model_bytes(points[0], shape), max(estimate.row_bytes(point, shape) for point in points)
+    model = shape_parameters(shape) * points[0].model.dtype.size
+    row = max(estimate.row_bytes(point, shape) for point in points)
     left = device.gib * GIB - model - lanes
     verdict = f"about {left // 2 // row:,.0f} rows at once"
     if left < 2 * row:
