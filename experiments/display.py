@@ -27,7 +27,6 @@ FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
 MOST_ROWS = 24
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
 WIDEST = 100_000  # columns of a line that is never folded
-NO_VALUE = "-"
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
 SUMMARY_COLUMNS = {
     "trained values": "trained_values",
@@ -208,4 +207,4 @@ def whole_lines(table: Table) -> list[str]:
 
 
 def _number(value: float | None, decimals: int) -> str:
-    return NO_VALUE if value is None else f"{value:.{decimals}f}"
+    return "-" if value is None else f"{value:.{decimals}f}"

@@ -71,7 +71,8 @@ def run_packs(
     """
     from tinylora.train.loop import run_pack
 
-    stop, ranks, standing = stop or StopRequest(), ranks_of_process(), Standing(packs)
+    stop, ranks, points = stop or StopRequest(), ranks_of_process(), [point for pack in packs for point in pack]
+    began, steps = time.monotonic(), _steps_left(points)
     records: dict[str, RunRecord] = {}
     for number, pack in enumerate(packs, start=1):
         which = f"pack {number} of {len(packs)}"
@@ -84,32 +85,24 @@ def run_packs(
             records |= {record.config.run_key: record for record in found}
         finally:
             if ranks.leads and len(packs) > 1:
-                print(f"{which}: {standing.describe()}", file=sys.stderr, flush=True)
+                print(f"{which}: {_standing(points, began, steps)}", file=sys.stderr, flush=True)
     return records
 
 
-class Standing:
-    """How the runs of a sweep stand, and how long they still take at the pace since this was made."""
+def _standing(points: Sequence[RunConfig], began: float, steps: int) -> str:
+    """For a line: "60 finished, 228 waiting, about 35 min left", at the pace since `began`, when `steps` were left."""
+    statuses = [RunFolder(point).status() for point in points]
+    counts = Counter("waiting" if status is None else status.value for status in statuses)
+    said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), _steps_left(points)
+    return said + time_left((time.monotonic() - began) * left / (steps - left) if left < steps else None)
 
-    def __init__(self, packs: Sequence[Sequence[RunConfig]]) -> None:
-        self.points = [point for pack in packs for point in pack]
-        self.began, self.steps = time.monotonic(), self._steps_left()
 
-    def describe(self) -> str:
-        """For a line: "60 finished, 228 waiting, about 35 min left"."""
-        statuses = [RunFolder(point).status() for point in self.points]
-        counts = Counter("waiting" if status is None else status.value for status in statuses)
-        said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), self._steps_left()
-        done = self.steps - left
-        return said + time_left((time.monotonic() - self.began) * left / done if done else None)
-
-    def _steps_left(self) -> int:
-        """Optimizer steps that are still to be trained, of all runs together."""
-        left = 0
-        for point in unfinished(self.points):
-            lines = RunFolder(point).lines()
-            left += point.training_steps - (lines[-1].step if lines else 0)
-        return left
+def _steps_left(points: Sequence[RunConfig]) -> int:
+    left = 0
+    for point in unfinished(points):
+        lines = RunFolder(point).lines()
+        left += point.training_steps - (lines[-1].step if lines else 0)
+    return left
 
 
 def require_finished(records: Sequence[RunRecord]) -> None:

@@ -32,20 +32,15 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def _open(schema: Any) -> DictConfig:
     """The schema as a node that overrides can change: OmegaConf makes frozen dataclasses read-only."""
-    node = OmegaConf.structured(schema)
-    assert isinstance(node, DictConfig)
-    _clear_readonly(node)
-    return node
-
-
-def _clear_readonly(node: DictConfig) -> None:
+    node: DictConfig = schema if isinstance(schema, DictConfig) else OmegaConf.structured(schema)
     OmegaConf.set_readonly(node, None)
     for name in node:
         child = node._get_node(name)
         if isinstance(child, DictConfig):
-            _clear_readonly(child)
+            _open(child)
             if not is_dataclass(OmegaConf.get_type(child)):  # a mapping, whose names are the user's
                 OmegaConf.set_struct(child, False)
+    return node
 
 
 def _refuse_added_settings(node: DictConfig, prefix: str = "") -> None:

@@ -173,7 +173,6 @@ def _settings_of(schema: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
 
 
 def _describe(name: str, kind: Any) -> str:
-    """A type in words."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(option.value for option in kind)}"
     if name in SPECIAL_WORDS:

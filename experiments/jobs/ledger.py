@@ -47,7 +47,11 @@ class Submission:
     packs: list[list[str]]
     """Run keys of each pack."""
     jobs: list[str] = field(default_factory=list)
-    """Ids: of each pack's job in SLURM, or of the local processes; none for a dry run."""
+    """Ids: of each pack's job in SLURM, or of the local processes that share the packs; none for a dry run."""
+
+    def job(self, pack: int) -> str | None:
+        """The id of the job that has a pack; None for a dry run."""
+        return self.jobs[pack % len(self.jobs)] if self.jobs else None
 
 
 @dataclass(frozen=True)

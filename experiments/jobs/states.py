@@ -65,11 +65,10 @@ class Active:
     def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
         if submission.kind is Kind.slurm:
             return self.queued.get((sweep.job_name(submission), pack))
-        for share, process in enumerate(submission.jobs):
-            if pack % len(submission.jobs) == share and process_lives(process, sweep.place(submission)):
-                begun = bool(sweep.attempts(submission, pack))
-                return QueuedJob(process, "RUNNING" if begun else "PENDING")
-        return None
+        process = submission.job(pack)
+        if process is None or not process_lives(process, sweep.place(submission)):
+            return None
+        return QueuedJob(process, "RUNNING" if sweep.attempts(submission, pack) else "PENDING")
 
     def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
         """The job of each run that waits or runs, by run key."""
@@ -131,7 +130,7 @@ def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
 
 def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: QueuedJob | None) -> LaneState:
     folder, label = RunFolder(sweep.config(key)), sweep.runs[key]["label"]
-    job_id = _job_id(submission, pack, job)
+    job_id = job.job_id if job is not None else submission.job(pack) or "-"
     requeued = max(len(sweep.attempts(submission, pack)) - 1, 0)
     status = folder.status()
     if status is Status.finished:
@@ -157,14 +156,6 @@ def _without_submission(sweep: Sweep, key: str) -> LaneState:
     status = RunFolder(sweep.config(key)).status()
     state = State(status.value) if status is not None and status.final else State.unsubmitted
     return LaneState(key, sweep.runs[key]["label"], state, "-", 0)
-
-
-def _job_id(submission: Submission, pack: int, job: QueuedJob | None) -> str:
-    if job is not None:
-        return job.job_id
-    if not submission.jobs:
-        return "-"
-    return submission.jobs[pack if submission.kind is Kind.slurm else pack % len(submission.jobs)]
 
 
 def _progress(folder: RunFolder) -> tuple[str, str]:

@@ -57,10 +57,7 @@ class JobLauncher(PackLauncher):
 
     def __init__(self, kind: str, **settings: Any) -> None:
         self.kind = Kind(kind)
-        self.settings: dict[str, Any] = {
-            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for name, value in settings.items()
-        }
+        self.settings: Any = OmegaConf.to_container(OmegaConf.create(settings))
 
     def start(self, points: Sequence[RunConfig]) -> None:
         """Submit the points; with launcher.wait, FailureError where not all have finished in the end."""
