@@ -12,7 +12,7 @@ import sys
 
 from experiments.command import add_outputs_dir, require_folder, run_command
 from experiments.jobs import ledger
-from experiments.jobs.active import cancel
+from experiments.jobs.states import cancel
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,24 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from io import StringIO
 from statistics import fmean
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TextIO
+from typing import Self, TextIO
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 from tinylora.engine.ranks import rank_of_process
+from tinylora.records.folder import RunRecord
 from tinylora.records.progress import LaneProgress, Progress, Silent
-
-if TYPE_CHECKING:
-    from rich.console import Console, Group
-    from rich.table import Table
-
-    from tinylora.records.folder import RunRecord
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with the time that the pack has taken
 FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
 MOST_ROWS = 24
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
 WIDEST = 100_000  # columns of a line that is never folded
-NO_VALUE = "-"
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
 SUMMARY_COLUMNS = {
     "trained values": "trained_values",
@@ -39,14 +39,10 @@ def open_progress(title: str = "") -> Progress:
     """The progress of one pack: live where stderr is a terminal, else plain lines; of several processes, in one."""
     if rank_of_process() > 0:
         return Silent()
-    if not sys.stderr.isatty():
-        return PlainProgress(sys.stderr, title)
-    from rich.console import Console
-
-    return LiveProgress(Console(stderr=True), title)
+    return LiveProgress(Console(stderr=True), title) if sys.stderr.isatty() else PlainProgress(sys.stderr, title)
 
 
-class PlainProgress:
+class PlainProgress(Silent):
     """Lines for a log: news at once, progress that goes on as expected only now and then."""
 
     def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
@@ -58,11 +54,6 @@ class PlainProgress:
         if self.title:
             self._say(self.title)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
 
     def phase(self, text: str) -> None:
         """A line for a new phase; for a phase that returns, or counts on, only when there was none for a while."""
@@ -92,26 +83,14 @@ class PlainProgress:
         print(text, file=self.stream, flush=True)
 
 
-class LiveProgress:
+class LiveProgress(Live):
     """A table of the lanes that redraws itself and is gone at the end."""
 
     def __init__(self, console: Console, title: str = "") -> None:
-        from rich.live import Live
-
-        self.console, self.title = console, title
-        self.text = ""
+        self.title, self.text = title, ""
         self.seconds_left: float | None = None
         self.shown: Sequence[LaneProgress] = ()
-        self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
-
-    def __enter__(self) -> Self:
-        self.live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.live.stop()
+        super().__init__(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
     def phase(self, text: str) -> None:
         """Show what happens now; the time left, which is that of training, is forgotten where this changes."""
@@ -123,10 +102,6 @@ class LiveProgress:
         self.shown, self.seconds_left = lanes, seconds_left
 
     def _render(self) -> Group:
-        from rich.console import Group
-        from rich.spinner import Spinner
-        from rich.text import Text
-
         title = f"{self.title}: " if self.title else ""
         heading = Spinner("dots", Text(f"{title}{self.text}{time_left(self.seconds_left)}"))
         if not self.shown:
@@ -137,10 +112,6 @@ class LiveProgress:
 
 def _lane_table(lanes: Sequence[LaneProgress], width: int) -> Table:
     """The lanes as rows; a narrow terminal shows fewer columns, so that labels stay readable."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     columns = {
         "step": [f"{lane.step}/{lane.steps}" for lane in lanes],
         "reward": [_number(lane.reward, 2) for lane in lanes],
@@ -193,11 +164,6 @@ def time_left(seconds: float | None) -> str:
 
 def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
     """The table of a sweep's runs, each a label and its record, with the reasons of those that did not finish."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
@@ -223,9 +189,6 @@ def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
 
 def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:
     """Rows as lines of aligned columns without a frame; the last `numbers` columns are aligned to the right."""
-    from rich.table import Table
-    from rich.text import Text
-
     if not rows:
         return []
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -238,12 +201,10 @@ def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:
 
 def whole_lines(table: Table) -> list[str]:
     """A table as plain lines, as wide as they need to be: for files, pipes and logs, in which nothing may be folded."""
-    from rich.console import Console
-
     stream = StringIO()
     Console(file=stream, width=WIDEST, color_system=None, force_terminal=False).print(table)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
 def _number(value: float | None, decimals: int) -> str:
-    return NO_VALUE if value is None else f"{value:.{decimals}f}"
+    return "-" if value is None else f"{value:.{decimals}f}"

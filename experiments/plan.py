@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from experiments.command import run_command
@@ -57,15 +58,11 @@ def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, l
     parser.add_argument("-m", "--multirun", action="store_true", help="no difference: every plan is of a sweep")
     parser.add_argument("overrides", nargs="*", help="settings, as for experiments.run")
     given = parser.parse_intermixed_args(words)
-    for name in ("sampled_per_s", "trained_per_s", "response_tokens", "tflops", "device_gib"):
-        if getattr(given, name) is not None and not getattr(given, name) > 0:
-            parser.error(
-                f"--{name.replace('_', '-')} {getattr(given, name)}: it must be above 0; leave it out or raise it"
-            )
-    chosen = Assumptions(
-        given.sampled_per_s, given.trained_per_s, given.response_tokens, given.tflops, given.device_gib
-    )
-    return chosen, given.write, given.overrides
+    assumed = {field.name: getattr(given, field.name) for field in fields(Assumptions)}
+    for name, value in assumed.items():
+        if value is not None and not value > 0:
+            parser.error(f"--{name.replace('_', '-')} {value}: it must be above 0; leave it out or raise it")
+    return Assumptions(**assumed), given.write, given.overrides
 
 
 if __name__ == "__main__":

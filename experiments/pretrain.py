@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokens
 
@@ -43,8 +43,8 @@ RECORD = "pretraining.json"
 
 def build_tokenizer() -> Tokens:
     """One token per character of the sums, and <pad>, <bos>, <eos>, <unk>."""
-    special = ["<pad>", "<bos>", "<eos>", "<unk>"]
-    vocabulary = {token: index for index, token in enumerate([*special, *"0123456789+=;#"])}
+    special = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    vocabulary = {token: index for index, token in enumerate([*special.values(), *"0123456789+=;#"])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -53,10 +53,7 @@ def build_tokenizer() -> Tokens:
     )
     return Tokens(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<bos>",
-        eos_token="<eos>",
-        unk_token="<unk>",
+        **special,
         padding_side="left",
         model_max_length=CONTEXT,
         clean_up_tokenization_spaces=False,
@@ -99,14 +96,9 @@ def draw_rows(tokens: Tokens, seed: int, step: int, count: int) -> list[tuple[to
 def _encode(tokens: Tokens, rows: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
     eos, pad = tokens.eos_token_id, tokens.pad_token_id
     encoded = [(tokens(question).input_ids, tokens(answer).input_ids[1:] + [eos]) for question, answer in rows]
-    width = max(len(question) + len(answer) for question, answer in encoded)
-    ids = torch.full((len(rows), width), pad)
-    labels = torch.full((len(rows), width), IGNORED)
-    for row, (question, answer) in enumerate(encoded):
-        end = len(question) + len(answer)
-        ids[row, :end] = torch.tensor(question + answer)
-        labels[row, len(question) : end] = torch.tensor(answer)
-    return ids, labels
+    ids = [torch.tensor(question + answer) for question, answer in encoded]
+    labels = [torch.tensor([IGNORED] * len(question) + answer) for question, answer in encoded]
+    return pad_sequence(ids, True, pad), pad_sequence(labels, True, IGNORED)
 
 
 def train_step(model: PreTrainedModel, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
@@ -151,11 +143,8 @@ def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024
 
 def save_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Write weights, optimizer moments and step counter in one atomic file."""
-    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     part = path.with_suffix(".part")
-    save_file(tensors, part, metadata={"step": str(step)})
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
     os.replace(part, path)
 
 
@@ -163,15 +152,10 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimi
     """Restore what `save_state` wrote; returns the number of steps done (0 without a file)."""
     if not path.exists():
         return 0
-    tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, strict=False)
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, moment = name.split(".")
-            state.setdefault(int(index), {})[moment] = value
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return int(next(iter(state.values()))["step"])
+    state = torch.load(path, weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -185,7 +169,7 @@ def pretrain(args: argparse.Namespace) -> None:
     model = build_model(args.family, tokens, args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
     args.out.mkdir(parents=True, exist_ok=True)
-    state = args.out / "pretraining-state.safetensors"
+    state = args.out / "pretraining-state.pt"
     first = load_state(state, model, optimizer)
     record = args.out / RECORD
     curve = json.loads(record.read_text())["curve"] if first else []

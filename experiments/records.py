@@ -20,11 +20,6 @@ from tinylora.settings.errors import UsageError
 
 def main(arguments: list[str] | None = None) -> int:
     """Make an archive or restore one, say what was done; the exit status."""
-    options = _parse(arguments)
-    return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.records", description="Records of runs in one file.")
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="run folders into an archive")
@@ -34,7 +29,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     unpack = commands.add_parser("unpack", help="an archive into run folders")
     unpack.add_argument("archive", type=Path, help="file made by pack")
     unpack.add_argument("outputs", type=Path, help="folder for the runs; made where there is none")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
 
 
 def _archive(options: argparse.Namespace) -> None:

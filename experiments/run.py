@@ -27,7 +27,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from experiments.command import run_command, stop_after
 from experiments.compose import CONF
@@ -36,9 +35,6 @@ from tinylora.records.folder import Unmirrored
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 IN_THIS_PROCESS = ("pack", "basic")  # launchers
 
@@ -101,6 +97,7 @@ def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
 def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
     """Let Hydra do what the words ask for: start points, or show settings and help."""
     import hydra
+    from omegaconf import DictConfig
 
     from experiments.compose import schema
     from experiments.compose.usage import check_flags, readable_errors
@@ -123,11 +120,9 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
 
 
 def _train(points: Sequence[RunConfig], stop: StopRequest | None, mirror: Unmirrored | None = None) -> None:
-    from experiments.sweep import incomplete, run_sweep
+    from experiments.sweep import require_finished, run_sweep
 
-    error = incomplete(run_sweep(points, stop, mirror))
-    if error is not None:
-        raise error
+    require_finished(run_sweep(points, stop, mirror))
 
 
 def _launcher_setting(word: str) -> str:

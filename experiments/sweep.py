@@ -12,16 +12,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.display import open_progress, print_summary, time_left
-from experiments.planning.packing import form_packs
+from experiments.planning.packing import form_packs, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
-from tinylora.records.folder import RunFolder, Unmirrored
+from tinylora.records.folder import RunFolder, RunRecord, Unmirrored
 from tinylora.records.progress import labels
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
 if TYPE_CHECKING:
-    from tinylora.records.folder import RunRecord
     from tinylora.records.mirror import Mirror
 
 
@@ -72,7 +71,8 @@ def run_packs(
     """
     from tinylora.train.loop import run_pack
 
-    stop, ranks, standing = stop or StopRequest(), ranks_of_process(), Standing(packs)
+    stop, ranks, points = stop or StopRequest(), ranks_of_process(), [point for pack in packs for point in pack]
+    began, steps = time.monotonic(), _steps_left(points)
     records: dict[str, RunRecord] = {}
     for number, pack in enumerate(packs, start=1):
         which = f"pack {number} of {len(packs)}"
@@ -85,51 +85,36 @@ def run_packs(
             records |= {record.config.run_key: record for record in found}
         finally:
             if ranks.leads and len(packs) > 1:
-                print(f"{which}: {standing.describe()}", file=sys.stderr, flush=True)
+                print(f"{which}: {_standing(points, began, steps)}", file=sys.stderr, flush=True)
     return records
 
 
-class Standing:
-    """How the runs of a sweep stand, and how long they still take at the pace since this was made."""
-
-    def __init__(self, packs: Sequence[Sequence[RunConfig]]) -> None:
-        self.points = [point for pack in packs for point in pack]
-        self.began, self.steps = time.monotonic(), self._steps_left()
-
-    def describe(self) -> str:
-        """For a line: "60 finished, 228 waiting, about 35 min left"."""
-        statuses = [RunFolder(point).status() for point in self.points]
-        counts = Counter("waiting" if status is None else status.value for status in statuses)
-        said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), self._steps_left()
-        done = self.steps - left
-        return said + time_left((time.monotonic() - self.began) * left / done if done else None)
-
-    def _steps_left(self) -> int:
-        """Optimizer steps that are still to be trained, of all runs together."""
-        left = 0
-        for point in unfinished(self.points):
-            lines = RunFolder(point).lines()
-            left += point.training_steps - (lines[-1].step if lines else 0)
-        return left
+def _standing(points: Sequence[RunConfig], began: float, steps: int) -> str:
+    """For a line: "60 finished, 228 waiting, about 35 min left", at the pace since `began`, when `steps` were left."""
+    statuses = [RunFolder(point).status() for point in points]
+    counts = Counter("waiting" if status is None else status.value for status in statuses)
+    said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), _steps_left(points)
+    return said + time_left((time.monotonic() - began) * left / (steps - left) if left < steps else None)
 
 
-def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
-    """The points whose runs have neither finished nor failed."""
-    statuses = [(point, RunFolder(point).status()) for point in points]
-    return [point for point, status in statuses if status is None or not status.final]
+def _steps_left(points: Sequence[RunConfig]) -> int:
+    left = 0
+    for point in unfinished(points):
+        lines = RunFolder(point).lines()
+        left += point.training_steps - (lines[-1].step if lines else 0)
+    return left
 
 
-def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
-    """What to say of the runs that did not finish; None where all did."""
+def require_finished(records: Sequence[RunRecord]) -> None:
+    """Raise FailureError where some of the runs did not finish."""
     finished = {record.config.run_key: record.status.value == "finished" for record in records}
-    if all(finished.values()):
-        return None
-    return FailureError(
-        f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
-        "a sweep is complete when every run has finished; the table gives the reasons",
-        "a run that was cut short goes on with the same command; one that failed would fail again: change its "
-        "settings (often a smaller lr), or remove its folder",
-    )
+    if not all(finished.values()):
+        raise FailureError(
+            f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
+            "a sweep is complete when every run has finished; the table gives the reasons",
+            "a run that was cut short goes on with the same command; one that failed would fail again: change its "
+            "settings (often a smaller lr), or remove its folder",
+        )
 
 
 def _count(number: int, noun: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -40,7 +41,7 @@ class Composer:
         assert isinstance(loader, ConfigLoaderImpl)
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
-        self._chosen: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
+        self._chosen: dict[tuple[str, ...], tuple[DictConfig, Any]] = {}
 
     def jobs(self, arguments: Sequence[str]) -> list[Job]:
         """All points that the arguments ask for, those of presets included, in order."""
@@ -60,13 +61,11 @@ class Composer:
     def _with_grids(self, job: Job) -> list[Job]:
         """The points of a preset's grids, or the job itself where it names no preset."""
         _, sweeper = self._choose(self._split(job)[0])
-        axes = OmegaConf.to_container(sweeper.get("params") or OmegaConf.create())
-        grids = OmegaConf.to_container(sweeper.get("grids") or OmegaConf.create([{}]))
-        assert isinstance(axes, dict) and isinstance(grids, list)
         given = {override.get_key_element().lstrip("+") for override in self.parser.parse_overrides(job)}
         jobs = []
-        for grid in grids:
-            arguments = [f"{name}={value}" for name, value in (axes | grid).items() if name not in given]
+        for grid in sweeper.get("grids") or [{}]:
+            axes = (sweeper.get("params") or {}) | grid
+            arguments = [f"{name}={value}" for name, value in axes.items() if name not in given]
             jobs += [job + added for added in self._product(arguments)]
         return jobs
 
@@ -80,7 +79,7 @@ class Composer:
                 values.append(override)
         return groups, values
 
-    def _choose(self, groups: Job) -> tuple[DictConfig, DictConfig]:
+    def _choose(self, groups: Job) -> tuple[DictConfig, Any]:
         """What the root and some groups compose to: the settings of a point, and those of the sweeper."""
         key = tuple(groups)
         if key not in self._chosen:
@@ -88,7 +87,7 @@ class Composer:
             scale = f"{SCALE}/{composed.hydra.runtime.choices.model}"
             if PRESETS in composed.hydra.runtime.choices and self.loader.repository.config_exists(scale):
                 composed = self.loader.load_sweep_config(self.master, [*groups, f"+{scale.replace('/', '=')}"])
-            sweeper = composed.hydra.sweeper
+            sweeper = OmegaConf.to_container(composed.hydra.sweeper)
             with open_dict(composed):
                 del composed["hydra"]
             self._chosen[key] = composed, sweeper

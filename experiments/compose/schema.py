@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
@@ -24,10 +24,6 @@ def register() -> None:
 
 def to_run_config(composed: DictConfig) -> RunConfig:
     """The point that Hydra composed; beyond this function nothing sees a DictConfig. Raises UsageError."""
-    if "hydra" in composed:
-        composed = composed.copy()
-        with open_dict(composed):
-            del composed["hydra"]
     _refuse_added_settings(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, RunConfig)
@@ -36,20 +32,15 @@ def to_run_config(composed: DictConfig) -> RunConfig:
 
 def _open(schema: Any) -> DictConfig:
     """The schema as a node that overrides can change: OmegaConf makes frozen dataclasses read-only."""
-    node = OmegaConf.structured(schema)
-    assert isinstance(node, DictConfig)
-    _clear_readonly(node)
-    return node
-
-
-def _clear_readonly(node: DictConfig) -> None:
+    node: DictConfig = schema if isinstance(schema, DictConfig) else OmegaConf.structured(schema)
     OmegaConf.set_readonly(node, None)
     for name in node:
         child = node._get_node(name)
         if isinstance(child, DictConfig):
-            _clear_readonly(child)
+            _open(child)
             if not is_dataclass(OmegaConf.get_type(child)):  # a mapping, whose names are the user's
                 OmegaConf.set_struct(child, False)
+    return node
 
 
 def _refuse_added_settings(node: DictConfig, prefix: str = "") -> None:

@@ -13,15 +13,10 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import (
-    ConfigAttributeError,
-    ConfigKeyError,
-    OmegaConfBaseException,
-    ValidationError,
-)
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from tinylora.settings.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
-from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import UsageError
 
 SHOW = "`python -m experiments.run --cfg job` shows all settings, `--help` the groups"
 SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO, "pack.max_lanes": AUTO}
@@ -34,14 +29,8 @@ def check_flags(arguments: Sequence[str]) -> None:
     parser = get_args_parser()
     parser.error = _refuse_flag  # type: ignore[method-assign]
     given = parser.parse_args(list(arguments))
-    modes = {
-        "--run": given.run,
-        "--multirun": given.multirun,
-        "--cfg": given.cfg is not None,
-        "--info": given.info is not None,
-        "--shell-completion": given.shell_completion,
-    }
-    chosen = [name for name, is_given in modes.items() if is_given]
+    modes = ("run", "multirun", "cfg", "info", "shell_completion")
+    chosen = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(given, mode)]
     if len(chosen) > 1:
         raise UsageError(" ".join(chosen), "each of these asks for something else", f"give {chosen[-1]} alone")
     if given.resolve and given.cfg is None and not given.help:
@@ -59,17 +48,11 @@ def readable_errors(launcher_settings: Sequence[str] = ()) -> Iterator[None]:
     """Inside, errors of Hydra and OmegaConf become a UsageError; `launcher_settings` are the names that there are."""
     try:
         yield
-    except TinyLoraError:
-        raise
-    except Exception as error:
-        readable = translate(error, launcher_settings)
-        if readable is None:
-            raise
-        raise readable from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _translate(error, launcher_settings) from error
 
 
-def translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError | None:
-    """The error in our three parts; None for one that is neither Hydra's nor OmegaConf's."""
+def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
@@ -82,8 +65,6 @@ def translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError 
     if "requires --multirun" in str(error) or "Ambiguous value" in str(error):
         given = str(error).split("'")[1]
         return UsageError(given, "settings are shown for one point, not for a sweep", "give one value")
-    if not isinstance(error, HydraException | OmegaConfBaseException):
-        return None
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(error).__name__]
     rule = " ".join(lines[1:]) or "settings are composed from conf/ and name=value on the command line"
     return UsageError(lines[0], rule, SHOW)
@@ -157,7 +138,7 @@ def _wrong_value(error: ValidationError, message: str) -> UsageError:
     kind, default = _settings().get(name, (None, None))
     given = _given(message, f"{name}: {error.msg}".splitlines()[0])
     if kind is None:
-        return UsageError(given, f"{str(error.msg).splitlines()[0]}", SHOW)
+        return UsageError(given, str(error.msg).splitlines()[0], SHOW)
     if isinstance(kind, type) and issubclass(kind, Enum):
         default = _closest(given.partition("=")[2], [option.value for option in kind])
     example = default.value if isinstance(default, Enum) else default
@@ -178,13 +159,10 @@ def _given(message: str, otherwise: str) -> str:
 
 def _settings() -> dict[str, tuple[Any, Any]]:
     """Type and default (None: it has none of its own) of every setting, by dotted name."""
-    settings = _settings_of(RunConfig, "")
-    for algorithm in (GrpoConfig, SftConfig):
-        settings |= _settings_of(algorithm, "algorithm.")
-    return settings
+    return _settings_of(RunConfig) | _settings_of(GrpoConfig, "algorithm.") | _settings_of(SftConfig, "algorithm.")
 
 
-def _settings_of(schema: Any, prefix: str) -> dict[str, tuple[Any, Any]]:
+def _settings_of(schema: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     kinds = get_type_hints(schema)
     settings: dict[str, tuple[Any, Any]] = {}
     for field in fields(schema):
@@ -195,7 +173,6 @@ def _settings_of(schema: Any, prefix: str) -> dict[str, tuple[Any, Any]]:
 
 
 def _describe(name: str, kind: Any) -> str:
-    """A type in words."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return f"one of {', '.join(option.value for option in kind)}"
     if name in SPECIAL_WORDS:

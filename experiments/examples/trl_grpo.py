@@ -17,6 +17,17 @@ from tinylora.models.load import load
 from tinylora.settings.config import ModelConfig
 from tinylora.tasks.sums import SumsTask
 
+PLAIN = {
+    "lr_scheduler_type": "constant",
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "use_cpu": True,
+    "report_to": [],
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+"""Settings of a trainer for a miniature on the CPU."""
+
 
 def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
     """A trainer of the shipped model on sums, and the adapter that it trains."""
@@ -39,14 +50,8 @@ def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
         max_completion_length=48,
         temperature=1.0,
         beta=0.0,
-        lr_scheduler_type="constant",
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
         shuffle_dataset=False,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
+        **PLAIN,
     )
     trainer = GRPOTrainer(
         model=model,
@@ -54,19 +59,28 @@ def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": question} for question in problems]),
         processing_class=tokenizer,
-        optimizers=(torch.optim.Adam(adapter.parameters(), lr=0.002), None),
-        callbacks=[AdapterCallback(adapter)],
+        **training(adapter),
     )
     return trainer, adapter
 
 
-def main(steps: int = 5, folder: str | Path = "outputs/examples") -> list[float]:
-    """Train, save `trl_grpo.safetensors` in `folder` and return the values."""
-    trainer, adapter = make_trainer(steps, folder)
+def training(adapter: TinyLora) -> dict[str, Any]:
+    """What a trainer needs to train the adapter's values, and these alone."""
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=0.002)
+    return {"optimizers": (optimizer, None), "callbacks": [AdapterCallback(adapter)]}
+
+
+def train(trainer: Any, adapter: TinyLora, file: Path) -> list[float]:
+    """Train, save the adapter and return its values."""
     trainer.train()
-    save(adapter, Path(folder) / "trl_grpo.safetensors")
+    save(adapter, file)
     values: list[float] = adapter.lane(0).v.detach().flatten().tolist()
     return values
+
+
+def main(steps: int = 5, folder: str | Path = "outputs/examples") -> list[float]:
+    """Train, save `trl_grpo.safetensors` in `folder` and return the values."""
+    return train(*make_trainer(steps, folder), Path(folder) / "trl_grpo.safetensors")
 
 
 if __name__ == "__main__":

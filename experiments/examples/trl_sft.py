@@ -1,4 +1,4 @@
-"""TinyLoRA in TRL's SFTTrainer (`pip install tinylora[bench]`): the trainer gets an optimizer of the adapter's values.
+"""TinyLoRA in TRL's SFTTrainer, as `trl_grpo` has it in GRPOTrainer.
 
 python -m experiments.examples.trl_sft
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
-from tinylora.adapters.attach import AdapterCallback, attach, save
+from experiments.examples.trl_grpo import PLAIN, train, training
+from tinylora.adapters.attach import attach
 from tinylora.models.load import load
 from tinylora.settings.config import Demonstrations, ModelConfig
 from tinylora.tasks.sums import SumsTask
@@ -21,8 +20,7 @@ def main(steps: int = 5, folder: str | Path = "outputs/examples") -> list[float]
     from trl import SFTConfig, SFTTrainer
 
     model, tokenizer = load(ModelConfig("miniature-qwen2", device="cpu"))
-    adapter = attach(model, u=13)
-    task = SumsTask()
+    adapter, task = attach(model, u=13), SumsTask()
     problems = [problem for step in range(steps) for problem in task.batch(0, step + 1, 16)]
     rows = [{"prompt": task.prompt(p), "completion": task.demonstration(p, Demonstrations.own)} for p in problems]
     arguments = SFTConfig(
@@ -30,26 +28,16 @@ def main(steps: int = 5, folder: str | Path = "outputs/examples") -> list[float]
         max_steps=steps,
         per_device_train_batch_size=16,
         max_length=64,
-        lr_scheduler_type="constant",
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
+        **PLAIN,
     )
     trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        optimizers=(torch.optim.Adam(adapter.parameters(), lr=0.002), None),
-        callbacks=[AdapterCallback(adapter)],
+        **training(adapter),
     )
-    trainer.train()
-    save(adapter, Path(folder) / "trl_sft.safetensors")
-    values: list[float] = adapter.lane(0).v.detach().flatten().tolist()
-    return values
+    return train(trainer, adapter, Path(folder) / "trl_sft.safetensors")
 
 
 if __name__ == "__main__":

@@ -17,21 +17,18 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from submitit import JobEnvironment
+from submitit.helpers import DelayedSubmission
 
 from experiments.jobs import ledger, slurm
 from experiments.jobs.ledger import Submission, Sweep
+from experiments.sweep import run_packs
+from tinylora.engine.ranks import Ranks, ranks_of_process
+from tinylora.records.folder import Unmirrored
+from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError
-
-if TYPE_CHECKING:
-    from submitit import JobEnvironment
-    from submitit.helpers import DelayedSubmission
-
-    from tinylora.engine.ranks import Ranks
-    from tinylora.records.folder import Unmirrored
-    from tinylora.records.mirror import Mirror
-    from tinylora.records.stopping import StopRequest
-    from tinylora.settings.config import RunConfig
 
 STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
 PORTS = range(10_000, 30_000)  # at which the processes of a job find each other
@@ -48,10 +45,10 @@ class PackJob:
 
     def __call__(self) -> None:
         """Train the packs, one after another."""
-        from tinylora.records.stopping import StopRequest
-
         sweep, submission = self._read()
-        _remove_torn_pickles()
+        paths = JobEnvironment().paths
+        for path in (paths.submitted_pickle, paths.result_pickle):  # left half written by a kill, it stops submitit
+            path.with_suffix(path.suffix + ".save_tmp").unlink(missing_ok=True)
         try:
             notice = Notice(StopRequest())
             for pack in self.packs:
@@ -62,8 +59,6 @@ class PackJob:
 
     def checkpoint(self) -> DelayedSubmission | None:
         """The same job again; None, after which submitit lets it fail, where it was requeued often enough."""
-        from submitit.helpers import DelayedSubmission
-
         _, submission = self._read()
         most = submission.settings["max_requeues"]
         if self._requeued() >= most:
@@ -87,8 +82,6 @@ class Notice:
     """Turns a scheduler's signal into a request to stop, and calls submitit's handler once the pack has stopped."""
 
     def __init__(self, stop: StopRequest) -> None:
-        from submitit import JobEnvironment
-
         self.stop = stop
         self.environment = JobEnvironment()
         self.ranks = _join_ranks(self.environment)
@@ -133,16 +126,10 @@ def _join_ranks(environment: JobEnvironment) -> Ranks:
         "MASTER_PORT": str(PORTS.start + int(environment.raw_job_id) % len(PORTS)),
         "GLOO_SOCKET_IFNAME": "lo",
     }
-    from tinylora.engine.ranks import ranks_of_process
-
     return ranks_of_process()
 
 
 def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice) -> None:
-    from experiments.sweep import run_packs
-    from tinylora.records.folder import Unmirrored
-    from tinylora.records.stopping import Stopped
-
     if notice.ranks.any(notice.stop.reason) is not None:
         notice.obey(sweep)
     keys = submission.packs[number]
@@ -150,19 +137,16 @@ def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice)
     if notice.ranks.leads:
         _note_attempt(sweep, submission, number)
         print(f"pack {number} of sweep {sweep.id}", file=sys.stderr, flush=True)
+    mirror: Any = Unmirrored()
+    if notice.ranks.leads and points[0].tracking.uri is not None:  # a server takes many writers, a file does not
+        from tinylora.records.mirror import Mirror
+
+        mirror = Mirror(points[0], patience=STORE_PATIENCE)
     try:
-        run_packs([points], names, _mirror(points[0]) if notice.ranks.leads else Unmirrored(), notice.stop)
+        run_packs([points], names, mirror, notice.stop)
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
         notice.obey(sweep)
-
-
-def _mirror(point: RunConfig) -> Mirror | Unmirrored:
-    """Where jobs write metrics: to a tracking server, which takes many writers, or else to run folders alone."""
-    from tinylora.records.folder import Unmirrored
-    from tinylora.records.mirror import Mirror
-
-    return Unmirrored() if point.tracking.uri is None else Mirror(point, patience=STORE_PATIENCE)
 
 
 def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
@@ -172,12 +156,3 @@ def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
     attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}
     with (folder / f"{pack}.jsonl").open("a") as file:
         file.write(json.dumps(attempt) + "\n")
-
-
-def _remove_torn_pickles() -> None:
-    """Remove files of submitit that a kill left half written: with them there it would refuse to write again."""
-    from submitit import JobEnvironment
-
-    paths = JobEnvironment().paths
-    for path in (paths.submitted_pickle, paths.result_pickle):
-        path.with_suffix(path.suffix + ".save_tmp").unlink(missing_ok=True)

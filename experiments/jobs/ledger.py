@@ -27,15 +27,8 @@ from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held, write_atomically
 from tinylora.settings.recorded import from_plain
 
-SWEEPS, SWEEP, CODE, JOBS, ATTEMPTS, CANCELLED, LOCK = (
-    "sweeps",
-    "sweep.json",
-    "code",
-    "jobs",
-    "attempts",
-    "cancelled",
-    ".lock",
-)
+SWEEPS, SWEEP, LOCK = "sweeps", "sweep.json", ".lock"
+CODE, JOBS, ATTEMPTS, CANCELLED = "code", "jobs", "attempts", "cancelled"
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,11 @@ class Submission:
     packs: list[list[str]]
     """Run keys of each pack."""
     jobs: list[str] = field(default_factory=list)
-    """Ids: of each pack's job in SLURM, or of the local processes; none for a dry run."""
+    """Ids: of each pack's job in SLURM, or of the local processes that share the packs; none for a dry run."""
+
+    def job(self, pack: int) -> str | None:
+        """The id of the job that has a pack; None for a dry run."""
+        return self.jobs[pack % len(self.jobs)] if self.jobs else None
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,7 @@ class Sweep:
 
     def save(self) -> None:
         """Write sweep.json."""
-        submissions = [asdict(submission) | {"kind": submission.kind.value} for submission in self.submissions]
-        content = {"id": self.id, "runs": self.runs, "submissions": submissions}
+        content = {"id": self.id, "runs": self.runs, "submissions": [asdict(each) for each in self.submissions]}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
 

@@ -12,12 +12,12 @@ from jinja2 import StrictUndefined, Template
 
 from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.device import GB, GIB, Device, find_device
+from experiments.planning.packing import GB, GIB, Device, find_device
 from tinylora.settings.errors import UsageError
 
 SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
 PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
-REQUEUE = Path(__file__).with_name("requeue.sh.j2")
+REQUEUE = Path(__file__).with_name("requeue.sh.j2")  # shell after the job's Python: it queues a killed job again
 
 
 def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
@@ -37,6 +37,7 @@ def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
 def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:
     """What SLURM is asked for, in submitit's names."""
     code = sweep.place(submission) / CODE
+    requeue = Template(REQUEUE.read_text(), undefined=StrictUndefined)
     cancelled = shlex.quote(str(sweep.folder / CANCELLED))
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment(code, settings).items()]
     parameters: dict[str, Any] = {
@@ -56,15 +57,9 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
         "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
         "setup": [*exports, *settings.setup],
         "srun_args": _srun_arguments(settings),
-        "teardown": _requeue_killed(cancelled, settings.max_requeues),
+        "teardown": requeue.render(cancelled=cancelled, most=settings.max_requeues).splitlines(),
     }
     return {name: value for name, value in parameters.items() if value is not None}
-
-
-def _requeue_killed(cancelled: str, most: int) -> list[str]:
-    """The lines of shell after the job's Python, which queue a killed job again."""
-    template = Template(REQUEUE.read_text(), undefined=StrictUndefined)
-    return str(template.render(cancelled=cancelled, most=most)).splitlines()
 
 
 def _srun_arguments(settings: LaunchSettings) -> list[str]:

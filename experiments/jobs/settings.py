@@ -5,18 +5,21 @@ Imported whenever Hydra starts, so without anything heavy; what they do is in `r
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from tinylora.settings.errors import UsageError
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """Where jobs run."""
 
     slurm = "slurm"
     local = "local"
+
+
+OPTIONAL = ("partition", "account", "qos", "gpus", "tasks", "cpus", "memory_gb", "constraint")  # may be null
 
 
 @dataclass(frozen=True)
@@ -57,53 +60,34 @@ class LaunchSettings:
     """Write everything and submit nothing."""
 
     def __post_init__(self) -> None:
-        whole = {
-            "gpus": 0,
-            "tasks": 1,
-            "cpus": 1,
-            "minutes": 1,
-            "array_parallelism": 1,
-            "notice_seconds": 1,
-            "max_requeues": 0,
-        }
-        for name, least in whole.items():
-            value = getattr(self, name)
-            if value is None and name in ("gpus", "tasks", "cpus"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise _wrong(name, value, f"a whole number of at least {least}", max(least, 1))
-        if self.gpus and self.ranks > self.gpus:
-            raise _wrong("tasks", self.tasks, f"at most launcher.gpus={self.gpus}: every task has a GPU", self.gpus)
-        if self.memory_gb is not None and (_no_number(self.memory_gb) or self.memory_gb <= 0):
-            raise _wrong("memory_gb", self.memory_gb, "a number above 0", 8)
+        for name in ("gpus", "tasks", "cpus", "minutes", "array_parallelism", "notice_seconds", "max_requeues"):
+            value, least = getattr(self, name), 0 if name in ("gpus", "max_requeues") else 1
+            fits = type(value) is int and value >= least  # True is no number
+            self._require(name, fits, f"a whole number of at least {least}", 1)
+        fits = not self.gpus or self.ranks <= self.gpus
+        self._require("tasks", fits, f"at most launcher.gpus={self.gpus}: every task has a GPU", self.gpus)
+        memory: Any = self.memory_gb
+        self._require("memory_gb", type(memory) in (int, float) and memory > 0, "a number above 0", 8)
         for name in ("partition", "account", "qos", "constraint"):
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, str) and value):
-                raise _wrong(name, value, "a name of your cluster's", "<name>")
-        if not isinstance(self.setup, list) or not all(isinstance(line, str) for line in self.setup):
-            raise _wrong("setup", self.setup, "a list of shell commands", "'[\"module load cuda\"]'")
+            self._require(name, isinstance(value, str) and value != "", "a name of your cluster's", "<name>")
+        fits = isinstance(self.setup, list) and all(isinstance(line, str) for line in self.setup)
+        self._require("setup", fits, "a list of shell commands", "'[\"module load cuda\"]'")
         for name in ("wait", "dry_run"):
-            if not isinstance(getattr(self, name), bool):
-                raise _wrong(name, getattr(self, name), "true or false", "true")
+            self._require(name, isinstance(getattr(self, name), bool), "true or false", "true")
+
+    def _require(self, name: str, fits: bool, rule: str, example: Any) -> None:
+        value = getattr(self, name)
+        if not (fits or (value is None and name in OPTIONAL)):
+            shown = "null" if value is None else value
+            given, remedy = f"launcher.{name}={shown}", f"give launcher.{name}={example}"
+            raise UsageError(given, f"launcher.{name} is {rule}", remedy)
 
     @property
     def ranks(self) -> int:
         """Processes per job."""
         return self.tasks or self.gpus or 1
 
-    def plain(self) -> dict[str, Any]:
-        """As plain values, for the record."""
-        return asdict(self)
-
 
 LOCAL_DEFAULTS: dict[str, Any] = {"array_parallelism": 1, "cpus": None, "minutes": 60 * 24 * 7}
 """Defaults that differ for jobs on one's own machine: one pack at a time, and a week for it."""
-
-
-def _no_number(value: Any) -> bool:
-    return isinstance(value, bool) or not isinstance(value, int | float)
-
-
-def _wrong(name: str, value: Any, rule: str, example: Any) -> UsageError:
-    shown = "null" if value is None else value
-    return UsageError(f"launcher.{name}={shown}", f"launcher.{name} is {rule}", f"give launcher.{name}={example}")

@@ -17,25 +17,20 @@ from pathlib import Path
 from tinylora.settings.errors import FailureError, UsageError
 
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
-FORMAT = "%j|%K|%F|%A|%T|%r|%L"  # name, place in the array, id of the array, own id, state, reason, time left
+FORMAT = "%j|%K|%F|%A|%T|%r"  # name, place in the array, id of the array, own id, state, reason
 PREFIX = "tinylora-"
 SECONDS = 60  # a controller that is busy answers late
 
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """One job that SLURM knows and that has not ended."""
+    """A job that has not ended."""
 
-    name: str
-    place: int
-    """Place in the array; 0 for a job that is none."""
     job_id: str
     state: str
     """PENDING, RUNNING, COMPLETING, ..."""
-    reason: str
+    reason: str = ""
     """Why it waits."""
-    time_left: str
-    """Until its time limit."""
 
 
 def require_commands() -> None:
@@ -49,16 +44,19 @@ def require_commands() -> None:
         )
 
 
-def queued_jobs() -> list[QueuedJob]:
-    """Our jobs that wait or run. Raises FailureError where SLURM does not answer."""
+def queued_jobs() -> dict[tuple[str, int], QueuedJob]:
+    """Our jobs that wait or run, by name and place in the array (0 for a job that is none).
+
+    Raises FailureError where SLURM does not answer.
+    """
     text = _answer(["squeue", "--me", "--noheader", "--array", f"--format={FORMAT}"])
-    jobs = []
+    jobs = {}
     for line in text.splitlines():
-        name, place, array, own, state, reason, left = line.split("|", 6)
+        name, place, array, own, state, reason = line.split("|", 5)
         if name.startswith(PREFIX):
             is_array = place.strip().isdecimal()
             job_id = f"{array}_{place}" if is_array else own
-            jobs.append(QueuedJob(name, int(place) if is_array else 0, job_id, state, reason, left))
+            jobs[name, int(place) if is_array else 0] = QueuedJob(job_id, state, reason)
     return jobs
 
 

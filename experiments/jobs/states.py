@@ -1,16 +1,22 @@
-"""The state of each run of a submitted sweep, read from its run folder, its job and that job's log."""
+"""What became of submitted sweeps: which packs wait or run and how they are ended, and the state of each run.
+
+The state is read from the run folder, the pack's job and that job's log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from statistics import median
 
 from experiments.display import time_left
-from experiments.jobs.active import Active
-from experiments.jobs.ledger import JOBS, Submission, Sweep
+from experiments.jobs import slurm
+from experiments.jobs.ledger import CANCELLED, JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
 from tinylora.records.folder import RunFolder, Status
@@ -42,6 +48,62 @@ class State(Enum):
         return self in (State.failed, State.stopped, State.cancelled)
 
 
+class Active:
+    """Which packs wait or run now, by sweep, submission and pack."""
+
+    def __init__(self, sweeps: Sequence[Sweep]) -> None:
+        """Ask SLURM, where any of the sweeps was sent there. Raises FailureError where it does not answer."""
+        used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
+        self.queued = slurm.queued_jobs() if used else {}
+
+    def packs(self, sweep: Sweep) -> Iterator[tuple[Submission, int, QueuedJob | None]]:
+        """Every pack as it was submitted: its submission, its number there, and its job where that has not ended."""
+        for submission in sweep.submissions:
+            for pack in range(len(submission.packs)):
+                yield submission, pack, self._job(sweep, submission, pack)
+
+    def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
+        if submission.kind is Kind.slurm:
+            return self.queued.get((sweep.job_name(submission), pack))
+        process = submission.job(pack)
+        if process is None or not process_lives(process, sweep.place(submission)):
+            return None
+        return QueuedJob(process, "RUNNING" if sweep.attempts(submission, pack) else "PENDING")
+
+    def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
+        """The job of each run that waits or runs, by run key."""
+        found: dict[str, str] = {}
+        for sweep in sweeps:
+            for submission, pack, job in self.packs(sweep):
+                if job is not None:
+                    found |= dict.fromkeys(submission.packs[pack], job.job_id)
+        return found
+
+
+def cancel(sweep: Sweep) -> list[str]:
+    """End all jobs of a sweep; returns their ids."""
+    packs = Active([sweep]).packs(sweep)
+    found = {job.job_id: submission.kind for submission, _, job in packs if job is not None}
+    if not found:
+        return []
+    (sweep.folder / CANCELLED).touch()  # before they are told: no job requeues itself then
+    in_slurm = [job for job, kind in found.items() if kind is Kind.slurm]
+    if in_slurm:
+        slurm.cancel(in_slurm)
+    for process in found.keys() - set(in_slurm):
+        with suppress(ProcessLookupError):
+            os.kill(int(process), signal.SIGTERM)  # submitit's controller, which tells the job
+    return list(found)
+
+
+def process_lives(process: str, place: Path) -> bool:
+    """Whether a local process is there and is the one that was started for this submission."""
+    try:
+        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 @dataclass(frozen=True)
 class LaneState:
     """A line of the status."""
@@ -59,18 +121,16 @@ class LaneState:
 def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
     """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read."""
     found: dict[str, LaneState] = {}
-    for submission in sweep.submissions:  # the last one that has a run counts
-        for number, pack in enumerate(submission.packs):
-            job = active.job(sweep, submission, number)
-            tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
-            shown = [key for key in pack if tried or key not in found]
-            found |= {key: _state(sweep, submission, number, key, job) for key in shown}
+    for submission, pack, job in active.packs(sweep):  # the last submission that has a run counts
+        tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
+        shown = [key for key in submission.packs[pack] if tried or key not in found]
+        found |= {key: _state(sweep, submission, pack, key, job) for key in shown}
     return [found[key] if key in found else _without_submission(sweep, key) for key in sweep.runs]
 
 
 def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: QueuedJob | None) -> LaneState:
     folder, label = RunFolder(sweep.config(key)), sweep.runs[key]["label"]
-    job_id = _job_id(submission, pack, job)
+    job_id = job.job_id if job is not None else submission.job(pack) or "-"
     requeued = max(len(sweep.attempts(submission, pack)) - 1, 0)
     status = folder.status()
     if status is Status.finished:
@@ -94,17 +154,8 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
 def _without_submission(sweep: Sweep, key: str) -> LaneState:
     """A run that had ended before the sweep was first submitted, or is another sweep's."""
     status = RunFolder(sweep.config(key)).status()
-    states = {Status.finished: State.finished, Status.failed: State.failed}
-    state = states.get(status, State.unsubmitted) if status else State.unsubmitted
+    state = State(status.value) if status is not None and status.final else State.unsubmitted
     return LaneState(key, sweep.runs[key]["label"], state, "-", 0)
-
-
-def _job_id(submission: Submission, pack: int, job: QueuedJob | None) -> str:
-    if job is not None:
-        return job.job_id
-    if not submission.jobs:
-        return "-"
-    return submission.jobs[pack if submission.kind is Kind.slurm else pack % len(submission.jobs)]
 
 
 def _progress(folder: RunFolder) -> tuple[str, str]:
@@ -122,15 +173,10 @@ def _progress(folder: RunFolder) -> tuple[str, str]:
 
 def last_line(log: Path) -> str:
     """The last line of a log that says something; empty where there is none."""
-    return next((line for line in _backwards(log) if line.strip()), "").strip()[:300]
-
-
-def _backwards(log: Path) -> Iterator[str]:
     try:
         with log.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(file.tell() - LOG_TAIL, 0))
-            text = file.read().decode(errors="replace")
+            file.seek(max(log.stat().st_size - LOG_TAIL, 0))
+            lines = file.read().decode(errors="replace").splitlines()
     except OSError:
-        return iter(())
-    return reversed(text.splitlines())
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]

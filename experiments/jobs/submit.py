@@ -12,20 +12,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from submitit import LocalExecutor, SlurmExecutor
+from submitit.core.utils import FailedJobError, FailedSubmissionError, environment_variables
+
 from experiments.jobs import ledger, slurm, snapshot
-from experiments.jobs.active import Active
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.packing import form_packs
+from experiments.jobs.states import Active
+from experiments.planning.packing import form_packs, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
-from tinylora.records.folder import RunFolder
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
@@ -39,7 +41,7 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
     points = [_with_absolute_paths(point) for point in points]
     if world_size() > 1:
         raise UsageError(
-            f"hydra/launcher={kind.value} in one of {world_size()} processes",
+            f"hydra/launcher={kind} in one of {world_size()} processes",
             "a sweep is submitted once; its jobs start their processes themselves",
             f"start it without torchrun, and give launcher.tasks={world_size()}",
         )
@@ -50,29 +52,25 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
     with ledger.locked(outputs):
         others = ledger.all_sweeps(outputs)
         busy = Active(others).runs(others)
-        ended = {point.run_key for point in points if (s := RunFolder(point).status()) is not None and s.final}
-        todo = {point.run_key for point in points} - ended - busy.keys()
-        _say_left_out(points, ended, busy)
+        going = {point.run_key for point in unfinished(points)}
+        todo = going - busy.keys()
+        _say_left_out(points, going, busy)
         if not todo:
             return None
-        formed = form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks)
-        packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in formed]
-        packs = [pack for pack in packs if todo & set(pack)]
-        _require_work(points, packs, settings.ranks)
+        packs = []
+        for formed in form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks):
+            pack = [point for point in formed if point.run_key not in busy]
+            if any(point.run_key in todo for point in pack):
+                require_work(pack, settings.ranks)
+                packs.append([point.run_key for point in pack])
         return _submit(ledger.sweep_of(points, labels(points)), packs, kind, settings)
-
-
-def _require_work(points: Sequence[RunConfig], packs: Sequence[Sequence[str]], ranks: int) -> None:
-    by_key = {point.run_key: point for point in points}
-    for pack in packs:
-        require_work([by_key[key] for key in pack], ranks)
 
 
 def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
     number = max((submission.number for submission in sweep.submissions), default=0) + 1
     place = sweep.folder / str(number)
     source = snapshot.take(place / ledger.CODE)
-    submission = Submission(number, round(time.time(), 3), kind, sys.argv[1:], settings.plain(), source, packs)
+    submission = Submission(number, round(time.time(), 3), kind, sys.argv[1:], asdict(settings), source, packs)
     sweep.submissions.append(submission)
     try:
         sweep.save()  # jobs read it
@@ -91,11 +89,8 @@ def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSe
 
 def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
     """Submit one array (or a job, for one pack); returns the ids of its jobs, none for a dry run."""
-    import submitit
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
     place = sweep.place(submission)
-    executor = submitit.SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
     executor.update_parameters(**parameters(sweep, submission, settings))
     script = place / ledger.JOBS / "submission.sh"
     script.write_text(_script(executor, len(submission.packs)))
@@ -119,13 +114,15 @@ def _script(executor: Any, packs: int) -> str:
 
 def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
     """Start background processes that share the packs; returns their process ids, none for a dry run."""
-    import submitit
-
     if settings.dry_run:
         return []
     place, packs = sweep.place(submission), range(len(submission.packs))
-    executor = submitit.LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
-    gpus = _all_gpus() if settings.gpus is None else settings.gpus
+    executor = LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    gpus = settings.gpus
+    if gpus is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
     executor.update_parameters(
         timeout_min=settings.minutes,
         signal_delay_s=settings.notice_seconds,
@@ -136,42 +133,23 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
     shares = min(settings.array_parallelism, len(packs))
     jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
-    with _in_environment(environment(place / ledger.CODE, settings)), _without_streams():
+    with environment_variables(**environment(place / ledger.CODE, settings)), _without_streams():
         return [str(job.job_id) for job in executor.submit_array(jobs)]
-
-
-def _all_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 @contextmanager
 def _without_streams() -> Iterator[None]:
     """Processes started inside do not hold the terminal or the pipes of this one open."""
     kept = [os.dup(number) for number in range(3)]
-    nothing = os.open(os.devnull, os.O_RDWR)
     try:
-        for number in range(3):
-            os.dup2(nothing, number)
+        with open(os.devnull, "r+b") as nothing:
+            for number in range(3):
+                os.dup2(nothing.fileno(), number)
         yield
     finally:
         for number, copy in enumerate(kept):
             os.dup2(copy, number)
             os.close(copy)
-        os.close(nothing)
-
-
-@contextmanager
-def _in_environment(variables: dict[str, str]) -> Iterator[None]:
-    """Processes started inside have these environment variables."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _check(points: Sequence[RunConfig]) -> None:
@@ -197,12 +175,13 @@ def _with_absolute_paths(point: RunConfig) -> RunConfig:
     return replace(point, model=model, task=task, outputs_dir=str(Path(point.outputs_dir).expanduser().resolve()))
 
 
-def _say_left_out(points: Sequence[RunConfig], ended: set[str], busy: dict[str, str]) -> None:
-    if ended:
-        print(f"{len(ended)} of {len(points)} runs have ended before")
-    mine = {point.run_key: busy[point.run_key] for point in points if point.run_key in busy.keys() - ended}
-    if mine:
-        print(f"{len(mine)} of {len(points)} runs are queued or running already: jobs {', '.join(_unique(mine))}")
+def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, str]) -> None:
+    if len(going) < len(points):
+        print(f"{len(points) - len(going)} of {len(points)} runs have ended before")
+    jobs = [busy[point.run_key] for point in points if point.run_key in busy.keys() & going]
+    if jobs:
+        unique = ", ".join(dict.fromkeys(jobs))
+        print(f"{len(jobs)} of {len(points)} runs are queued or running already: jobs {unique}")
 
 
 def _say_submitted(sweep: Sweep, submission: Submission) -> None:
@@ -217,7 +196,3 @@ def _say_submitted(sweep: Sweep, submission: Submission) -> None:
     print(f"  watch:  python -m experiments.status {sweep.id} --watch --outputs-dir {outputs}")
     print(f"  cancel: python -m experiments.cancel {sweep.id} --outputs-dir {outputs}")
     print(f"  logs:   {sweep.place(submission) / ledger.JOBS}")
-
-
-def _unique(jobs: dict[str, str]) -> list[str]:
-    return list(dict.fromkeys(jobs.values()))

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.display import plain_table
-from experiments.jobs.active import Active
 from experiments.jobs.ledger import Sweep, all_sweeps
-from experiments.jobs.states import LaneState, State, states_of
+from experiments.jobs.states import Active, LaneState, State, states_of
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
@@ -68,8 +67,12 @@ def wait_for(what: Sweep | Sequence[RunConfig]) -> None:
 
     Points stand for a sweep of which nothing was left to submit: it waits for the jobs that have them.
     """
-    chosen = [what] if isinstance(what, Sweep) else _sweeps_with(what)
-    keys = set(what.runs) if isinstance(what, Sweep) else {point.run_key for point in what}
+    if isinstance(what, Sweep):
+        chosen, keys = [what], set(what.runs)
+    else:
+        keys = {point.run_key for point in what}
+        outputs = Path(what[0].outputs_dir).expanduser().resolve()
+        chosen = [sweep for sweep in all_sweeps(outputs) if keys & set(sweep.runs)]
     states = [lane for lanes in look(chosen, watch=True) for lane in lanes if lane.key in keys]
     for sweep in chosen[:1]:
         import_runs(sweep.folder.parent.parent)
@@ -80,12 +83,6 @@ def wait_for(what: Sweep | Sequence[RunConfig]) -> None:
             "a sweep is complete when every run has finished; the list gives the reasons",
             "the same command submits what was cut short again; what failed would fail again: change its settings",
         )
-
-
-def _sweeps_with(points: Sequence[RunConfig]) -> list[Sweep]:
-    keys = {point.run_key for point in points}
-    outputs = Path(points[0].outputs_dir).expanduser().resolve()
-    return [sweep for sweep in all_sweeps(outputs) if keys & set(sweep.runs)]
 
 
 def import_runs(outputs: Path) -> None:

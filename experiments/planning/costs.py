@@ -1,22 +1,25 @@
-"""The lines of a plan: what points would cost, from their settings and earlier speeds. Needs no Hydra and no PyTorch.
+"""The lines of a plan: what points would cost, from their settings and how fast runs of the model were here.
 
 The lines name points, packs, trained values and bytes, tokens, memory and hours; what has ended is not counted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from experiments.compose.fitting import shape_of
 from experiments.display import plain_table
 from experiments.planning import estimate
-from experiments.planning.device import GB, GIB, Device, find_device
-from experiments.planning.packing import form_packs
-from experiments.planning.speed import Speed, measured_speed
+from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, unfinished
 from tinylora.models.shapes import shape_parameters
-from tinylora.records.folder import RunFolder
-from tinylora.settings.config import RunConfig, ShapeConfig
+from tinylora.records.folder import CONFIG, lines_of
+from tinylora.settings.config import ALL, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 
 RESPONSE = 300  # assumed tokens of a response where none is given or measured, and the limit is no lower
@@ -25,12 +28,12 @@ TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a plan rests on beside the settings; None is measured, looked up or assumed."""
+    """What a plan rests on beside the settings, as given or as measured; None is looked up or assumed."""
 
     sampled_per_s: float | None = None
     trained_per_s: float | None = None
     """Tokens per second, all lanes together."""
-    response: int | None = None
+    response_tokens: float | None = None
     """Mean tokens of a response."""
     tflops: float | None = None
     """Teraflops per second that the device keeps up."""
@@ -58,50 +61,39 @@ def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
             "a plan needs the model's sizes without loading it: model.shape, or the config.json of a Llama-like model",
             "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or model.path=<folder>",
         )
-    ended = [point for point in points if (status := RunFolder(point).status()) is not None and status.final]
-    going = [point for point in points if point not in ended]
-    parameters = shape_parameters(shape)
-    lines = [f"model {model.identity}: {parameters:,} parameters in {model.dtype.value}"]
-    lines += _table(points, shape)
-    lines.append(
-        f"{len(points)} points in {len(form_packs(points))} packs; {len(ended)} have ended in {points[0].outputs_dir} "
-        f"and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
+    going = unfinished(points)
+    heading = f"model {model.identity}: {shape_parameters(shape):,} parameters in {model.dtype.value}"
+    counts = (
+        f"{len(points)} points in {len(form_packs(points))} packs; {len(points) - len(going)} have ended in "
+        f"{points[0].outputs_dir} and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
     )
-    return [*lines, *_cost(going, shape, assumptions), ""]
+    return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions), ""]
 
 
 def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
     """A line for each size: points that differ in rate and seed alone stand together."""
-    rows: dict[tuple[str, ...], int] = {}
+    rows = Counter[tuple[str, ...]]()
     for point in points:
         values = estimate.trained_values(point, shape)
-        settings = [f"{name}={getattr(value := getattr(point, name), 'value', value)}" for name in _named(point)]
-        words = (point.adapter.name.value, " ".join(settings), point.algorithm.name.value, point.precision.value)
-        key = (*words, f"{values:,}", f"{values * point.precision.size:,}")
-        rows[key] = rows.get(key, 0) + 1
+        kind = point.adapter.name
+        named = [name for name in ("u", "n_tie", "sharing", "rank") if name not in kind.unused]
+        if point.n_tie == ALL and kind.has_basis:
+            named.remove("sharing")
+        settings = [f"{name}={getattr(value := getattr(point, name), 'value', value)}" for name in named]
+        words = (kind.value, " ".join(settings), point.algorithm.name.value, point.precision.value)
+        rows[*words, f"{values:,}", f"{values * point.precision.size:,}"] += 1
     heading = ("adapter", "settings", "algorithm", "precision", "trained values", "bytes", "points")
     lines = plain_table([heading, *((*key, str(count)) for key, count in rows.items())], numbers=3)
     return [f"  {line}" for line in lines]
 
 
-def _named(point: RunConfig) -> Iterable[str]:
-    kind = point.adapter.name
-    if kind.has_basis:
-        yield from ("u", "n_tie") if kind.value == "tinylora" else ("n_tie",)
-        if point.n_tie != "all":
-            yield "sharing"
-    if kind.has_rank:
-        yield "rank"
-
-
 def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumptions) -> list[str]:
-    """Tokens, memory and hours of the points that would run."""
     if not points:
         return ["nothing would run"]
     device, speed = find_device(assumptions.device_gib), measured_speed(points)
     limit = points[0].rollout.max_new_tokens
-    response = round(assumptions.response or speed.response or min(RESPONSE, limit))
-    source = "given" if assumptions.response else "measured" if speed.response else "assumed"
+    response = round(assumptions.response_tokens or speed.response_tokens or min(RESPONSE, limit))
+    source = "given" if assumptions.response_tokens else "measured" if speed.response_tokens else "assumed"
     tokens = [estimate.run_tokens(point, response) for point in points]
     sampled, trained = sum(t.sampled for t in tokens), sum(t.trained for t in tokens)
     which = f"{response} a response ({source}; at most {limit})"
@@ -114,7 +106,8 @@ def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumpti
 def _memory(points: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> list[str]:
     packs = form_packs(points)
     lanes = max(sum(estimate.lane_bytes(point, shape) for point in pack) for pack in packs)
-    model, row = estimate.model_bytes(points[0], shape), max(estimate.row_bytes(point, shape) for point in points)
+    model = shape_parameters(shape) * points[0].model.dtype.size
+    row = max(estimate.row_bytes(point, shape) for point in points)
     left = device.gib * GIB - model - lanes
     verdict = f"about {left // 2 // row:,.0f} rows at once"
     if left < 2 * row:
@@ -125,7 +118,9 @@ def _memory(points: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> 
     ]
 
 
-def _hours(sampled: int, trained: int, flops: float, speed: Speed, assumptions: Assumptions, device: Device) -> str:
+def _hours(
+    sampled: int, trained: int, flops: float, speed: Assumptions, assumptions: Assumptions, device: Device
+) -> str:
     of_sampling = assumptions.sampled_per_s or speed.sampled_per_s
     of_training = assumptions.trained_per_s or speed.trained_per_s
     if of_sampling and of_training:
@@ -142,3 +137,44 @@ def _hours(sampled: int, trained: int, flops: float, speed: Speed, assumptions: 
         f"hours: about {hours:.3g}, from {flops:.3g} operations at {tflops:g} teraflops/s ({how}; give --tflops, or "
         "--sampled-per-s and --trained-per-s as measured)"
     )
+
+
+def measured_speed(points: Sequence[RunConfig]) -> Assumptions:
+    """The speed of earlier runs of the points' model and task in their outputs_dir.
+
+    Lanes of one pack have the seconds of the pack in their records: equal times of a step count once.
+    """
+    config = points[0]
+    seconds: dict[str, dict[tuple[int, float], None]] = {"rollout": {}, "train": {}}
+    sampled = trained = completions = 0.0
+    for path in sorted(Path(config.outputs_dir).glob(f"*/{CONFIG}")):
+        batch = _completions_per_step(path, config)
+        for line in lines_of(path.parent) if batch else []:
+            metrics = line.metrics
+            if "time/train_s" not in metrics or "train/completion_tokens" not in metrics:
+                continue
+            tokens = metrics["train/completion_tokens"] * batch
+            trained, completions = trained + tokens, completions + batch
+            seconds["train"][line.step, metrics["time/train_s"]] = None
+            if "time/rollout_s" in metrics:
+                sampled += tokens
+                seconds["rollout"][line.step, metrics["time/rollout_s"]] = None
+    spent = {name: sum(second for _, second in found) for name, found in seconds.items()}
+    return Assumptions(
+        sampled / spent["rollout"] if spent["rollout"] else None,
+        trained / spent["train"] if spent["train"] else None,
+        trained / completions if completions else None,
+    )
+
+
+def _completions_per_step(path: Path, config: RunConfig) -> int:
+    """Completions in a step of a recorded run; 0 for one of another model or task."""
+    described: Any = yaml.safe_load(path.read_text())
+    settings = described.get("scientific", {}) if isinstance(described, dict) else {}
+    if (settings.get("model", {}).get("name"), settings.get("task", {}).get("name")) != (
+        config.model.identity,
+        config.task.name,
+    ):
+        return 0
+    algorithm = settings.get("algorithm", {})
+    return int(algorithm.get("prompts", 0)) * int(algorithm.get("samples", 1))

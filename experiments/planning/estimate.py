@@ -68,11 +68,6 @@ def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
     return 2.0 * shape_parameters(shape) * (tokens.sampled + passes * tokens.trained)
 
 
-def model_bytes(point: RunConfig, shape: ShapeConfig) -> int:
-    """Bytes of the base weights."""
-    return shape_parameters(shape) * point.model.dtype.size
-
-
 def lane_bytes(point: RunConfig, shape: ShapeConfig) -> int:
     """Bytes that each lane adds: its values, their gradient and moments."""
     return OPTIMIZER_BYTES * trained_values(point, shape)

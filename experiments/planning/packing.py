@@ -1,16 +1,48 @@
-"""Which points train together: points into packs, and how many lanes a pack may have."""
+"""Which points train together: points into packs, how many lanes a pack may have, and the device that decides it."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from experiments.compose.fitting import shape_of
 from experiments.planning import estimate
-from experiments.planning.device import GIB, Device, find_device
 from tinylora.engine.ranks import world_size
+from tinylora.records.folder import RunFolder
 from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.groups import AUTO_SHARE
+
+GIB, GB = 2**30, 1e9
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where points would run, as far as it is known without PyTorch."""
+
+    name: str
+    gib: float
+    accelerator: bool
+
+
+def find_device(gib: float | None = None) -> Device:
+    """The accelerator that the NVIDIA driver names, or this machine."""
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        name, mib = answer.splitlines()[0].rsplit(",", 1)
+        return Device(name.strip(), gib or float(mib) / 1024, accelerator=True)
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+        return Device("this machine" if gib is None else "the device", gib or memory, accelerator=gib is not None)
+
+
+def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
+    """The points whose runs have neither finished nor failed."""
+    statuses = [(point, RunFolder(point).status()) for point in points]
+    return [point for point, status in statuses if status is None or not status.final]
 
 
 def form_packs(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -29,8 +30,8 @@ MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
 for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
-    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": kind.value} | LaunchSettings().plain() | changes
-    STORE.store(group="hydra/launcher", name=kind.value, node=settings)
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes
+    STORE.store(group="hydra/launcher", name=str(kind), node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 
 
@@ -56,10 +57,7 @@ class JobLauncher(PackLauncher):
 
     def __init__(self, kind: str, **settings: Any) -> None:
         self.kind = Kind(kind)
-        self.settings: dict[str, Any] = {
-            name: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-            for name, value in settings.items()
-        }
+        self.settings: Any = OmegaConf.to_container(OmegaConf.create(settings))
 
     def start(self, points: Sequence[RunConfig]) -> None:
         """Submit the points; with launcher.wait, FailureError where not all have finished in the end."""
