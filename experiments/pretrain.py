@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
@@ -143,8 +144,11 @@ def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024
 
 def save_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Write weights, optimizer moments and step counter in one atomic file."""
+    tensors = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    for index, moments in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
     part = path.with_suffix(".part")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, part)
+    save_file(tensors, part, metadata={"step": str(step)})
     os.replace(part, path)
 
 
@@ -152,10 +156,15 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimi
     """Restore what `save_state` wrote; returns the number of steps done (0 without a file)."""
     if not path.exists():
         return 0
-    state = torch.load(path, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    tensors = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, strict=False)
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, moment = name.split(".")
+            state.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return int(next(iter(state.values()))["step"])
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -169,7 +178,7 @@ def pretrain(args: argparse.Namespace) -> None:
     model = build_model(args.family, tokens, args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
     args.out.mkdir(parents=True, exist_ok=True)
-    state = args.out / "pretraining-state.pt"
+    state = args.out / "pretraining-state.safetensors"
     first = load_state(state, model, optimizer)
     record = args.out / RECORD
     curve = json.loads(record.read_text())["curve"] if first else []

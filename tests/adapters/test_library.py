@@ -61,6 +61,17 @@ def test_attach_train_save_load_merge_detach(precision: Precision, tmp_path: Pat
     torch.testing.assert_close(merged(IDS).logits, trained, atol=1e-4, rtol=1e-4)
 
 
+def test_inside_base_an_attached_model_is_the_base_model() -> None:
+    model = miniature()
+    expected = model(IDS).logits
+    adapter = attach(model, u=3)
+    adapter.lane(0).v.data.fill_(1.0)
+    moved = model(IDS).logits
+    with adapter.base():
+        assert torch.equal(model(IDS).logits, expected)
+    assert torch.equal(model(IDS).logits, moved) and not torch.equal(moved, expected)
+
+
 def test_loading_on_another_model_is_refused(tmp_path: Path) -> None:
     save(attach(miniature(), u=2), tmp_path / "adapter.safetensors")
     other = miniature("miniature-llama")

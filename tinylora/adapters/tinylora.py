@@ -2,8 +2,8 @@
 
 Only v is trained. U, Sigma, V are the frozen basis, P (u, r, r) is a fixed random tensor of each module, normal with
 standard deviation 1/sqrt(r) (the paper does not say; PEFT does the same), drawn from a named stream and never stored.
-v starts at zero, so the adapted model is exactly the base model. Sigma stands on the left, as in the paper (PEFT
-splits its square root over both sides: not the same). LoRA-XS is the same with R itself trained, of each group.
+v starts at zero, so the adapted model is at first exactly the base model. Sigma stands on the left, as in the paper
+(PEFT puts its square root on each side, which is another update). LoRA-XS trains R itself, one for each group.
 
 The base weights are never touched: each adapted linear map gets a forward of its own, which adds the update,
 
@@ -15,7 +15,8 @@ so rows of different lanes share one batch and differ in r x r matrices alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -41,7 +42,7 @@ def projection(seed: int, module: str, u: int, rank: int, recipe: int = RECIPE) 
 
 def _projection_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
     generator = torch_stream(seed, "projection", module, u, rank)
-    # In fp64, which PyTorch draws in one way on all processors; in fp32 the low bits are those of its vector units.
+    # In fp64: PyTorch then draws the same numbers on every processor. In fp32 the low bits depend on its vector unit.
     return (torch.randn(u, rank, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)).float()
 
 
@@ -127,7 +128,7 @@ class AdaptedLinear(torch.autograd.Function):
         """The gradients of x and of R."""
         weight, left, right, matrix, reduced = ctx.saved_tensors
         of_mixed = functional.linear(gradient, left).float()  # (A, T, r)
-        of_matrix = outer(of_mixed, reduced, ctx.slots)  # as `matrix`
+        of_matrix = outer(of_mixed, reduced, ctx.slots)  # shape of `matrix`
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = gradient @ weight
@@ -165,7 +166,7 @@ class TinyLora(MapAdapters):
         for index, (name, factors) in enumerate(basis.factors.items()):
             weight = weight_of(self._maps[name])
             assert weight.shape == (len(factors.left), len(factors.right)), f"the basis does not fit {name}"
-            # Rows of length d: the products with r columns run several times faster than with columns of length d.
+            # Stored as r rows of length d: products run several times faster than with d rows of length r.
             left, right = (factors.left * factors.sigma).T, factors.right.T  # (r, d_out), (r, d_in)
             self.register_buffer(f"left_{index}", left.to(weight.dtype).contiguous(), persistent=False)
             self.register_buffer(f"right_{index}", right.to(weight.dtype).contiguous(), persistent=False)
@@ -194,8 +195,18 @@ class TinyLora(MapAdapters):
         return found
 
     def use_lane(self, index: int | None) -> None:
-        """Compute all rows that `rows` gives no lane with this one from now on (None: with the base model)."""
+        """From now on, compute with this lane every row to which `rows` gives none (None: with the base model)."""
         self._whole = index
+
+    @contextmanager
+    def base(self) -> Iterator[Mapping[str, torch.Tensor]]:
+        """Inside, all rows see the base model, those of `use_lane` too."""
+        whole, self._whole = self._whole, None
+        try:
+            with super().base() as parameters:
+                yield parameters
+        finally:
+            self._whole = whole
 
     def factors(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(U Sigma)^T (r, d_out) and V^T (r, d_in) of module number `index`, in the weights' type."""

@@ -1,4 +1,4 @@
-"""How the rows of all lanes are computed: sampling completions, and gradients of what was sampled.
+"""How a pack is computed: sampling completions, and gradients of what was sampled.
 
 An `Engine` (`engine`) is a model with the adapters of its lanes. `rollout` samples what a `sampling.Request` asks for,
 in a batch whose rows come and go (`kv_cache`), token by token (`decode_step`). `rows` lays out completions for

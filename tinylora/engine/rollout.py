@@ -1,9 +1,10 @@
 """Sampling completions for many lanes in one batch, with a key-value cache, on transformers models.
 
 A row of the batch is a *branch*: what some completions of one prompt have said so far, as long as they say the same. It
-starts as the prompt itself, and is split where its completions choose different tokens. So what they have in common is
-computed once. Rows whose completions have all ended are taken by new branches, or leave the batch now and then; and as
-they do, waiting prompts join, longest first, up to the limits. All rows end in the same column of the cache.
+starts as the prompt itself, and is split where its completions choose different tokens. So what
+completions have in common that join together is computed once. Rows whose completions have all ended are taken by new
+branches, or leave the batch now and then. When completions have ended, waiting ones join, those of the longest prompts
+first, up to the limits. All rows end in the same column of the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tinylora.engine.memory import out_of_memory
 from tinylora.engine.sampling import Request, Rollout, choose, joined
 
 DROP_SHARE = 0.125  # rows without completions leave the batch once they are this share of it
-SPARE_PART = 16  # when the batch is made anew, one row in so many is added for branches to come
+SPARE_PART = 16  # when the batch is made anew, one spare row is added for every 16, for later branches
 
 
 def roll_out(engine: Engine, request: Request) -> Rollout:
@@ -60,7 +61,7 @@ def _decode(engine: Engine, request: Request, most_rows: int) -> Rollout:
 
 
 class Decoder:
-    """The completions that are still going, of all B, and the A rows of the batch that they are branches of."""
+    """The completions that are still going, of all B, and the A rows (branches) that they belong to."""
 
     def __init__(self, engine: Engine, assign: AssignRows, request: Request, most_rows: int) -> None:
         self.engine, self.assign, self.request, self.most_rows = engine, assign, request, most_rows
@@ -184,7 +185,7 @@ class Decoder:
         self._assign()
 
     def _gather(self, rows: torch.Tensor) -> None:
-        """Make the batch anew of some of its rows, and of the columns that these have."""
+        """Rebuild the batch from some of its rows; columns in which none of them has a token are dropped."""
         mask = self.mask[rows]
         first = int(mask.any(0).int().argmax()) if can_append(self.cache) else 0
         select_rows(self.cache, rows, first)
@@ -198,7 +199,7 @@ class Decoder:
         self._assign()
 
     def _assign(self) -> None:
-        """Compute the rows that are in the batch now with their lanes."""
+        """Tell the adapters which lane each row of the batch has now."""
         matrices = self.assign(self.lane_of_prompt[self.prompt])
         if self.engine.decode_step is not None:
             self.engine.decode_step.assign(matrices)

@@ -4,17 +4,18 @@ The completions of one prompt share a row: a tree, of which every node is read o
 
     prompt | completion 1 | what completion 2 has beyond completion 1 | ... | padding
 
-Completions stand in alphabetical order, so that what two of them begin with is read with the first. For a prompt `p q`
+Completions are sorted by their tokens, so that what two of them begin with is read with the first. For a prompt `p q`
 with the completions `a b d .`, `a c e .` and `a c f .`:
 
     place      0  1  2  3  4  5  6  7      p - q - a -+- b - d
     token      p  q  a  b  d  c  e  f                 +- c -+- e
     position   0  1  2  3  4  3  4  4                       +- f
 
-A token sees the nodes above it and no others: f sees p q a c. Its position is 4, as if it stood alone, not its place.
-So a step costs what its tokens cost: no prompt and no answer is repeated for every sample that gives it, and little is
-padded. The last token of a completion is predicted and predicts nothing, so it is not read. A row is at most
-`row_width` long unless one completion needs more.
+A token sees itself and what leads to it from the root: f sees p q a c. Its position is 4, as if its completion stood
+alone, and not its place.
+So nothing is read twice within a row, and a prompt is repeated only where its completions need several rows. The last
+token of a completion is predicted and predicts nothing, so it is not read. A row is at most `row_width` long unless one
+completion needs more.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 @dataclass(frozen=True)
 class Completions:
-    """N prompts, their lanes, and as many completions of each: completion b belongs to prompt b // samples."""
+    """N prompts, their lanes, and equally many completions of each: completion b belongs to prompt b // samples."""
 
     prompts: Sequence[Sequence[int]]
     lane_of_prompt: torch.Tensor  # (N,)
@@ -52,7 +53,7 @@ class Completions:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a batch: a prompt and some of its completions, by number in alphabetical order."""
+    """One row of a batch: a prompt and some of its completions, by number, sorted by their tokens."""
 
     prompt: int
     completions: tuple[int, ...]
@@ -63,8 +64,9 @@ def row_width(config: PretrainedConfig) -> int:
     """The length up to which completions of one prompt share a row.
 
     Attention over a row of length T costs about T/(3d) of what the linear maps of a model of width d cost, so up to
-    T = d the tokens that are saved are worth more. Sliding windows, and layers that carry a state from token to token,
-    go by a token's place in the row: in models that have them each completion has a row of its own.
+    T = d the tokens that are saved are worth more than the longer attention costs. Sliding windows, and layers that
+    carry a state from token to token, go by a token's place in the row: in models that have them each completion has a
+    row of its own.
     """
     plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     return int(config.hidden_size) if plain and getattr(config, "sliding_window", None) is None else 0
@@ -142,9 +144,9 @@ def completion_logits(
     batch: Sequence[Row],
     parameters: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (places, V), and for each completion token of a batch, in order, which of them predicts it (tokens,).
+    """Logits (places, V), and for each completion token of a batch, the index of the place before it (tokens,).
 
-    `parameters` stand in for the model's own, by name. The head is computed at the places that predict a token alone.
+    `parameters` stand in for the model's own, by name. The head is computed only at the places that predict a token.
     """
     device, trees = model.device, [_Tree.of(completions, row) for row in batch]
     ids = pad_sequence([torch.tensor(tree.tokens) for tree in trees], batch_first=True)
@@ -162,7 +164,7 @@ def completion_logits(
 
 @dataclass(frozen=True)
 class _Tree:
-    """A row as it is read: its prompt and, behind it, each completion as far as the one before does not begin alike."""
+    """A row as it is read: its prompt and, behind it, of each completion what it does not share with the one before."""
 
     tokens: list[int]
     positions: list[int]
@@ -171,7 +173,7 @@ class _Tree:
 
     @classmethod
     def of(cls, completions: Completions, row: Row) -> _Tree:
-        """The tree of a row, whose completions are in alphabetical order."""
+        """The tree of a row, whose completions are sorted by their tokens."""
         tokens = list(completions.prompts[row.prompt])
         start, path = len(tokens), list[int]()  # path: the nodes of the last completion
         positions, ends, predictors = list(range(start)), [row.length] * row.length, list[int]()

@@ -1,9 +1,9 @@
 """What a run is asked to do.
 
-`config` holds RunConfig, one point of a sweep, and `groups` its parts; every setting is declared with its role, from
-which `identity` takes what makes two runs the same run. `choices` are settings that are one of a few words, `recorded`
-reads settings back from records. Beside them stands what all rooms need and that needs nothing: `errors` in three parts
-and the rules that raise them, `files` that are whole at any moment, `seeds` of random streams.
+`config` holds RunConfig, one point of a sweep, which also resolves `lr=auto`; `groups` are its parts. Every setting is
+declared with its role, from which `identity` takes what makes two runs the same run. `choices` are settings that are
+one of a few words, `recorded` reads settings back from records. Beside them stands what all rooms need: `errors` in
+three parts and `require`, which raises them, `files` that are whole at any moment, `seeds` of random streams.
 
 Imports nothing of the other rooms, and no PyTorch. Read `config` first, then `identity`.
 """

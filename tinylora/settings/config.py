@@ -1,7 +1,7 @@
 """A run as it is asked for: `RunConfig`, one point of a sweep, with its identity.
 
 Its groups are in `groups`; which settings identify a run, and which may differ between the lanes
-of a pack, stands at each setting and is read by `identity`. All that others need of settings is imported from here.
+of a pack, stands at each setting and is read by `identity`. Most of what others need of settings is imported from here.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class RunConfig:
     lr: Union[float, int, str] = setting(  # noqa: UP007 - a Union does not convert: lr=1 is an int
         AUTO, Role.lane, counts_as=lambda run: run.learning_rate
     )
-    """Learning rate of Adam, or `auto`: c/u with the model's constant. `auto` counts as the number it resolves to, so
-    that it is the same run as that number given by hand."""
+    """Learning rate of Adam, or `auto`: from the model's constant c, c/u for TinyLoRA and c itself for other adapters.
+    `auto` counts as the number it resolves to, so that it is the same run as that number given by hand."""
     seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0)
     """Root of all random streams of the run: projections, data order, sampling."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps)
@@ -178,5 +178,5 @@ class RunConfig:
         return hashed_settings(self)
 
     def pack_key(self) -> str:
-        """Equal for points that may train together: all that must agree between the lanes of a pack."""
+        """Equal for points that may train together: a digest of what the lanes of a pack must agree in."""
         return digest(shared_settings(self))

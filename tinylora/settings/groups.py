@@ -1,8 +1,8 @@
 """The groups of settings: model, task, algorithm, adapter, rollout, evaluation, tracking, packs.
 
-One frozen dataclass each; types, defaults, meaning and role (`identity.Role`) of every setting stand at its field, and
-the rules that it must keep in `__post_init__`. The YAML groups of `conf/` state what differs. A `RunConfig` (`config`)
-holds one of each.
+One frozen dataclass each: type, default, meaning and role (`identity.Role`) of every setting stand at its field. Rules
+are checked in `__post_init__`. The files of `conf/` state only what differs from these defaults. A `RunConfig`
+(`config`) holds one of each group.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tinylora.settings.choices import (
 from tinylora.settings.errors import UsageError, is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
 
-AUTO_SHARE = 0.5  # of a device's memory is for the rows of a pack, where pack.memory_gib is auto
-CACHE_SHARE = 0.75  # of that is for keys and values; the rest for the pass that extends them and the choice of tokens
+AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
+CACHE_SHARE = 0.75  # share of that for keys and values; the rest is for the pass that extends them, and for choices
 
 
 def _trains(run: Any) -> bool:
@@ -56,7 +56,7 @@ class ShapeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The base model; frozen but for full fine-tuning."""
+    """The base model: frozen, except in full fine-tuning."""
 
     name: str = setting("miniature-qwen2", Role.identity, counts_as=lambda run: run.model.identity)
     """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
@@ -82,7 +82,7 @@ class ModelConfig:
     gradient_checkpointing: bool = setting(False, Role.place)
     """Keep one activation per block in training and compute the others again: less memory, a third more time."""
     shape: ShapeConfig | None = setting(None, Role.note)
-    """Its sizes, for planning without its files; the files decide when it is loaded."""
+    """The model's sizes, for planning without its files. Loading uses those in the files."""
     lr_constants: dict[str, float] = setting(dict, Role.note)
     """For `lr=auto`, found on validation data: c of lr = c/u for each "task/algorithm" (TinyLoRA), or the rate itself
     for "task/algorithm/adapter"."""
@@ -100,7 +100,8 @@ class TaskConfig:
     name: str = setting("sums", Role.identity)
     """One of `tinylora.tasks.TASKS`."""
     folder: str | None = setting(None, Role.place)
-    """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, data come from the hub."""
+    """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, question sets come from the hub.
+    Generated tasks need none."""
     revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None)
     """Branch, tag or commit of the task's data sets on the hub; the commit that it resolves to is recorded."""
     training_set: str | None = setting(None, Role.identity)
@@ -255,8 +256,8 @@ class PackConfig:
     more memory (rows wait for others to end), but gain little."""
     memory_gib: Union[float, int, str] = setting(AUTO, Role.place)  # noqa: UP007 - as for lr
     """Memory (GiB) of each process for rows that are decoded or trained at once, beside the model; `auto`: half of the
-    device's. Where max_lanes=auto and jobs are submitted from a machine without their GPU, it must be a number, or
-    launcher.memory_gb given for jobs without GPU."""
+    device's. With max_lanes=auto, jobs on a GPU that this machine
+    lacks need a number here; jobs without a GPU need this or launcher.memory_gb."""
 
     def __post_init__(self) -> None:
         require(

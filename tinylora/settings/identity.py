@@ -10,8 +10,9 @@ whether the lanes of one pack may differ in it:
     note        no                     may differ          what is known about the point
 
 Records outlive code, so the hash of recorded settings must never change. A setting that is added later names in
-`absent` the value that old runs had by definition, and is left out of the hash at that value. A change of the code
-after which the same settings would give another v or another reward raises `RECIPE`, which is hashed like a setting.
+`absent` the value that old runs had by definition, and is left out of the hash where it has that value. A change of the
+code after which the same settings would give another v or another reward raises `RECIPE`, which is hashed like a
+setting.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def setting(
 ) -> Any:
     """A field of a settings dataclass; a mutable default is given as the function that makes it.
 
-    `used`, from the RunConfig, says whether the setting has a meaning for that run; where it has none, it is not
-    hashed. `counts_as`, from the RunConfig, is the value that is hashed in its place. `absent` is for settings that
+    `used(run)`, of the RunConfig, says whether the setting has a meaning for that run; where it has none, it is not
+    hashed. `counts_as(run)` is the value that is hashed in its place. `absent` is for settings that
     were added after runs had been recorded (see above).
     """
     metadata = {"role": role, "used": used, "counts_as": counts_as, "absent": absent}
@@ -99,7 +100,7 @@ def content_digest(path: Path) -> str:
 
 
 def as_plain(value: Any) -> Any:
-    """A config, or any value of a setting, as nested plain values (enums by name), ready for YAML or JSON."""
+    """A config, or any value of a setting, as nested plain values (enums by value), ready for YAML or JSON."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value, dict_factory=lambda items: {name: as_plain(each) for name, each in items})
     return value.value if isinstance(value, Enum) else value

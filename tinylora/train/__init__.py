@@ -1,8 +1,8 @@
 """How a pack is trained.
 
 A `Pack` (`pack`) is an engine with a task, a tokenizer and lanes. `loop` trains it to its end by the steps of `grpo` or
-`sft` (`losses`), with `evaluate` before and after; `recorder` writes what happens and what a run was made with,
-`state` is what a lane continues from. `preflight` is what is checked before anything starts.
+`sft` (advantages and losses in `losses`), with `evaluate` before and after, from wherever the saved states of its lanes
+(`state`) stand. `recorder` writes what happens and what a run was made with. `preflight` is what is checked before.
 
 May import all other rooms. Read `grpo` first: it is the paper's algorithm on a screen.
 """

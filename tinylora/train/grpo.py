@@ -1,11 +1,12 @@
-"""GRPO over lanes (paper section 4): one step of every lane, in one rollout and one backward pass.
+"""GRPO over lanes (paper section 4): one step of every lane, in one rollout and one gradient.
 
 For each lane: draw P problems, sample G completions of each, reward exact matches, normalise the rewards within each
 group to advantages, and take one Adam step on
 
-    - 1/N sum over tokens of  min(p_train / p_sampler, cap) * advantage * log p_train   (+ coefficient * KL to v = 0)
+    - 1/tokens sum over tokens of ( min(p_train / p_sampler, cap) * advantage * log p_train - coefficient * KL )
 
-with N the lane's completion tokens of the whole step. Lanes share nothing but the batch.
+with `tokens` the lane's completion tokens of the whole step. The weight min(...) is a constant for the gradient. KL is
+to the untrained model, and left out by default. Lanes share nothing but the batch.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     scores = pack.score(asked, completions.tokens)
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
 
-    # Advantages: rewards relative to the other completions of the same prompt.
+    # Advantages: rewards relative to their group, the completions of the same prompt.
     advantages = torch.cat([group_advantages(of_lane) for of_lane in rewards]).flatten()  # (B,)
 
     # The gradient of every lane's v, then one Adam step of each lane, after which v is rounded to its precision.
@@ -68,7 +69,8 @@ def accumulate(
     """Give every lane's v the gradient of its loss; returns metrics of the lanes, (L,) by name.
 
     `logp_sampler` is (B, T), `advantages` (B,). A group of equal rewards has no part in the gradient, and is left out
-    (unless there is a KL term): so means over tokens are over those that are trained on, and NaN where there are none.
+    (unless there is a KL term). So means over tokens are over those that are trained on, and NaN where there are none;
+    the loss alone is over all tokens.
     """
     settings, lanes = _settings(pack), len(pack.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
@@ -125,8 +127,8 @@ def _sample(pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane
 def _step(pack: Pack, lane: LaneRun, found: dict[str, torch.Tensor], healthy: bool) -> Metrics:
     """The optimizer step of one lane, and its part of what `accumulate` has found.
 
-    A lane whose sampler gives no finite log-probabilities is not `healthy`: its rewards are all 0, so its loss would
-    not tell.
+    A lane whose sampler gives no finite log-probabilities is not `healthy`: what it says is noise and earns 0, so its
+    loss is 0 and would hide the failure.
     """
     metrics: Metrics = {name: values[lane.index].item() for name, values in found.items()}
     loss = metrics.pop("train/loss") if healthy else math.nan

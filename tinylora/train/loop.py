@@ -1,7 +1,7 @@
 """Train a pack of lanes from wherever each stands to its end, recording every step.
 
-What is written when is the recorder's part (`recorder`). Of the ranks of a pack (`engine.ranks`) all train, and the one
-that leads records.
+The recorder (`recorder`) decides what is written, and when. All ranks of a pack (`engine.ranks`) train; the one that
+leads records.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def run_pack(
     ranks = ranks_of_process()
     require_work(configs, ranks.count)
     folders = [RunFolder(config) for config in configs]
-    with ranks.noting_errors(), ExitStack() as held, clear_disk_errors():
+    with ranks.noting_errors(), ExitStack() as held, explained_disk_errors():
         ended = ranks.first(lambda: _take(folders, held))
         if not ranks.leads:
             mirror, progress = Unmirrored(), Silent()
@@ -75,7 +75,7 @@ def _take(folders: Sequence[RunFolder], held: ExitStack) -> set[str]:
 
 
 @contextmanager
-def clear_disk_errors() -> Iterator[None]:
+def explained_disk_errors() -> Iterator[None]:
     """Turn the errors of a full or read-only disk into a FailureError that says what to do."""
     try:
         yield
@@ -160,7 +160,7 @@ class PackRun:
             raise Stopped(reason)
 
     def _evaluate_untrained(self, fresh: Sequence[int]) -> None:
-        """Step 0. All lanes still are the base model and the evaluation's noise is common: one measurement is all's."""
+        """Step 0. All lanes are the base model still, with common noise: one measurement serves all."""
         if fresh:
             base = evaluate(self.pack, fresh[:1], self.progress)[fresh[0]]
             self._record({index: base for index in fresh})

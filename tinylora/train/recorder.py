@@ -1,11 +1,11 @@
-"""What a pack writes down: after every step metrics and states, at the end how each run ended, now and then MLflow.
+"""What a pack writes down: metrics after every step, states nearly as often, MLflow now and then, how each run ended.
 
 The loop is given a recorder and does not know whether it writes. Of the ranks of a pack (`engine.ranks`) all do the
 same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
-After every step the order is: the metrics of all lanes, their states, the fate of lanes that ended, the mirror. Metrics
-beyond a lane's newest saved state are dropped when it continues, and written anew: the steps are made again, with the
-same result. So a kill at any moment costs at most the steps since the last saved states.
+After every step the order is: the metrics of all lanes, their states (where saving costs little time), the fate of
+lanes that ended, the mirror. Metrics beyond the state from which a lane continues are dropped, and written anew when
+the steps are made again, with the same result. So a kill costs at most the steps since the last saved states.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tinylora.train.state import load_states, save_state
 if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
 
-SAVING_SHARE = 0.05  # of the time at most is spent on saving states: those of a few values are saved at every step
+SAVING_SHARE = 0.05  # most of the time that may go into saving states: small ones are thus saved at every step
 
 
 class Recorder:
@@ -66,13 +66,13 @@ class FolderRecorder(Recorder):
         self._all_saved, self._saved_at, self._saving_seconds = False, -math.inf, 0.0
 
     def begin(self) -> None:
-        """Write config.yaml; UsageError where it was begun with another model, basis or data."""
+        """Write config.yaml and remove summary.json. UsageError where model, basis, data or prompts have changed."""
         for lane, folder in zip(self.pack.lanes, self.folders, strict=True):
             folder.describe(provenance(self.pack, lane))
             folder.reopen()
 
     def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Cut metrics.jsonl of every lane behind its step."""
+        """Drop the lines of metrics.jsonl after these steps."""
         for index, step in steps.items():
             self.folders[index].drop_after(step)
 
@@ -103,7 +103,7 @@ class FolderRecorder(Recorder):
         folder.conclude(status, reason, counts)
 
     def save(self) -> None:
-        """Save the state of every lane that has none of its step."""
+        """Save the state of every lane whose newest saved state is older than its step."""
         for lane in self.pack.lanes:
             folder = self.folders[lane.index].path
             if lane.failure is None and max(load_states(folder), default=-1) < lane.step:
