@@ -1,4 +1,4 @@
-"""Settings of all tests: offline, before anything imports transformers."""
+"""Settings of all tests: offline and with one thread, before anything imports transformers or PyTorch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from support import chromium
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Results are the same bit for bit only with one count of threads, and two processes with two each get in each other's
+# way on two cores. The processes that tests start have it from here.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
     marked = [item for item in items if item.get_closest_marker("slurm") is not None]
     if marked and (reason := why_no_slurm()):
         for item in marked:
@@ -27,6 +32,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(
                     pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)")
                 )
+
+
+def group_of(item: pytest.Item) -> str:
+    """What shares a name goes to one process: SLURM's queue, the study's report, the fixtures of a file."""
+    if item.get_closest_marker("slurm") is not None:
+        return "slurm"
+    return "study" if "study" in getattr(item, "fixturenames", ()) else item.path.stem
 
 
 def why_no_slurm() -> str | None:
