@@ -145,7 +145,7 @@ Factors = tuple[torch.Tensor, torch.Tensor]  # orthonormal columns: left (d_out,
 def _ours(weight: torch.Tensor) -> Factors:
     basis = compute_basis({"proj": weight}, RANK, Solver.fast)
     TinyLora(_Model(weight), basis, [LaneSpec(U)])
-    return basis.factors["proj"].u, basis.factors["proj"].v
+    return basis.factors["proj"].left, basis.factors["proj"].right
 
 
 def _peer(weight: torch.Tensor) -> Factors:

@@ -57,6 +57,7 @@ NUMBERS = (
     "eval.test_items",
 )
 FEW = 3
+FIRST_RECIPE = "1"  # of runs whose records are older than recipes (see `tinylora.settings.identity`)
 REQUIRED = (
     "model.name",
     "task.name",
@@ -130,6 +131,8 @@ def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
     for name in NUMBERS:
         if f"param:{name}" in runs:
             runs[f"param:{name}"] = pd.to_numeric(runs[f"param:{name}"], errors="coerce")
+    if "param:recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
+        runs["param:recipe"] = runs["param:recipe"].fillna("").replace("", FIRST_RECIPE)
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"

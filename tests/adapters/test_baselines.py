@@ -58,7 +58,7 @@ def dense(pack: Pack, lane: LaneRun) -> dict[str, torch.Tensor]:
             factors = pack.basis.factors[name]
             group = 0 if lane.config.n_tie == ALL else module // int(lane.config.n_tie)
             r = lane.v[group].view(rank, rank)
-            update = factors.u @ torch.diag(factors.sigma) @ r @ factors.v.T
+            update = factors.left @ torch.diag(factors.sigma) @ r @ factors.right.T
         else:  # LoRA: B A
             a = lane.v[start : start + rank * d_in].view(rank, d_in)
             b = lane.v[start + rank * d_in : start + rank * (d_in + d_out)].view(rank, d_out).T

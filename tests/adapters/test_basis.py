@@ -36,12 +36,12 @@ def assert_right(found: Factors, weight: torch.Tensor) -> None:
     """The spaces and each single vector, left and right, and the values are those of the SVD in fp64."""
     u, sigma, vh = torch.linalg.svd(weight.double(), full_matrices=False)
     rank = len(found.sigma)
-    for have, want in ((found.u, u[:, :rank]), (found.v, vh[:rank].T)):
+    for have, want in ((found.left, u[:, :rank]), (found.right, vh[:rank].T)):
         assert largest_angle(have, want) <= 1e-4
         assert max(largest_angle(have[:, [k]], want[:, [k]]) for k in range(rank)) <= 1e-4
         torch.testing.assert_close(have.T @ have, torch.eye(rank), atol=5e-6, rtol=0)
     torch.testing.assert_close(found.sigma, sigma[:rank].float(), rtol=1e-6, atol=0)
-    assert (found.u.T @ weight @ found.v).diagonal().min() > 0, "the signs of u and v do not belong together"
+    assert (found.left.T @ weight @ found.right).diagonal().min() > 0, "the signs of u and v do not belong together"
 
 
 @pytest.fixture
@@ -111,16 +111,16 @@ def test_without_a_gap_the_exact_solver_is_used(rank: int, exact_calls: list[tor
     found = truncated_svd(weight, rank, Solver.fast)
     assert exact_calls == [weight.shape]
     torch.testing.assert_close(found.sigma, torch.full((rank,), 3.0))
-    torch.testing.assert_close(weight @ found.v, found.u * found.sigma, atol=1e-5, rtol=0)
-    torch.testing.assert_close(weight.T @ found.u, found.v * found.sigma, atol=1e-5, rtol=0)
+    torch.testing.assert_close(weight @ found.right, found.left * found.sigma, atol=1e-5, rtol=0)
+    torch.testing.assert_close(weight.T @ found.left, found.right * found.sigma, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("weight", [torch.zeros(300, 400), torch.eye(400, 300), torch.ones(300, 400)])
 def test_degenerate_weights_get_an_answer(weight: torch.Tensor) -> None:
     found = truncated_svd(weight, 2, Solver.fast)
-    torch.testing.assert_close(found.u.T @ found.u, torch.eye(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.left.T @ found.left, torch.eye(2), atol=1e-4, rtol=0)
     norm = float(torch.linalg.matrix_norm(weight, 2))
-    torch.testing.assert_close(weight @ found.v, found.u * found.sigma, atol=1e-5 * norm, rtol=0)
+    torch.testing.assert_close(weight @ found.right, found.left * found.sigma, atol=1e-5 * norm, rtol=0)
 
 
 def test_beyond_its_budget_the_search_gives_way(monkeypatch: pytest.MonkeyPatch, exact_calls: list[torch.Size]) -> None:
@@ -177,7 +177,7 @@ def test_bf16_and_fp32_copies_of_a_weight_have_one_basis() -> None:
     weight = matrix(SHAPES[1], SPECTRA["gap of 1 %"]).bfloat16()
     copies = [compute_basis({"a": copy}, 2, Solver.fast) for copy in (weight, weight.float())]
     assert copies[0].digest == copies[1].digest
-    assert copies[0].factors["a"].u.dtype == torch.float32
+    assert copies[0].factors["a"].left.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("shape", "rank"), [((400, 200), 2), ((300, 300), 295)], ids=["small", "nearly full rank"])
@@ -187,7 +187,7 @@ def test_where_no_search_pays_the_exact_solver_is_used(
     weight = matrix(shape, SPECTRA["clear gap"])
     factors = truncated_svd(weight, rank, Solver.fast)
     assert exact_calls == [shape]
-    torch.testing.assert_close((factors.u.T @ weight @ factors.v), factors.sigma.diag(), atol=1e-4, rtol=0)
+    torch.testing.assert_close((factors.left.T @ weight @ factors.right), factors.sigma.diag(), atol=1e-4, rtol=0)
 
 
 def test_exact_solver_searches_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ def test_peft_with_our_projections_has_our_update() -> None:
         factors = adapter.basis.factors[name]
         root = factors.sigma.sqrt()
         # Singular vectors are found up to their sign: take the peer's.
-        sign = torch.sign((layer.tinylora_A["default"] * factors.v.T).sum(1))
+        sign = torch.sign((layer.tinylora_A["default"] * factors.right.T).sum(1))
         scaled = sign[:, None] * root[:, None] * lane.projections[index] / root * sign
         layer.tinylora_P["default"] = scaled
         with torch.no_grad():

@@ -364,3 +364,13 @@ def test_command_line_without_torch(sweep: Path, tmp_path: Path) -> None:
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
     assert "remedy:" in missing.stderr
+
+
+def test_runs_of_another_recipe_are_never_averaged_with_older_ones(store: Store) -> None:
+    """Records from before recipes do not say theirs: it is the first."""
+    store.add({"seed": 0}, accuracy=0.4)
+    store.add({"seed": 1, "recipe": 1}, accuracy=0.6)
+    store.add({"seed": 0, "recipe": 2}, accuracy=0.9)
+    _, _, cells = cells_of(store)
+    found = {row["recipe"]: (row["seeds"], row[stats.TEST]) for row in cells.to_dict("records")}
+    assert found == {"1": (2, pytest.approx(0.5)), "2": (1, pytest.approx(0.9))}

@@ -16,7 +16,7 @@ def dense_weights(pack: Pack, lane: int) -> dict[str, torch.Tensor]:
     for index, (name, factors) in enumerate(pack.basis.factors.items()):
         v = adapter.v[adapter.group_of[index]]
         matrix = sum(v[i] * adapter.projections[index, i] for i in range(len(v)))
-        update = factors.u * factors.sigma @ matrix @ factors.v.T
+        update = factors.left * factors.sigma @ matrix @ factors.right.T
         weights[f"{name}.weight"] = pack.engine.model.get_submodule(name).weight + update
     return weights
 

@@ -1,1 +1,10 @@
-"""What is trained: TinyLoRA and its baselines as lanes on one frozen model, and the files that trained values go to."""
+"""What is trained: the values of many lanes on one frozen model.
+
+`tinylora` is the method of the paper, on the frozen truncated SVD of every weight (`basis`) with values shared by
+groups of modules (`tying`); `lora` and `full` are its baselines. All of them are `Adapters` (`base`), the one interface
+that the loops know; `mixing` is how rows of different lanes share a batch. `precision` and `noise` say in which types
+and from which streams; `adapter_file` is the file of trained values, `attach` the library for other training loops,
+`export` writes what PEFT and transformers read.
+
+May import settings and models. Read `tinylora` first, then `base`.
+"""

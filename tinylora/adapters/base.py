@@ -27,7 +27,7 @@ from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig,
 from tinylora.settings.errors import UsageError
 
 AssignRows = Callable[[torch.Tensor], RowMatrices | None]
-"""Gives the rows of the next batches their lanes (B,); returns their R, where lanes differ in R alone."""
+"""Gives the rows of the next batches their lanes (A,); returns their R, where lanes differ in R alone."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Adapters(Protocol):
     def rows(
         self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None
     ) -> AbstractContextManager[AssignRows]:
-        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,); outside, as before."""
+        """Inside, row a of every batch is computed with lane `lane_of_row[a]` (A,); outside, as before."""
 
     def base(self) -> AbstractContextManager[Mapping[str, torch.Tensor]]:
         """Inside, the model computes as before training, given the parameters of the context in place of its own."""
@@ -158,7 +158,7 @@ class MapAdapters(nn.Module, ABC):
 
     @abstractmethod
     def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> RowMatrices | None:
-        """Set `_rows` for rows of these lanes (B,)."""
+        """Set `_rows` for rows of these lanes (A,)."""
 
     @abstractmethod
     def low_rank(self, index: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
@@ -183,7 +183,7 @@ class MapAdapters(nn.Module, ABC):
 
     @contextmanager
     def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
-        """Inside, row b of every batch is computed with lane `lane_of_row[b]` (B,).
+        """Inside, row a of every batch is computed with lane `lane_of_row[a]` (A,).
 
         What lanes are made of is formed once, on entry, unless it is given as the `leaves` of `form`. The function
         that the context gives assigns other lanes, for batches of other rows.

@@ -39,11 +39,11 @@ VERSION = 2  # of the factors: to be raised where a change of this file changes 
 
 @dataclass(frozen=True)
 class Factors:
-    """Truncated SVD of one weight: W is close to u @ diag(sigma) @ v.T. All fp32, on the CPU."""
+    """Truncated SVD of one weight: W is close to left @ diag(sigma) @ right.T. All fp32, on the CPU."""
 
-    u: torch.Tensor  # (d_out, r)
-    sigma: torch.Tensor  # (r,)
-    v: torch.Tensor  # (d_in, r)
+    left: torch.Tensor  # U (d_out, r)
+    sigma: torch.Tensor  # Sigma (r,), falling
+    right: torch.Tensor  # V (d_in, r)
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Basis:
         state = hashlib.sha256()
         for name, factors in self.factors.items():
             state.update(name.encode())
-            for tensor in (factors.u, factors.sigma, factors.v):
+            for tensor in (factors.left, factors.sigma, factors.right):
                 state.update(tensor.contiguous().numpy().tobytes())
         return state.hexdigest()[:16]
 
@@ -213,7 +213,7 @@ def cached_basis(
     part = path.with_suffix(f".{os.getpid()}.part")
     tensors: dict[str, torch.Tensor] = {}
     for name, factors in basis.factors.items():
-        tensors |= {f"{name}.u": factors.u, f"{name}.sigma": factors.sigma, f"{name}.v": factors.v}
+        tensors |= {f"{name}.u": factors.left, f"{name}.sigma": factors.sigma, f"{name}.v": factors.right}
     save_file(tensors, part)
     os.replace(part, path)
     return basis
@@ -226,5 +226,5 @@ def _read(path: Path, rank: int, weights: Mapping[str, torch.Tensor]) -> Basis |
         factors = {n: Factors(tensors[f"{n}.u"], tensors[f"{n}.sigma"], tensors[f"{n}.v"]) for n in weights}
     except (SafetensorError, KeyError):
         return None
-    fits = all((len(f.u), len(f.v), len(f.sigma)) == (*weights[n].shape, rank) for n, f in factors.items())
+    fits = all((len(f.left), len(f.right), len(f.sigma)) == (*weights[n].shape, rank) for n, f in factors.items())
     return Basis(rank, factors) if fits else None

@@ -17,7 +17,7 @@ from tinylora.adapters.base import AssignRows, Formed, Lane, LaneSpec
 
 
 class FullLane(Lane):
-    """One lane's v: all parameters of the model, one behind the other."""
+    """One lane's v: all parameters of the model, flattened, in the order of `named_parameters`."""
 
     def __init__(self, spec: LaneSpec, parameters: Mapping[str, nn.Parameter]) -> None:
         super().__init__(spec, torch.cat([parameter.detach().flatten().float() for parameter in parameters.values()]))

@@ -35,7 +35,7 @@ def initial_factor(seed: int, module: str, rank: int, d_in: int) -> torch.Tensor
 
 
 class LoraLane(Lane):
-    """One lane's v: A (r, d_in) and B^T (r, d_out) of every map, one behind the other."""
+    """One lane's v: A (r, d_in) and B^T (r, d_out) of every map, flattened, map by map."""
 
     def __init__(self, spec: LaneSpec, shapes: Shapes, rank: int) -> None:
         parts = []
@@ -53,7 +53,7 @@ class LoraLane(Lane):
 
 
 def split(v: torch.Tensor, shapes: Shapes, rank: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A (L, r, d_in) and B^T (L, r, d_out) of every map, from the v of all lanes (L, N)."""
+    """A (L, r, d_in) and B^T (L, r, d_out) of every map, from the v of all lanes (L, values)."""
     sizes = [rank * side for d_out, d_in in shapes.values() for side in (d_in, d_out)]
     parts = [part.view(len(v), rank, -1) for part in v.split(sizes, dim=1)]
     return list(zip(parts[::2], parts[1::2], strict=True))
@@ -71,9 +71,9 @@ class Lora(MapAdapters):
         return (torch.stack([lane.v for lane in self.lanes]),)  # type: ignore[misc]
 
     def _assign(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor]) -> None:
-        """Take the factors from `leaves`, which hold every v (L, N), and mask them for rows of these lanes."""
+        """Take the factors from `leaves`, which hold every v (L, values), and mask them for rows of these lanes."""
         (formed,) = leaves
-        own = functional.one_hot(lane_of_row.to(formed.device), len(formed))  # (B, L)
+        own = functional.one_hot(lane_of_row.to(formed.device), len(formed))  # (A, L)
         dtype = weight_of(self._maps[self.names[0]]).dtype
         mask = own.repeat_interleave(self.rank, dim=1)[:, None].to(dtype) if len(formed) > 1 else None
         factors = [
@@ -96,7 +96,7 @@ class Lora(MapAdapters):
                 return output
             mask, factors = self._rows
             a, b = factors[index]
-            reduced = functional.linear(x, a)  # (B, T, L r)
+            reduced = functional.linear(x, a)  # (A, T, L r)
             update: torch.Tensor = (reduced if mask is None else reduced * mask) @ b
             return output + update
 

@@ -109,7 +109,7 @@ def _group_of(groups: Groups, modules: int) -> torch.Tensor:
 class AdaptedLinear(torch.autograd.Function):
     """y = x W^T + b + ((x V) R^T) (U Sigma)^T with a gradient for x and R alone: W, U Sigma and V are frozen.
 
-    As one function rather than four, it keeps nothing of x but x V (B, T, r), adds the update in place, and gives one
+    As one function rather than four, it keeps nothing of x but x V (A, T, r), adds the update in place, and gives one
     gradient for x where autograd would sum two.
     """
 
@@ -117,7 +117,7 @@ class AdaptedLinear(torch.autograd.Function):
     def forward(  # type: ignore[no-untyped-def]
         ctx, x, weight, bias, left, right, matrix, slots
     ) -> torch.Tensor:
-        """x (B, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in); matrix (N, r, r) and slots as in `mix`."""
+        """x (A, T, d_in), W (d_out, d_in), left (r, d_out), right (r, d_in); matrix and slots as in `mix`."""
         output, reduced = _adapted(x, weight, bias, left, right, matrix, slots)
         ctx.save_for_backward(weight, left, right, matrix, reduced)
         ctx.slots = slots
@@ -128,8 +128,8 @@ class AdaptedLinear(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         """The gradients of x and of R."""
         weight, left, right, matrix, reduced = ctx.saved_tensors
-        of_mixed = functional.linear(gradient, left).float()  # (B, T, r)
-        of_matrix = outer(of_mixed, reduced, ctx.slots)  # (N, r, r)
+        of_mixed = functional.linear(gradient, left).float()  # (A, T, r)
+        of_matrix = outer(of_mixed, reduced, ctx.slots)  # as `matrix`
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = gradient @ weight
@@ -147,7 +147,7 @@ def _adapted(
     matrix: torch.Tensor,
     slots: Slots | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The output of an adapted linear map (B, T, d_out), and x V (B, T, r) in fp32."""
+    """The output of an adapted linear map (A, T, d_out), and x V (A, T, r) in fp32."""
     output = functional.linear(x, weight, bias)
     reduced = functional.linear(x, right).float()
     mixed = mix(reduced, matrix.transpose(1, 2), slots).to(left.dtype)
@@ -170,9 +170,9 @@ class TinyLora(MapAdapters):
         self._whole: int | None = None  # the lane of `use_lane`
         for index, (name, factors) in enumerate(basis.factors.items()):
             weight = weight_of(self._maps[name])
-            assert weight.shape == (len(factors.u), len(factors.v)), f"the basis does not fit {name}"
+            assert weight.shape == (len(factors.left), len(factors.right)), f"the basis does not fit {name}"
             # Rows of length d: the products with r columns run several times faster than with columns of length d.
-            left, right = (factors.u * factors.sigma).T, factors.v.T  # (r, d_out), (r, d_in)
+            left, right = (factors.left * factors.sigma).T, factors.right.T  # (r, d_out), (r, d_in)
             self.register_buffer(f"left_{index}", left.to(weight.dtype).contiguous(), persistent=False)
             self.register_buffer(f"right_{index}", right.to(weight.dtype).contiguous(), persistent=False)
         self._take_place()
@@ -211,7 +211,7 @@ class TinyLora(MapAdapters):
         return getattr(self, f"left_{index}"), getattr(self, f"right_{index}")
 
     def _matrix(self, index: int, rows: int) -> tuple[torch.Tensor, Slots | None] | None:
-        """R of one module for a batch of rows (N, r, r), as `mix` takes it; None where the base model is asked for."""
+        """R of one module for a batch of rows, as `mix` takes it; None where the base model is asked for."""
         if self._rows is not None:
             matrices, slots = self._rows
             return matrices[index], slots

@@ -7,7 +7,7 @@ r"""Answer checking: where the final answer of a completion stands, and whether 
                  could hang, crash or fill the memory     worker       what such a process runs
 
 `check_all` judges a batch, `score_entries` does so for the scorers of reasoning-gym. How long either can block stands
-in `workers`. Importing this package imports neither torch nor SymPy.
+in `workers`. May import settings; importing this package imports neither PyTorch nor SymPy.
 """
 
 from __future__ import annotations

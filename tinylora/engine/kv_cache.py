@@ -21,7 +21,7 @@ class RoomyLayer(DynamicLayer):
         super().__init__()  # type: ignore[no-untyped-call]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Make the first buffers, for states (B, heads, T, width)."""
+        """Make the first buffers, for states (A, heads, T, width)."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self._show([_buffer(states, len(states), states.shape[2]) for states in (key_states, value_states)], 0)
         self.is_initialized = True
@@ -36,7 +36,7 @@ class RoomyLayer(DynamicLayer):
         return self._held
 
     def put(self, key_states: torch.Tensor, value_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append columns; returns the whole buffers (B, heads, capacity, width), 0 where nothing is held."""
+        """Append columns; returns the whole buffers (A, heads, capacity, width), 0 where nothing is held."""
         start, end = self.filled, self.filled + key_states.shape[2]
         self.reserve(end)
         for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):

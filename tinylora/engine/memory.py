@@ -5,8 +5,8 @@
     pass tokens     of one forward (and backward) pass, padding included
 
 They change how the work is cut, and results by no more than rounding. The bytes of a choice and of a cached token
-follow from the config; those of a token in training are measured on a short row: what autograd keeps, and as much again
-for what comes and goes.
+follow from the config. Those of a token in training are measured on a short row: what autograd keeps, doubled for
+temporary tensors.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ def require_work(configs: Sequence[RunConfig], count: int) -> None:
 
 
 def _gone(process: int) -> bool:
-    """Whether a process of this machine has ended, or is about to be buried."""
+    """Whether a process of this machine has ended, even if its parent has not taken note of that (a zombie)."""
     if not Path("/proc/self").exists():
         return False
     try:

@@ -61,7 +61,7 @@ def _decode(engine: Engine, request: Request, most_rows: int) -> Rollout:
 
 
 class Decoder:
-    """The completions that are going, L of all B, and the A rows of the batch that they are branches of."""
+    """The completions that are still going, of all B, and the A rows of the batch that they are branches of."""
 
     def __init__(self, engine: Engine, assign: AssignRows, request: Request, most_rows: int) -> None:
         self.engine, self.assign, self.request, self.most_rows = engine, assign, request, most_rows
@@ -79,7 +79,7 @@ class Decoder:
         self.waiting = deque(n * request.samples + sample for n in by_length for sample in range(request.samples))
 
         nothing = torch.empty(0, dtype=torch.long, device=self.device)
-        self.going, self.row = nothing, nothing  # (L,) number of the completion, row of the batch
+        self.going, self.row = nothing, nothing  # (going,) number of the completion, row of the batch
         self.cache = new_cache(engine.model.config)
         self.prompt, self.position = nothing, nothing  # (A,) its prompt, the position of its last token
         self.mask = torch.empty((0, 0), dtype=torch.long, device=self.device)  # (A, S) 1: a token, 0: before the first
@@ -93,7 +93,7 @@ class Decoder:
 
     def step(self) -> None:
         """One more token of every completion."""
-        count = self.lengths[self.going]  # (L,) tokens so far
+        count = self.lengths[self.going]  # (going,) tokens so far
         noise = None if self.noise is None else self.noise[self.going, count]
         chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, self.request.sampling)
         self.tokens[self.going, count] = chosen
@@ -111,11 +111,20 @@ class Decoder:
             self.logits = self._forward(tokens[:, None], self.mask, self.position[:, None], self.cache)
 
     def _branch(self, chosen: torch.Tensor) -> torch.Tensor:
-        """Split and drop rows by what their completions have chosen (L,); returns the token of every row (A,)."""
+        """Split and drop rows by what their completions have chosen (going,); returns the token of every row (A,).
+
+            before                     chosen tokens           after
+            row 0: completions 0 1 2   0 -> a, 1 -> a, 2 -> b  row 0: 0 1, which said a
+            row 1: completion 3        3 has ended             row 1: 2, which said b (row 0 was copied here)
+            row 2: completions 4 5     4 -> c, 5 -> c          row 2: 4 5, which said c
+
+        The first branch of a row stays in its place; each further one is copied into a row that is free. Where too few
+        rows are free, or too many, the batch is made anew: a row for each branch, and some to spare.
+        """
         rows, vocabulary = len(self.position), self.logits.shape[1]
         branches, of_completion = (self.row * vocabulary + chosen).unique(return_inverse=True)
-        parents = branches // vocabulary  # (N,) in order
-        second = functional.pad(parents[1:] == parents[:-1], (1, 0))  # (N,) True where the row itself is taken
+        parents = branches // vocabulary  # (branches,) in order
+        second = functional.pad(parents[1:] == parents[:-1], (1, 0))  # (branches,) True but for the first of a row
         free = torch.ones(rows, dtype=torch.bool, device=self.device).index_fill_(0, parents, False).nonzero()[:, 0]
         splits = int(second.sum())
         if splits > (len(free) if can_append(self.cache) else 0) or len(parents) < (1 - DROP_SHARE) * rows:

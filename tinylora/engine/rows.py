@@ -4,10 +4,17 @@ The completions of one prompt share a row: a tree, of which every node is read o
 
     prompt | completion 1 | what completion 2 has beyond completion 1 | ... | padding
 
-Completions stand in alphabetical order, so that what two of them begin with is read with the first. Each token sees its
-own past, the nodes above it, and has the position that it would have alone. So a step costs what its tokens cost: no
-prompt and no answer is repeated for every sample that gives it, and little is padded. The last token of a completion is
-predicted and predicts nothing, so it is not read. A row is at most `row_width` long unless one completion needs more.
+Completions stand in alphabetical order, so that what two of them begin with is read with the first. For a prompt `p q`
+with the completions `a b d .`, `a c e .` and `a c f .`:
+
+    place      0  1  2  3  4  5  6  7      p - q - a -+- b - d
+    token      p  q  a  b  d  c  e  f                 +- c -+- e
+    position   0  1  2  3  4  3  4  4                       +- f
+
+A token sees the nodes above it and no others: f sees p q a c. Its position is 4, as if it stood alone, not its place.
+So a step costs what its tokens cost: no prompt and no answer is repeated for every sample that gives it, and little is
+padded. The last token of a completion is predicted and predicts nothing, so it is not read. A row is at most
+`row_width` long unless one completion needs more.
 """
 
 from __future__ import annotations
@@ -124,7 +131,7 @@ def completion_logps(
     logits, places = completion_logits(model, completions, batch, parameters)
     logits = logits.float() / temperature
     tokens = list(chain.from_iterable(completions.tokens[number] for number in numbers(batch)))
-    logps = logits[places, torch.tensor(tokens, device=logits.device)] - logits.logsumexp(-1)[places]  # (n,)
+    logps = logits[places, torch.tensor(tokens, device=logits.device)] - logits.logsumexp(-1)[places]  # (tokens,)
     mask = completion_mask(completions, batch, logits.device)
     return torch.zeros_like(mask).masked_scatter(mask > 0, logps)
 
@@ -135,7 +142,7 @@ def completion_logits(
     batch: Sequence[Row],
     parameters: Mapping[str, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits (U, V), and for each of the n completion tokens of a batch, in order, which of them predict it (n,).
+    """Logits (places, V), and for each completion token of a batch, in order, which of them predicts it (tokens,).
 
     `parameters` stand in for the model's own, by name. The head is computed at the places that predict a token alone.
     """
@@ -184,17 +191,17 @@ class _Tree:
 
 
 def _past(ends: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The additive attention mask (R, 1, T, T) of trees with these ends (R, T); padding, with end 0, sees itself."""
+    """The additive attention mask (A, 1, T, T) of trees with these ends (A, T); padding, with end 0, sees itself."""
     places = torch.arange(ends.shape[1], device=ends.device)
     queries, keys = places[:, None], places[None, :]
-    seen = (keys <= queries) & (queries < ends[:, None, :]) | (keys == queries)  # (R, T of query, T of key)
+    seen = (keys <= queries) & (queries < ends[:, None, :]) | (keys == queries)  # (A, T of query, T of key)
     mask = torch.zeros(seen.shape, dtype=dtype, device=ends.device)
     return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 @contextmanager
 def _head_at(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
-    """Inside, the model's head reads only some places (n,) of the flattened batch: its output is (1, n, V)."""
+    """Inside, the model's head reads only some places of the flattened batch: its output is (1, places, V)."""
 
     def select(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return (inputs[0].flatten(0, 1)[None, places], *inputs[1:])

@@ -1,1 +1,8 @@
-"""What is kept of a run: its folder, its mirror in MLflow, archives of many; and progress and stopping on the way."""
+"""What is kept of a run, and what is told of it while it trains.
+
+The run folder is the record (`folder`, which has the names of all its files; `reading` finds folders on a disk). MLflow
+is a mirror of run folders (`mirror`), which `import_runs` fills later for runs that wrote folders alone; `archive` puts
+many runs into one file. `progress` is what a pack tells whoever watches, `stopping` how it is asked to end.
+
+May import settings, and needs no PyTorch. Read `folder` first.
+"""

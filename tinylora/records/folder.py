@@ -80,7 +80,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder: a second process that wants it is refused; a killed one lets go."""
+        """Hold the folder. A second process that wants it is refused; a process that was killed holds nothing."""
         self.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:

@@ -1,7 +1,7 @@
 """Run folders into MLflow, through one writer: for runs whose jobs wrote nothing but their folders.
 
-Idempotent, as the mirror is. Of a run that has not ended, the lines up to the saved state before its newest one are
-taken: wherever it continues, these are not made again.
+Importing twice changes nothing. Of a run that has not ended, the lines up to the saved state before its newest one are
+taken: it will continue from one of these two states, so these lines will not be made again.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """MLflow as a mirror of the run folders: idempotent, batched, and never in the way of training.
 
-A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction, so the
-newest step in the store says where to go on: nothing is missing and nothing is there twice, whatever was killed when.
-A lane's lines are pushed only up to its last saved state: what comes after is dropped when the lane continues.
-An SQLite file has one writer at a time: whoever pushes holds the lock beside it.
+A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction. So the
+newest step in the store says from which line to go on, even after a kill, and no metric is written twice. Lines of a
+lane are pushed only up to its last saved state: later ones are dropped when the lane continues, and the store cannot
+drop them. An SQLite file has one writer at a time: whoever pushes holds the lock beside it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
 """The tasks: what is asked, what a right answer is, and demonstrations of it; data and answer check side by side.
 
-questions   gsm8k, math and the evaluation sets         sources   the data sets and where they are
-generated   reasoning_gym                               reading   rows of a set, from a folder
-sums        the sums of the miniature models            hub       or from the Hugging Face hub
-problem     problems, and suites of them                prompts   the named templates
-scoring     verdicts on completions
+    question_sets  gsm8k, math and the evaluation sets      sources   the data sets and where they are
+    generated      reasoning_gym                            reading   rows of a set, from a folder
+    sums           the sums of the miniature models         download  or from the Hugging Face hub
+    problem        problems, and suites of them             prompts   the named templates
+    scoring        verdicts on completions
+
+`task_of` makes the task of a run. May import settings and answers, and needs no PyTorch. Read `sums` first: it is a
+whole task in one file.
 """
 
 from __future__ import annotations

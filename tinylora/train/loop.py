@@ -22,7 +22,7 @@ from tinylora.settings.errors import FailureError
 from tinylora.train.evaluate import evaluate
 from tinylora.train.grpo import grpo_step
 from tinylora.train.pack import LaneMetrics, LaneRun, Pack, load_pack
-from tinylora.train.recorder import FolderRecorder, Recorder, SilentRecorder
+from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
 from tinylora.train.state import State, common_states, load_states, restore
 
@@ -102,7 +102,7 @@ def _train(
     """Train the runs of these folders, none of which has ended."""
     configs = [folder.config for folder in folders]
     pack = load_pack(configs, labels, Path(configs[0].outputs_dir) / BASIS_CACHE, progress, ranks)
-    recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else SilentRecorder()
+    recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
     progress.phase("trained values: " + ", ".join(_count_of(pack, lane) for lane in pack.lanes))
     recorder.begin()
     states = common_states([load_states(folder.path) for folder in folders])

@@ -1,7 +1,7 @@
 """What a pack writes down: after every step metrics and states, at the end how each run ended, now and then MLflow.
 
 The loop is given a recorder and does not know whether it writes. Of the ranks of a pack (`engine.ranks`) all do the
-same work: the one that leads has a `FolderRecorder`, the others a `SilentRecorder`.
+same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
 After every step the order is: the metrics of all lanes, their states, the fate of lanes that ended, the mirror. Metrics
 beyond a lane's newest saved state are dropped when it continues, and written anew: the steps are made again, with the
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from tinylora.adapters.adapter_file import save_adapter
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SAVING_SHARE = 0.05  # of the time at most is spent on saving states: those of a few values are saved at every step
 
 
-class Recorder(Protocol):
-    """Takes note of what happens to the lanes of one pack."""
+class Recorder:
+    """Takes note of what happens to the lanes of one pack. This one, for ranks that follow, notes nothing."""
 
     def begin(self) -> None:
         """The lanes are loaded: say what the runs are made with, and that they go on."""
@@ -52,32 +52,7 @@ class Recorder(Protocol):
         """Bring the mirror up to date, unless that was done a moment ago."""
 
 
-class SilentRecorder:
-    """Notes nothing."""
-
-    def begin(self) -> None:
-        """Note nothing."""
-
-    def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Note nothing."""
-
-    def step(self, metrics: LaneMetrics) -> None:
-        """Note nothing."""
-
-    def conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
-        """Note nothing."""
-
-    def save(self) -> None:
-        """Note nothing."""
-
-    def cut_short(self, reason: str) -> None:
-        """Note nothing."""
-
-    def push(self) -> None:
-        """Note nothing."""
-
-
-class FolderRecorder:
+class FolderRecorder(Recorder):
     """Writes run folders (`folders`, one for each lane of the pack), and mirrors them."""
 
     def __init__(self, pack: Pack, folders: Sequence[RunFolder], mirror: Mirror | Unmirrored) -> None:
