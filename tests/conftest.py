@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def group_of(item: pytest.Item) -> str:
     """What shares a name goes to one process: SLURM's queue, the study's report, the fixtures of a file."""
     if item.get_closest_marker("slurm") is not None:
         return "slurm"
-    return "study" if "study" in getattr(item, "fixturenames", ()) else item.path.stem
+    return "study" if "study_report" in getattr(item, "fixturenames", ()) else item.path.stem
 
 
 def why_no_slurm() -> str | None:
@@ -63,30 +64,31 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The report of the study's packed records, and the seconds of processor time that store and report took."""
+def study_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of the study's archived records."""
     from support import study_store
 
     from analysis import build
 
     folder = tmp_path_factory.mktemp("study")
-    start = time.process_time()
     study_store.make_store(folder / "mlflow.db")
     status = build.main(["--outputs-dir", str(folder), "--out", str(folder / "report"), "--format", "svg"])
     assert status == 0
-    return folder / "report", time.process_time() - start
+    return folder / "report"
 
 
 @pytest.fixture
-def study_report(study: tuple[Path, float]) -> Path:
-    """The folder of the study's report."""
-    return study[0]
+def minute_of_processor_time() -> Iterator[None]:
+    """Ends a test that would search for hours; a machine that is slow or busy does not."""
 
+    def end(*_: object) -> None:
+        pytest.fail("not done in a minute of processor time: does the work grow with the square of the text?")
 
-@pytest.fixture
-def study_seconds(study: tuple[Path, float]) -> float:
-    """How long the study's report took."""
-    return study[1]
+    before = signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 60.0)
+    yield
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+    signal.signal(signal.SIGVTALRM, before)
 
 
 @pytest.fixture

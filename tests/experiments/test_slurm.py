@@ -156,7 +156,7 @@ def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tm
     assert again.returncode == 0 and "4 of 4 runs are queued or running already" in again.stdout
     assert len(job_ids(sweep)) == 2
 
-    for path in sources.glob("tinylora/*.py"):
+    for path in sources.rglob("tinylora/**/*.py"):
         path.write_text("raise SystemExit('edited')\n")
     for job in job_ids(sweep):
         subprocess.run(["scontrol", "release", job], check=True)
