@@ -1,1 +1,9 @@
-"""Commands that run experiments: `run` (training sweeps) and `pretrain` (the miniature models)."""
+"""Commands that run experiments with `tinylora`, and what they are made of.
+
+Each file at the top is a thin command: `run` (train), `plan` (what it would cost), `status`, `cancel` (sweeps that run
+as jobs), `sync`, `records` (keep and share what was recorded), `questions`, `pretrain` (make data and the miniature
+models). `command` is what they share, `sweep` trains the packs of a sweep, `display` is what a person sees.
+
+Imports go down only: commands -> jobs -> sweep -> planning -> compose -> display -> tinylora; nothing here is imported
+by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose.points`.
+"""

@@ -8,17 +8,11 @@ The command that submitted it submits what is unfinished again.
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
-from contextlib import suppress
 
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import slurm
-from experiments.jobs.ledger import Active, Sweep
-from experiments.jobs.settings import Kind
-from experiments.sync import add_outputs_dir, require_folder
-from tinylora.settings.errors import TinyLoraError
+from experiments.command import add_outputs_dir, require_folder, run_command
+from experiments.jobs import ledger
+from experiments.jobs.active import cancel
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,37 +21,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("sweep", help="id of the sweep, or its beginning")
     add_outputs_dir(parser)
     options = parser.parse_args(arguments)
-    try:
-        outputs = options.outputs_dir.expanduser().resolve()
-        require_folder(outputs)
-        with sweeps.locked(outputs):
-            jobs = cancel(sweeps.find(outputs, options.sweep))
-    except TinyLoraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
+    return run_command(lambda: _cancel(options))
+
+
+def _cancel(options: argparse.Namespace) -> None:
+    outputs = require_folder(options.outputs_dir)
+    with ledger.locked(outputs):
+        jobs = cancel(ledger.find(outputs, options.sweep))
     print(f"cancelled: {', '.join(jobs)}" if jobs else "no job of this sweep waits or runs")
-    return 0
-
-
-def cancel(sweep: Sweep) -> list[str]:
-    """End all jobs of a sweep; returns their ids."""
-    active = Active([sweep])
-    found: dict[str, Kind] = {}
-    for submission in sweep.submissions:
-        for pack in range(len(submission.packs)):
-            job = active.job(sweep, submission, pack)
-            if job is not None:
-                found[job.job_id] = submission.kind
-    if not found:
-        return []
-    (sweep.folder / sweeps.CANCELLED).touch()  # before they are told: no job requeues itself then
-    in_slurm = [job for job, kind in found.items() if kind is Kind.slurm]
-    if in_slurm:
-        slurm.cancel(in_slurm)
-    for process in found.keys() - set(in_slurm):
-        with suppress(ProcessLookupError):
-            os.kill(int(process), signal.SIGTERM)  # submitit's controller, which tells the job
-    return list(found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: progress on stderr (live on a terminal, else as lines), the summary on stdout."""
+"""What a person sees: progress on stderr (live on a terminal, else as lines), and tables on stdout."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from io import StringIO
 from statistics import fmean
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -24,6 +25,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with
 FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
 MOST_ROWS = 24
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
+WIDEST = 100_000  # columns of a line that is never folded
 NO_VALUE = "-"
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
 SUMMARY_COLUMNS = {
@@ -45,7 +47,7 @@ def open_progress(title: str = "") -> Progress:
 
 
 class PlainProgress:
-    """Lines for a log: what is new at once, else now and then."""
+    """Lines for a log: news at once, progress that goes on as expected only now and then."""
 
     def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.title, self.clock = stream, title, clock
@@ -208,14 +210,39 @@ def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
         status = f"{record.status.value} before" if record.skipped else record.status.value
         numbers = [_number(values, 0), *(_number(accuracy, 3) for accuracy in accuracies)]
         table.add_row(Text(label), status, *numbers, Text(str(record.config.folder)))
-    if not console.is_terminal:  # a file or a pipe: as wide as the table, nothing folded
-        console = Console(width=max(table.__rich_measure__(console, console.options.update(width=1000)).maximum, 80))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        print("\n".join(whole_lines(table)))
     for label, record in records:
         if record.reason:
-            console.print(Text(f"{label}: {record.status.value}: {record.reason}"))
+            print(f"{label}: {record.status.value}: {record.reason}")
     if any(record.config.model.identity.startswith("miniature") for _, record in records):
-        console.print(Text(SCALE_MODELS))
+        print(SCALE_MODELS)
+
+
+def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:
+    """Rows as lines of aligned columns without a frame; the last `numbers` columns are aligned to the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return []
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in range(len(rows[0])):
+        table.add_column(justify="right" if column >= len(rows[0]) - numbers else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return whole_lines(table)
+
+
+def whole_lines(table: Table) -> list[str]:
+    """A table as plain lines, as wide as they need to be: for files, pipes and logs, in which nothing may be folded."""
+    from rich.console import Console
+
+    stream = StringIO()
+    Console(file=stream, width=WIDEST, color_system=None, force_terminal=False).print(table)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
 def _number(value: float | None, decimals: int) -> str:

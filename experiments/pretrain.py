@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokens
 
+from experiments.command import run_command
 from tinylora.models.find import MINIATURES
 from tinylora.settings.config import Split
 from tinylora.settings.seeds import python_stream, stream_seed
@@ -220,8 +222,8 @@ def describe(model: PreTrainedModel, args: argparse.Namespace, curve: list[dict[
     }
 
 
-def main() -> None:
-    """Parse the command line and pretrain one family."""
+def main() -> int:
+    """Parse the command line and pretrain one family; the exit status."""
     parser = argparse.ArgumentParser(description="Build a miniature base model (see the module's text).")
     parser.add_argument("--family", choices=sorted(FAMILIES), required=True)
     parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")
@@ -231,8 +233,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="model folder (default: the shipped one)")
     args = parser.parse_args()
     args.out = args.out or MINIATURES / f"miniature-{args.family}"
-    pretrain(args)
+    return run_command(lambda: pretrain(args))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import yaml
 
+from experiments.command import run_command
 from tinylora.records.folder import require_writable
 from tinylora.settings.choices import Split
 from tinylora.settings.config import TaskConfig
-from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
@@ -44,19 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=4000, help="most questions to train on (%(default)s)")
     parser.add_argument("--held-out", type=int, default=512, help="most of validation, and of the test (%(default)s)")
     given = parser.parse_args(arguments)
-    try:
-        task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
-        require_writable(given.folder)
-        validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
-        parts = {"train": [*validation, *different(task, given.train)], "test": test}
-        for part, problems in parts.items():
-            path = given.folder / f"{given.name}-{part}.jsonl"
-            write_atomically(path, "".join(_line(problem) for problem in problems).encode())
-            print(f"{path}: {len(problems)} questions")
-    except TinyLoraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    return 0
+    return run_command(lambda: _write(given))
+
+
+def _write(given: argparse.Namespace) -> None:
+    task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
+    require_writable(given.folder)
+    validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
+    parts = {"train": [*validation, *different(task, given.train)], "test": test}
+    for part, problems in parts.items():
+        path = given.folder / f"{given.name}-{part}.jsonl"
+        write_atomically(path, "".join(_line(problem) for problem in problems).encode())
+        print(f"{path}: {len(problems)} questions")
 
 
 def different(task: GeneratedTask, count: int) -> list[Problem]:

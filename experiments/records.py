@@ -13,22 +13,15 @@ import argparse
 import sys
 from pathlib import Path
 
+from experiments.command import run_command
 from tinylora.records import archive
-from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Pack or unpack, say what was done; the exit status."""
+    """Make an archive or restore one, say what was done; the exit status."""
     options = _parse(arguments)
-    try:
-        if options.command == "pack":
-            return _pack(options.outputs, options.archive, options.compact)
-        done = archive.unpack(options.archive, options.outputs)
-    except TinyLoraError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
-    return 0
+    return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -44,14 +37,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _pack(outputs: Path, path: Path, compact: bool) -> int:
-    if not outputs.is_dir():
-        raise UsageError(f"{outputs}: no such folder", "the runs of an outputs_dir are packed", "give one of a sweep")
-    done = archive.pack(outputs, path, compact)
+def _archive(options: argparse.Namespace) -> None:
+    if not options.outputs.is_dir():
+        raise UsageError(
+            f"{options.outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep"
+        )
+    done = archive.pack(options.outputs, options.archive, options.compact)
     for reason in done.left_out:
-        print(f"not packed: {reason}", file=sys.stderr)
-    print(f"{done.runs} runs packed into {path} ({path.stat().st_size / 2**20:.2f} MiB)")
-    return 0
+        print(f"not archived: {reason}", file=sys.stderr)
+    print(f"{done.runs} runs archived in {options.archive} ({options.archive.stat().st_size / 2**20:.2f} MiB)")
+
+
+def _restore(options: argparse.Namespace) -> None:
+    done = archive.unpack(options.archive, options.outputs)
+    print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
 
 
 if __name__ == "__main__":

@@ -4,63 +4,130 @@
     python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
     python -m experiments.run -m seed=0,1,2 hydra/launcher=slurm launcher.partition=gpu launcher.gpus=1
 
-Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which calls `experiments.sweep`, or
-`experiments.jobs.submit` for a launcher that submits jobs, whose settings are written launcher.<name>=<value>.
-Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 130 after Ctrl-C.
+Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which starts them here, or as jobs
+for a launcher that submits them, whose settings are written launcher.<name>=<value>.
+
+With `--minutes 9` it stops before a step once the minutes are over, with all states saved; the same command goes on.
+A machine without Hydra, MLflow and network, such as an accelerator that is lent for minutes, trains points that were
+composed elsewhere, and writes run folders alone (`python -m experiments.sync` later brings them into MLflow):
+
+    python -m experiments.plan --write points.json -m +study=smollm2
+    python -m experiments.run --points points.json --minutes 9
+
+Exit status: 0 where every run finished, 1 where one did not, 2 for what cannot be run, 3 where the minutes were over
+and there is more to do, 130 after Ctrl-C. Hydra is imported only where it is needed.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-import signal
 import sys
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from omegaconf import DictConfig
+from experiments.command import run_command, stop_after
+from experiments.compose import CONF
+from tinylora.engine.ranks import rank_of_process
+from tinylora.records.folder import Unmirrored
+from tinylora.records.stopping import StopRequest
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
 
-from experiments.compose import schema
-from experiments.compose.usage import check_flags, translate
-from tinylora.engine.ranks import rank_of_process, world_size
-from tinylora.settings.errors import TinyLoraError
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
-INTERRUPTED = 130
-
-
-def run_point(composed: DictConfig) -> None:
-    """One point, for launchers that start them one by one (hydra/launcher=basic)."""
-    config = schema.to_run_config(composed)
-
-    from experiments.sweep import incomplete, run_sweep
-
-    error = incomplete(run_sweep([config]))
-    if error is not None:
-        raise error
+IN_THIS_PROCESS = ("pack", "basic")  # launchers
 
 
 def main() -> int:
     """Do what the command line asks; returns the exit status."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is a Ctrl-C: recorded, resumable
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
-    sys.argv[1:] = [_launcher_setting(word) for word in sys.argv[1:]]
+    return run_command(lambda: _run(sys.argv[1:]))
+
+
+def _run(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--minutes")
+    parser.add_argument("--points", type=Path)
     try:
-        check_flags(sys.argv[1:])
-        if sys.argv[1:] == ["-sc", "install=bash"]:
-            print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
-            return 0
-        schema.register()
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(run_point)()
-    except KeyboardInterrupt:
-        print("interrupted; the same command resumes", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        known = translate(error)
-        if known is None:
-            raise
-        return _report(known)
-    return 0
+        given, others = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(str(error), "--minutes takes a number, --points a file", "see the head of run.py") from error
+    minutes = None if given.minutes is None else _minutes(given.minutes, others)
+    if given.points is not None:
+        _run_written(given.points, others, stop_after(float("inf") if minutes is None else minutes))
+    else:
+        _run_composed(others, None if minutes is None else stop_after(minutes))
+
+
+def _minutes(given: str, others: Sequence[str]) -> float:
+    """The minutes after which to stop. Raises UsageError."""
+    launchers = [word.partition("=")[2] for word in others if word.startswith("hydra/launcher=")]
+    if any(launcher not in IN_THIS_PROCESS for launcher in launchers):
+        raise UsageError(
+            f"--minutes {given} with hydra/launcher={launchers[-1]}",
+            "it is for what is trained in this process; jobs have a time limit of their own, and are requeued after it",
+            f"give launcher.minutes={given} instead",
+        )
+    try:
+        minutes = float(given)
+    except ValueError:
+        minutes = -1.0
+    if not minutes >= 0:
+        raise UsageError(f"--minutes {given}", "it is a number of minutes, at least 0", "give --minutes 9")
+    return minutes
+
+
+def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
+    """Train the points of a file, after saying what they cost."""
+    from experiments.compose.written import read_points
+    from experiments.planning.costs import plan
+
+    if others:
+        raise UsageError(
+            f"--points {file} {' '.join(others)}",
+            "the points of a file are composed already",
+            "leave the settings out, or give them to `python -m experiments.plan --write <file>`",
+        )
+    points = read_points(file)
+    if rank_of_process() == 0:
+        print("\n".join(plan(points)), flush=True)
+    _train(points, stop, Unmirrored())
+
+
+def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
+    """Let Hydra do what the words ask for: start points, or show settings and help."""
+    import hydra
+
+    from experiments.compose import schema
+    from experiments.compose.usage import check_flags, readable_errors
+    from experiments.jobs.settings import LaunchSettings
+
+    def start(asked: DictConfig | Sequence[RunConfig]) -> None:
+        """Hydra's task: all points of a sweep (our launchers), or one composed point (hydra/launcher=basic)."""
+        points = asked if isinstance(asked, Sequence) else [schema.to_run_config(asked)]
+        _train(points, stop)
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
+    sys.argv[1:] = [_launcher_setting(word) for word in words]
+    check_flags(sys.argv[1:])
+    if sys.argv[1:] == ["-sc", "install=bash"]:
+        print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
+        return
+    schema.register()
+    with readable_errors([field.name for field in fields(LaunchSettings)]):
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(start)()
+
+
+def _train(points: Sequence[RunConfig], stop: StopRequest | None, mirror: Unmirrored | None = None) -> None:
+    from experiments.sweep import incomplete, run_sweep
+
+    error = incomplete(run_sweep(points, stop, mirror))
+    if error is not None:
+        raise error
 
 
 def _launcher_setting(word: str) -> str:
@@ -68,12 +135,6 @@ def _launcher_setting(word: str) -> str:
     return re.sub(
         r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word)
     )
-
-
-def _report(error: TinyLoraError) -> int:
-    who = f"rank {rank_of_process()}: " if world_size() > 1 else ""
-    print(f"{who}error: {error}", file=sys.stderr)
-    return error.exit_status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A sweep: points into packs, packs one after another, a table at the end.
+"""A sweep in this process: its points are checked, formed into packs and trained, one pack after another.
 
 PyTorch takes seconds to import, so what needs it is imported when something is on the screen.
 """
@@ -6,97 +6,117 @@ PyTorch takes seconds to import, so what needs it is imported when something is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.compose.fitting import shape_of
-from experiments.display import open_progress, print_summary
-from experiments.planning import estimate
-from experiments.planning.device import GIB, Device, find_device
-from tinylora.engine.ranks import rank_of_process, world_size
+from experiments.display import open_progress, print_summary, time_left
+from experiments.planning.packing import form_packs
+from tinylora.engine.ranks import rank_of_process, ranks_of_process
+from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import labels
-from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
-from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.groups import AUTO_SHARE
+from tinylora.records.stopping import Stopped, StopRequest
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import FailureError
 
 if TYPE_CHECKING:
     from tinylora.records.folder import RunRecord
+    from tinylora.records.mirror import Mirror
 
 
-def run_sweep(configs: Sequence[RunConfig]) -> list[RunRecord]:
-    """Run all points and print their summary; returns the record of each, in their order.
+def run_sweep(
+    points: Sequence[RunConfig], stop: StopRequest | None = None, mirror: Mirror | Unmirrored | None = None
+) -> list[RunRecord]:
+    """Train all points that have not ended and print their summary; returns the record of each, in their order.
 
-    Raises UsageError or FailureError before anything is started where a point cannot run.
+    `mirror` stands in for the points' own MLflow store. Raises UsageError or FailureError before anything is started
+    where a point cannot run; Stopped after `stop` was asked for, with all states saved.
     """
-    points = distinct(configs)
-    if len(points) < len(configs):
-        repeated = len(configs) - len(points)
-        print(f"{repeated} of {len(configs)} points repeat another one and run once", file=sys.stderr)
+    check(points, in_jobs=isinstance(mirror, Unmirrored))
+    names = dict(zip([point.run_key for point in points], labels(points), strict=True))
+    records = run_packs(in_order(points), names, mirror, stop)
+    if rank_of_process() == 0:
+        print_summary([(names[point.run_key], records[point.run_key]) for point in points])
+    return [records[point.run_key] for point in points]
+
+
+def check(points: Sequence[RunConfig], in_jobs: bool = False) -> None:
+    """Find out what can be known before training. Raises UsageError or FailureError for a point that cannot run.
+
+    Points `in_jobs`, and those that write run folders alone, have no MLflow store to be looked at.
+    """
     with open_progress() as progress:
         progress.phase(f"checking {_count(len(points), 'run')}")
         from tinylora.train import preflight
 
-        preflight.check(points)
-    names = dict(zip([point.run_key for point in points], labels(points), strict=True))
-    records = _run_packs(form_packs(points), names)
-    if rank_of_process() == 0:
-        print_summary([(names[point.run_key], records[point.run_key]) for point in points])
-    return [records[config.run_key] for config in configs]
+        preflight.check(points, in_jobs)
 
 
-def distinct(configs: Sequence[RunConfig]) -> list[RunConfig]:
-    """The points without those that are the same run as an earlier one, in order."""
-    points: dict[str, RunConfig] = {}
-    for config in configs:
-        points.setdefault(config.run_key, config)
-    return list(points.values())
+def in_order(points: Sequence[RunConfig]) -> list[list[RunConfig]]:
+    """The packs of some points, each where the sweep first names one of its points."""
+    place = {point.run_key: number for number, point in enumerate(points)}
+    return sorted(form_packs(points), key=lambda pack: place[pack[0].run_key])
 
 
-def form_packs(
-    configs: Sequence[RunConfig], device: Callable[[], Device] = find_device, ranks: int | None = None
-) -> list[list[RunConfig]]:
-    """Points that may train together, in order, at most `most_lanes` in one pack.
+def run_packs(
+    packs: Sequence[Sequence[RunConfig]],
+    names: dict[str, str],
+    mirror: Mirror | Unmirrored | None = None,
+    stop: StopRequest | None = None,
+) -> dict[str, RunRecord]:
+    """Train pack after pack; returns the record of each point by run key. `names` are the points' labels, by run key.
 
-    `device` is asked for where its memory decides; as many `ranks` train each pack (None: those of this process).
+    After each of several packs a line says how the runs stand. Raises Stopped as soon as a pack was stopped, or the
+    next one would have something to train after `stop` was asked for.
     """
-    together: dict[str, list[RunConfig]] = {}
-    for config in configs:
-        together.setdefault(config.pack_key(), []).append(config)
-    packs = []
-    for group in together.values():
-        size = most_lanes(group[0], device, ranks or world_size())
-        packs += [group[start : start + size] for start in range(0, len(group), size)]
-    return packs
+    from tinylora.train.loop import run_pack
+
+    stop, ranks, standing = stop or StopRequest(), ranks_of_process(), Standing(packs)
+    records: dict[str, RunRecord] = {}
+    for number, pack in enumerate(packs, start=1):
+        which = f"pack {number} of {len(packs)}"
+        reason = ranks.any(stop.reason)
+        if reason is not None and unfinished(pack):
+            raise Stopped(reason)
+        try:
+            with open_progress(f"{which}, {_count(len(pack), 'run')}" if len(packs) > 1 else "") as progress:
+                found = run_pack(pack, [names[point.run_key] for point in pack], progress, mirror, stop)
+            records |= {record.config.run_key: record for record in found}
+        finally:
+            if ranks.leads and len(packs) > 1:
+                print(f"{which}: {standing.describe()}", file=sys.stderr, flush=True)
+    return records
 
 
-def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> int:
-    """The most lanes in a pack of this point: one where each has a model of its own.
+class Standing:
+    """How the runs of a sweep stand, and how long they still take at the pace since this was made."""
 
-    LoRA's lanes share products of width (lanes x rank), which beyond the model's width would cost more than its own.
-    """
-    if not config.adapter.name.packs:
-        return 1
-    shape, most = shape_of(config.model), config.pack.max_lanes
-    if most == AUTO:
-        most = _lanes_by_memory(config, shape, device, ranks)
-    if config.adapter.name is Adapter.lora and shape is not None:
-        return min(int(most), max(1, shape.hidden // config.rank))
-    return int(most)
+    def __init__(self, packs: Sequence[Sequence[RunConfig]]) -> None:
+        self.points = [point for pack in packs for point in pack]
+        self.began, self.steps = time.monotonic(), self._steps_left()
+
+    def describe(self) -> str:
+        """For a line: "60 finished, 228 waiting, about 35 min left"."""
+        statuses = [RunFolder(point).status() for point in self.points]
+        counts = Counter("waiting" if status is None else status.value for status in statuses)
+        said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), self._steps_left()
+        done = self.steps - left
+        return said + time_left((time.monotonic() - self.began) * left / done if done else None)
+
+    def _steps_left(self) -> int:
+        """Optimizer steps that are still to be trained, of all runs together."""
+        left = 0
+        for point in unfinished(self.points):
+            lines = RunFolder(point).lines()
+            left += point.training_steps - (lines[-1].step if lines else 0)
+        return left
 
 
-def _lanes_by_memory(config: RunConfig, shape: ShapeConfig | None, device: Callable[[], Device], ranks: int) -> int:
-    """Lanes whose rows the ranks hold at once."""
-    if shape is None:
-        raise UsageError(
-            f"pack.max_lanes={AUTO} for model {config.model.identity}",
-            "lanes are chosen by the memory that rows take, which follows from the sizes of the model",
-            "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or pack.max_lanes=<number>",
-        )
-    gib = config.pack.memory_gib
-    if gib == AUTO:
-        found = device()
-        gib = found.gib * AUTO_SHARE / (1 if found.accelerator else ranks)
-    return estimate.lanes_at_once(config, shape, float(gib) * GIB * ranks)
+def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
+    """The points whose runs have neither finished nor failed."""
+    statuses = [(point, RunFolder(point).status()) for point in points]
+    return [point for point, status in statuses if status is None or not status.final]
 
 
 def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
@@ -110,19 +130,6 @@ def incomplete(records: Sequence[RunRecord]) -> FailureError | None:
         "a run that was cut short goes on with the same command; one that failed would fail again: change its "
         "settings (often a smaller lr), or remove its folder",
     )
-
-
-def _run_packs(packs: Sequence[list[RunConfig]], names: dict[str, str]) -> dict[str, RunRecord]:
-    """The record of each run key."""
-    from tinylora.train.loop import run_pack
-
-    records: dict[str, RunRecord] = {}
-    for number, pack in enumerate(packs, start=1):
-        title = f"pack {number} of {len(packs)}, {_count(len(pack), 'run')}" if len(packs) > 1 else ""
-        with open_progress(title) as progress:
-            for record in run_pack(pack, [names[point.run_key] for point in pack], progress):
-                records[record.config.run_key] = record
-    return records
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,1 +1,10 @@
-"""From the words of a command line to points."""
+"""From the words of a command line to points, with the help of Hydra, which nothing but this room and `run` imports.
+
+`points` is the one way: overrides -> (`composer`, with the grids of presets) -> points -> (`fitting`) those that fit
+their model, each once. `schema` is what Hydra knows of our settings, `usage` makes its errors readable, `written`
+puts points into a file. It imports `tinylora` and `experiments.display`. A newcomer reads `points` first.
+"""
+
+from pathlib import Path
+
+CONF = Path(__file__).resolve().parents[2] / "conf"

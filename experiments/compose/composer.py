@@ -9,8 +9,8 @@ A preset (`+paper=figure4`) brings its sweep with it: `hydra.sweeper.params` are
         grids: [{u: 1, n_tie: "16,4,1"}, {u: "2,32", n_tie: 1}]
 
 A preset on a model that has a file in `conf/scale` is composed with it: the experiment in small, for a scale model.
-What is given on the command line replaces the axis of that name. Hydra takes a quarter of a second to compose a point,
-so its groups are composed once for all points that choose the same, and the values are set on a copy.
+What is given on the command line replaces the axis of that name. Hydra takes a quarter of a second to compose a point.
+So points that choose the same options of all groups are composed once, and their values are set on copies of that.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Composer:
         assert isinstance(loader, ConfigLoaderImpl)
         self.loader, self.master = loader, master
         self.parser = OverridesParser.create(config_loader=loader)
-        self._points: dict[tuple[str, ...], RunConfig] = {}
         self._chosen: dict[tuple[str, ...], tuple[DictConfig, DictConfig]] = {}
 
     def jobs(self, arguments: Sequence[str]) -> list[Job]:
@@ -49,13 +48,10 @@ class Composer:
 
     def point(self, job: Job) -> RunConfig:
         """The point of a job. Raises Hydra's errors, or UsageError, where it is none."""
-        key = tuple(job)
-        if key not in self._points:
-            groups, values = self._split(job)
-            composed = copy.deepcopy(self._choose(groups)[0])
-            ConfigLoaderImpl._apply_overrides_to_config(values, composed)
-            self._points[key] = to_run_config(composed)
-        return self._points[key]
+        groups, values = self._split(job)
+        composed = copy.deepcopy(self._choose(groups)[0])
+        ConfigLoaderImpl._apply_overrides_to_config(values, composed)
+        return to_run_config(composed)
 
     def _product(self, arguments: Sequence[str]) -> list[Job]:
         (jobs,) = BasicSweeper.split_arguments(self.parser.parse_overrides(list(arguments)), max_batch_size=None)

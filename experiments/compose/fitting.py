@@ -1,7 +1,8 @@
-"""Points of a preset on a smaller model than the paper's: those that do not fit it are left out, and said.
+"""Leaving out those points of a preset that do not fit the model, such as one that is smaller than the paper's.
 
-A rank beyond the narrowest map has no basis, and ties beyond the maps (tiled) or blocks (structured) of a model are
-ties of all of them, which the preset has as `n_tie=all`. Asked for by hand, such points are errors.
+There is no basis of a higher rank than the model's narrowest linear map. And where n_tie is more than the maps (tiled)
+or blocks (structured) of the model, all are tied, which the preset has as `n_tie=all`, too. Outside of presets such
+points are errors.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Hydra's and OmegaConf's errors in our three parts: what was given, the rule, what to do."""
+"""Errors of Hydra and OmegaConf as ours, in three parts: what was given, the rule it breaks, what to do."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import types
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -19,7 +20,6 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from experiments.jobs.settings import LaunchSettings
 from tinylora.settings.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import TinyLoraError, UsageError
 
@@ -54,27 +54,39 @@ def check_flags(arguments: Sequence[str]) -> None:
         )
 
 
-def translate(error: Exception) -> TinyLoraError | None:
-    """The error as ours; None for one that is neither ours nor Hydra's nor OmegaConf's."""
-    if isinstance(error, TinyLoraError):
-        return error
+@contextmanager
+def readable_errors(launcher_settings: Sequence[str] = ()) -> Iterator[None]:
+    """Inside, errors of Hydra and OmegaConf become a UsageError; `launcher_settings` are the names that there are."""
+    try:
+        yield
+    except TinyLoraError:
+        raise
+    except Exception as error:
+        readable = translate(error, launcher_settings)
+        if readable is None:
+            raise
+        raise readable from error
+
+
+def translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError | None:
+    """The error in our three parts; None for one that is neither Hydra's nor OmegaConf's."""
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
         return _broken_override(error)
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        return _unknown_setting(cause, str(error))
+        return _unknown_setting(cause, str(error), launcher_settings)
     if isinstance(cause, ValidationError) and cause.full_key:
         return _wrong_value(cause, str(error))
     if "requires --multirun" in str(error) or "Ambiguous value" in str(error):
         given = str(error).split("'")[1]
         return UsageError(given, "settings are shown for one point, not for a sweep", "give one value")
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(error).__name__]
-        rule = " ".join(lines[1:]) or "settings are composed from conf/ and name=value on the command line"
-        return UsageError(lines[0], rule, SHOW)
-    return None
+    if not isinstance(error, HydraException | OmegaConfBaseException):
+        return None
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(error).__name__]
+    rule = " ".join(lines[1:]) or "settings are composed from conf/ and name=value on the command line"
+    return UsageError(lines[0], rule, SHOW)
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -103,10 +115,14 @@ def _broken_override(error: OverrideParseException) -> UsageError:
     )
 
 
-def _unknown_setting(error: ConfigAttributeError | ConfigKeyError, message: str) -> UsageError:
+def _unknown_setting(
+    error: ConfigAttributeError | ConfigKeyError, message: str, launcher_settings: Sequence[str]
+) -> UsageError:
     name = str(error.full_key)
     if name.startswith("hydra.launcher."):
-        return _unknown_launcher_setting(name.removeprefix("hydra."), _given(message, name).removeprefix("hydra."))
+        known = [f"launcher.{setting}" for setting in launcher_settings]
+        given = _given(message, name).removeprefix("hydra.")
+        return _unknown_launcher_setting(name.removeprefix("hydra."), given, known)
     group = name.rpartition(".")[0]
     siblings = [field.name for field in fields(error.object_type)] if is_dataclass(error.object_type) else []
     candidates = [f"{group}.{sibling}" if group else sibling for sibling in siblings] + list(_settings())
@@ -118,8 +134,7 @@ def _unknown_setting(error: ConfigAttributeError | ConfigKeyError, message: str)
     return UsageError(_given(message, name), rule, remedy)
 
 
-def _unknown_launcher_setting(name: str, given: str) -> UsageError:
-    known = [f"launcher.{field.name}" for field in fields(LaunchSettings)]
+def _unknown_launcher_setting(name: str, given: str, known: Sequence[str]) -> UsageError:
     if name in known:
         return UsageError(
             given, "only the launchers that submit jobs have settings", "add hydra/launcher=slurm (or local)"

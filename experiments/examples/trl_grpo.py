@@ -24,8 +24,7 @@ def make_trainer(steps: int, folder: str | Path) -> tuple[Any, TinyLora]:
     from trl import GRPOConfig, GRPOTrainer
 
     model, tokenizer = load(ModelConfig("miniature-qwen2", device="cpu"))
-    adapter = attach(model, u=13)
-    task = SumsTask()
+    adapter, task = attach(model, u=13), SumsTask()
     problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, 8)}
 
     def reward(prompts: Sequence[str], completions: Sequence[str], **columns: Any) -> list[float]:

@@ -1,8 +1,9 @@
-"""What runs in a job: the packs that it was given, from the sources that were copied when it was submitted.
+"""What runs in a job: it trains the packs that it was given, with the sources that were copied at submission.
 
-A scheduler gives notice by a signal: submitit's (before the time limit, or by `scancel --signal`), USR1 or TERM. The
-pack then stops before its next step with all states saved, and only then submitit's own handler is called: it writes
-the job down again and requeues it. TERM comes with a cancellation too: then, as SLURM says, the job just ends.
+A scheduler gives notice of a job's end by a signal: the one that submitit asked for (before the time limit, or by
+`scancel --signal`), USR1 or TERM. The pack then stops before its next step, with all states saved. Only then is
+submitit's own handler called, which saves the job for its next start and requeues it. TERM can also mean that the job
+was cancelled: SLURM then no longer counts it as running, and the job ends without being requeued.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import slurm
+from experiments.jobs import ledger, slurm
+from experiments.jobs.ledger import Submission, Sweep
 from tinylora.settings.errors import TinyLoraError
 
 if TYPE_CHECKING:
@@ -39,14 +40,14 @@ ENDED = 3  # exit status of a job that was stopped and stays so
 
 @dataclass(frozen=True)
 class PackJob:
-    """A job, as submitit pickles it: a folder and numbers, nothing else."""
+    """A job as submitit pickles it: where its sweep is described, and which packs of it to train."""
 
     sweep: str
     submission: int
     packs: tuple[int, ...]
 
     def __call__(self) -> None:
-        """Train the packs, one after the other."""
+        """Train the packs, one after another."""
         from tinylora.records.stopping import StopRequest
 
         sweep, submission = self._read()
@@ -71,19 +72,19 @@ class PackJob:
         return DelayedSubmission(self)
 
     def _requeued(self) -> int:
-        """How often this job was queued again: SLURM counts; locally, the starts of the pack that is at work do."""
+        """How often this job was queued again: as SLURM counts; locally, from the recorded starts of its packs."""
         if "SLURM_JOB_ID" in os.environ:
             return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
         sweep, submission = self._read()
         return max(len(sweep.attempts(submission, pack)) for pack in self.packs) - 1
 
-    def _read(self) -> tuple[sweeps.Sweep, sweeps.Submission]:
-        sweep = sweeps.read(Path(self.sweep))
+    def _read(self) -> tuple[Sweep, Submission]:
+        sweep = ledger.read(Path(self.sweep))
         return sweep, next(s for s in sweep.submissions if s.number == self.submission)
 
 
 class Notice:
-    """Waits for signals, and hands them to submitit when the pack has stopped."""
+    """Turns a scheduler's signal into a request to stop, and calls submitit's handler once the pack has stopped."""
 
     def __init__(self, stop: StopRequest) -> None:
         from submitit import JobEnvironment
@@ -103,17 +104,17 @@ class Notice:
         self.received = number
         self.stop.ask(f"the job was told to end ({signal.Signals(number).name})")
 
-    def obey(self, sweep: sweeps.Sweep) -> None:
-        """Requeue this job and end it; or only end it, where it was cancelled or is being requeued by SLURM itself."""
+    def obey(self, sweep: Sweep) -> None:
+        """Requeue this job and end it; without requeueing where it was cancelled, or where SLURM itself requeues it."""
         self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
         if not self.ranks.leads:
-            sys.exit(0)  # the job's fate is rank 0's
+            sys.exit(0)  # rank 0 decides what becomes of the job
         if sweep.cancelled or (self.received == signal.SIGTERM and not self._terminated_alone()):
             sys.exit(ENDED)
         self.requeue(self.own, None)
 
     def _terminated_alone(self) -> bool:
-        """Whether SLURM still counts the job as running: so TERM was no cancellation, but notice of an end to come."""
+        """Whether SLURM still counts the job as running: then TERM was no cancellation but notice of its end."""
         in_slurm = "SLURM_JOB_ID" in os.environ
         return in_slurm and slurm.state_of(str(self.environment.job_id)) == "RUNNING"
 
@@ -121,7 +122,8 @@ class Notice:
 def _join_ranks(environment: JobEnvironment) -> Ranks:
     """Say which rank this process of the job is, and wait for the others.
 
-    All are on one machine. The port is the job's own: below those that systems give away, and not its neighbour's.
+    All are on one machine. The port follows from the job's number, so that jobs on one machine do not share it, and is
+    below the range from which the system hands out ports.
     """
     os.environ |= {
         "RANK": str(environment.global_rank),
@@ -136,37 +138,35 @@ def _join_ranks(environment: JobEnvironment) -> Ranks:
     return ranks_of_process()
 
 
-def _run_pack(sweep: sweeps.Sweep, submission: sweeps.Submission, number: int, notice: Notice) -> None:
-    from experiments.display import PlainProgress
+def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice) -> None:
+    from experiments.sweep import run_packs
     from tinylora.records.folder import Unmirrored
     from tinylora.records.stopping import Stopped
-    from tinylora.train.loop import run_pack
 
     if notice.ranks.any(notice.stop.reason) is not None:
         notice.obey(sweep)
+    keys = submission.packs[number]
+    points, names = [sweep.config(key) for key in keys], {key: sweep.runs[key]["label"] for key in keys}
     if notice.ranks.leads:
         _note_attempt(sweep, submission, number)
-    keys = submission.packs[number]
-    points = [sweep.config(key) for key in keys]
+        print(f"pack {number} of sweep {sweep.id}", file=sys.stderr, flush=True)
     try:
-        with PlainProgress(sys.stderr, f"pack {number} of sweep {sweep.id}") as progress:
-            mirror = _mirror(points[0]) if notice.ranks.leads else Unmirrored()
-            run_pack(points, [sweep.runs[key]["label"] for key in keys], progress, mirror, notice.stop)
+        run_packs([points], names, _mirror(points[0]) if notice.ranks.leads else Unmirrored(), notice.stop)
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
         notice.obey(sweep)
 
 
 def _mirror(point: RunConfig) -> Mirror | Unmirrored:
-    """A server takes many writers; without one the run folders are all, and `experiments.sync` reads them."""
+    """Where jobs write metrics: to a tracking server, which takes many writers, or else to run folders alone."""
     from tinylora.records.folder import Unmirrored
     from tinylora.records.mirror import Mirror
 
     return Unmirrored() if point.tracking.uri is None else Mirror(point, patience=STORE_PATIENCE)
 
 
-def _note_attempt(sweep: sweeps.Sweep, submission: sweeps.Submission, pack: int) -> None:
-    folder = sweep.place(submission) / sweeps.ATTEMPTS
+def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
+    folder = sweep.place(submission) / ledger.ATTEMPTS
     folder.mkdir(exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
     attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}
@@ -175,7 +175,7 @@ def _note_attempt(sweep: sweeps.Sweep, submission: sweeps.Submission, pack: int)
 
 
 def _remove_torn_pickles() -> None:
-    """What a kill in the midst of submitit's writing left would keep it from writing again."""
+    """Remove files of submitit that a kill left half written: with them there it would refuse to write again."""
     from submitit import JobEnvironment
 
     paths = JobEnvironment().paths

@@ -1,32 +1,30 @@
-"""The folder of a submitted sweep, `outputs_dir/sweeps/<id>/`, which says what was submitted; jobs only read it.
+"""The folder of a submitted sweep, `outputs_dir/sweeps/<id>/`, which records what was submitted; jobs only read it.
 
     sweep.json       its runs (settings and label, by run key) and its submissions (packs, job ids, commit, settings)
     <n>/code/        the sources at the n-th submission (see `snapshot`)
     <n>/jobs/        scripts and logs of its jobs, and what submitit hands to them
     <n>/attempts/    a line for every start of a pack: job, host, time
-    cancelled        there from `experiments.cancel` to the next submission: jobs do not requeue themselves
+    cancelled        written by `experiments.cancel`, removed by the next submission: jobs do not requeue themselves
 
 The id is a hash of the run keys, so that the same command finds its sweep again.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.jobs.settings import Kind
-from experiments.jobs.slurm import PREFIX, QueuedJob, queued_jobs
+from experiments.jobs.slurm import PREFIX
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.files import write_atomically
+from tinylora.settings.files import held, write_atomically
 from tinylora.settings.recorded import from_plain
 
 SWEEPS, SWEEP, CODE, JOBS, ATTEMPTS, CANCELLED, LOCK = (
@@ -103,7 +101,7 @@ class Sweep:
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
 
     def drop(self, submission: Submission) -> None:
-        """Forget a submission that came to nothing; and the sweep where it was the only one."""
+        """Remove a submission that failed; the whole sweep where it has no other one."""
         self.submissions.remove(submission)
         shutil.rmtree(self.place(submission), ignore_errors=True)
         if self.submissions:
@@ -113,7 +111,7 @@ class Sweep:
 
 
 def sweep_of(points: Sequence[RunConfig], labels: Sequence[str]) -> Sweep:
-    """The sweep of some points, as it stands on the disk or new and not yet written."""
+    """The sweep of some points: as it is on the disk, or a new one that is not written yet."""
     outputs = Path(points[0].outputs_dir)
     keys = sorted(point.run_key for point in points)
     folder = outputs / SWEEPS / hashlib.sha256("".join([str(outputs), *keys]).encode()).hexdigest()[:8]
@@ -160,48 +158,9 @@ def find(outputs: Path, given: str) -> Sweep:
     )
 
 
-@contextmanager
-def locked(outputs: Path) -> Iterator[None]:
-    """One process at a time submits or cancels: a second one then sees what the first has done."""
-    (outputs / SWEEPS).mkdir(parents=True, exist_ok=True)
-    with (outputs / SWEEPS / LOCK).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def locked(outputs: Path) -> AbstractContextManager[None]:
+    """One process at a time submits or cancels: a second one waits, and then sees what the first has done.
 
-
-class Active:
-    """Which packs wait or run now, by sweep, submission and pack."""
-
-    def __init__(self, sweeps: Sequence[Sweep]) -> None:
-        """Ask SLURM, where any of the sweeps was sent there. Raises FailureError where it does not answer."""
-        used = any(s.kind is Kind.slurm and s.jobs for sweep in sweeps for s in sweep.submissions)
-        self.queued = {(job.name, job.place): job for job in (queued_jobs() if used else [])}
-
-    def job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
-        """The job of a pack, where it has not ended."""
-        if submission.kind is Kind.slurm:
-            return self.queued.get((sweep.job_name(submission), pack))
-        for share, process in enumerate(submission.jobs):
-            if pack % len(submission.jobs) == share and process_lives(process, sweep.place(submission)):
-                begun = bool(sweep.attempts(submission, pack))
-                return QueuedJob("", pack, process, "RUNNING" if begun else "PENDING", "", "")
-        return None
-
-    def runs(self, sweeps: Sequence[Sweep]) -> dict[str, str]:
-        """The job of each run that waits or runs, by run key."""
-        found: dict[str, str] = {}
-        for sweep in sweeps:
-            for submission in sweep.submissions:
-                for number, pack in enumerate(submission.packs):
-                    job = self.job(sweep, submission, number)
-                    if job is not None:
-                        found |= dict.fromkeys(pack, job.job_id)
-        return found
-
-
-def process_lives(process: str, place: Path) -> bool:
-    """Whether a local process is there and is the one that was started for this submission."""
-    try:
-        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return False
+    Raises FailureError where the folder cannot be written to or has no locks.
+    """
+    return held(outputs / SWEEPS / LOCK)

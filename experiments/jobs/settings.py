@@ -1,6 +1,6 @@
 """The settings of a launcher that submits jobs: `hydra/launcher=slurm` or `local`, each as launcher.<name>=<value>.
 
-Imported whenever Hydra starts, so without anything heavy; what they do is in `submission`.
+Imported whenever Hydra starts, so without anything heavy; what they do is in `request`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class LaunchSettings:
 
 
 LOCAL_DEFAULTS: dict[str, Any] = {"array_parallelism": 1, "cpus": None, "minutes": 60 * 24 * 7}
-"""What is otherwise on one's own machine: one pack at a time, no hurry."""
+"""Defaults that differ for jobs on one's own machine: one pack at a time, and a week for it."""
 
 
 def _no_number(value: Any) -> bool:

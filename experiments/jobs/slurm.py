@@ -1,8 +1,8 @@
-"""What we ask of SLURM: which of our jobs are queued or running, would it take this script, stop these jobs.
+"""What we ask of SLURM: which of our jobs are queued or running, whether it takes a script, to cancel jobs.
 
-Only `squeue`, `sbatch`, `scancel` and `scontrol` are used: what needs accounting (`sacct`) is missing on many clusters.
-A job is found by its name, `tinylora-<sweep>-<submission>`, and its place in the array: also one whose id was lost
-because the submitting process was killed before it could write it down.
+Only `squeue`, `sbatch`, `scancel` and `scontrol` are used, since many clusters have no accounting (`sacct`). A job is
+found by its name, `tinylora-<sweep>-<submission>`, and its place in the array. So it is found even if the process that
+submitted it was killed before it could write the job's id to sweep.json.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def refused(said: str) -> UsageError:
 
 
 def no_answer(said: str) -> FailureError:
-    """The error for a SLURM that is away."""
+    """The error where SLURM does not answer."""
     return FailureError(
         f"SLURM does not answer: {said}",
         "its controller must be up to submit, watch and cancel jobs",

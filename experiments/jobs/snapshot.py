@@ -1,7 +1,7 @@
-"""A copy of the sources, from which jobs run: what is queued is not changed by editing the checkout.
+"""A copy of the sources, with which jobs run: editing the checkout does not change what is queued.
 
 code/                tinylora/, experiments/, analysis/, hydra_plugins/, conf/ as they are now
-code/source.json     commit, and whether there were changes (see `tinylora.train.provenance`)
+code/source.json     commit, and whether there were changes (see `tinylora.records.source`)
 code/changes.diff    the changes of tracked files against that commit
 """
 
@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tinylora.train.provenance import SOURCE, git_state
+from tinylora.records.source import SOURCE, git_state
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("tinylora", "experiments", "analysis", "hydra_plugins", "conf", "pyproject.toml")

@@ -1,4 +1,4 @@
-"""How each run of a submitted sweep stands, from its folder, its job and its job's log."""
+"""The state of each run of a submitted sweep, read from its run folder, its job and that job's log."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from experiments.display import time_left
-from experiments.jobs import ledger as sweeps
-from experiments.jobs.ledger import Active, Submission, Sweep
+from experiments.jobs.active import Active
+from experiments.jobs.ledger import JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
 from tinylora.records.folder import RunFolder, Status
@@ -27,7 +27,7 @@ class State(Enum):
     finished = "finished"
     failed = "failed"
     stopped = "stopped"
-    """Its job is gone and it has not ended: killed, out of time or requeues, lost."""
+    """It has not ended and its job is gone: killed, lost, or out of time and not requeued any more."""
     cancelled = "cancelled"
     unsubmitted = "not submitted"
 
@@ -57,7 +57,7 @@ class LaneState:
 
 
 def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
-    """The state of each run of a sweep, in the order of its points. `active` must not be younger than the call."""
+    """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read."""
     found: dict[str, LaneState] = {}
     for submission in sweep.submissions:  # the last one that has a run counts
         for number, pack in enumerate(submission.packs):
@@ -75,7 +75,7 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
     status = folder.status()
     if status is Status.finished:
         return LaneState(key, label, State.finished, job_id, requeued)
-    log = sweep.place(submission) / sweeps.JOBS / f"{job_id}_0_log.err"
+    log = sweep.place(submission) / JOBS / f"{job_id}_0_log.err"
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
     progress, left = _progress(folder)

@@ -1,14 +1,13 @@
-"""Submitting a sweep: all points checked, packs formed, sources copied, one job per pack in one array.
+"""Submitting a sweep: its points are checked and formed into packs, the sources are copied, and each pack gets a job.
 
-What has finished, waits or runs already is not submitted again. A pack keeps its lanes when it is submitted a second
-time, also those that have ended (they are skipped): so its batches, and with them its results, stay the same.
-Whatever is refused leaves nothing behind.
+Runs that have ended, wait or run already are not submitted again. A pack that is submitted a second time keeps all its
+lanes, also those that have ended, which are skipped: so its batches stay the same, and with them its results. A
+submission that is refused leaves nothing behind on the disk.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,43 +16,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments.display import open_progress
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import slurm, snapshot
+from experiments.jobs import ledger, slurm, snapshot
+from experiments.jobs.active import Active
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
+from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.device import device_of_jobs
-from experiments.sweep import distinct, form_packs
+from experiments.planning.packing import form_packs
+from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
 from tinylora.records.folder import RunFolder
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
-SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
-PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
-# After the job's Python: a kill (137, say; 255 is submitit's own end after it has requeued) is no end of the pack.
-# (An array's id alone would be that of all its jobs.)
-REQUEUE_KILLED = """\
-ended=$?
-job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
-job=${{job:-$SLURM_JOB_ID}}
-if [ $ended -gt 128 ] && [ $ended -lt 255 ] && [ ! -e {cancelled} ] &&
-   [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ] &&
-   [ "$(squeue --noheader --jobs "$job" --format=%T)" = RUNNING ]; then
-    echo "killed ($ended): requeued" >&2
-    scontrol requeue "$job" && sleep 60
-fi
-exit $ended"""
 
-
-def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
-    """Submit the points that have not ended and are not queued; says what was done. None where nothing was to do.
+def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
+    """Submit the points that have not ended and are not queued, and print what was done; None where there were none.
 
     Raises UsageError or FailureError before anything is submitted.
     """
-    points = [_with_absolute_paths(point) for point in distinct(configs)]
+    points = [_with_absolute_paths(point) for point in points]
     if world_size() > 1:
         raise UsageError(
             f"hydra/launcher={kind.value} in one of {world_size()} processes",
@@ -64,9 +47,9 @@ def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSetti
         slurm.require_commands()
     _check(points)
     outputs = Path(points[0].outputs_dir)
-    with sweeps.locked(outputs):
-        others = sweeps.all_sweeps(outputs)
-        busy = sweeps.Active(others).runs(others)
+    with ledger.locked(outputs):
+        others = ledger.all_sweeps(outputs)
+        busy = Active(others).runs(others)
         ended = {point.run_key for point in points if (s := RunFolder(point).status()) is not None and s.final}
         todo = {point.run_key for point in points} - ended - busy.keys()
         _say_left_out(points, ended, busy)
@@ -76,7 +59,7 @@ def submit_sweep(configs: Sequence[RunConfig], kind: Kind, settings: LaunchSetti
         packs = [[point.run_key for point in pack if point.run_key not in busy] for pack in formed]
         packs = [pack for pack in packs if todo & set(pack)]
         _require_work(points, packs, settings.ranks)
-        return _submit(sweeps.sweep_of(points, labels(points)), packs, kind, settings)
+        return _submit(ledger.sweep_of(points, labels(points)), packs, kind, settings)
 
 
 def _require_work(points: Sequence[RunConfig], packs: Sequence[Sequence[str]], ranks: int) -> None:
@@ -88,12 +71,12 @@ def _require_work(points: Sequence[RunConfig], packs: Sequence[Sequence[str]], r
 def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
     number = max((submission.number for submission in sweep.submissions), default=0) + 1
     place = sweep.folder / str(number)
-    source = snapshot.take(place / sweeps.CODE)
+    source = snapshot.take(place / ledger.CODE)
     submission = Submission(number, round(time.time(), 3), kind, sys.argv[1:], settings.plain(), source, packs)
     sweep.submissions.append(submission)
     try:
         sweep.save()  # jobs read it
-        (place / sweeps.JOBS).mkdir(parents=True, exist_ok=True)
+        (place / ledger.JOBS).mkdir(parents=True, exist_ok=True)
         jobs = (_to_slurm if kind is Kind.slurm else _to_local)(sweep, submission, settings)
     except BaseException as error:
         if kind is Kind.slurm and not isinstance(error, UsageError):  # sbatch may have taken them a moment ago
@@ -112,14 +95,14 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     place = sweep.place(submission)
-    executor = submitit.SlurmExecutor(place / sweeps.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
-    executor.update_parameters(**_parameters(sweep, submission, settings))
-    script = place / sweeps.JOBS / "submission.sh"
+    executor = submitit.SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    executor.update_parameters(**parameters(sweep, submission, settings))
+    script = place / ledger.JOBS / "submission.sh"
     script.write_text(_script(executor, len(submission.packs)))
     slurm.require_acceptable(script)
     if settings.dry_run:
         return []
-    (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
+    (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
     jobs = [PackJob(str(sweep.folder), submission.number, (pack,)) for pack in range(len(submission.packs))]
     try:
         return [str(job.job_id) for job in executor.submit_array(jobs)]
@@ -128,7 +111,7 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
 
 
 def _script(executor: Any, packs: int) -> str:
-    """The batch script that submitit will write: to be tried, and to be read after a dry run."""
+    """The batch script that submitit will write: SLURM is asked whether it takes it; a dry run leaves it to be read."""
     copy = type(executor)(executor.folder)
     copy.parameters = executor.parameters | ({"map_count": packs} if packs > 1 else {})
     return str(copy._make_submission_file_text(executor._submitit_command_str, "script"))
@@ -141,7 +124,7 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     if settings.dry_run:
         return []
     place, packs = sweep.place(submission), range(len(submission.packs))
-    executor = submitit.LocalExecutor(place / sweeps.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    executor = submitit.LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
     gpus = _all_gpus() if settings.gpus is None else settings.gpus
     executor.update_parameters(
         timeout_min=settings.minutes,
@@ -150,10 +133,10 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
         setup=settings.setup,
         tasks_per_node=settings.ranks,
     )
-    (sweep.folder / sweeps.CANCELLED).unlink(missing_ok=True)
+    (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
     shares = min(settings.array_parallelism, len(packs))
     jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
-    with _in_environment(_environment(place / sweeps.CODE, settings)), _without_streams():
+    with _in_environment(environment(place / ledger.CODE, settings)), _without_streams():
         return [str(job.job_id) for job in executor.submit_array(jobs)]
 
 
@@ -165,7 +148,7 @@ def _all_gpus() -> int:
 
 @contextmanager
 def _without_streams() -> Iterator[None]:
-    """What is started within does not hold this process' terminal or pipes open."""
+    """Processes started inside do not hold the terminal or the pipes of this one open."""
     kept = [os.dup(number) for number in range(3)]
     nothing = os.open(os.devnull, os.O_RDWR)
     try:
@@ -181,7 +164,7 @@ def _without_streams() -> Iterator[None]:
 
 @contextmanager
 def _in_environment(variables: dict[str, str]) -> Iterator[None]:
-    """What is started within sees these variables."""
+    """Processes started inside have these environment variables."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -189,49 +172,6 @@ def _in_environment(variables: dict[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:
-    """What SLURM is asked for, in submitit's names."""
-    code = sweep.place(submission) / sweeps.CODE
-    cancelled = shlex.quote(str(sweep.folder / sweeps.CANCELLED))
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in _environment(code, settings).items()]
-    parameters: dict[str, Any] = {
-        "job_name": sweep.job_name(submission),
-        "partition": settings.partition,
-        "account": settings.account,
-        "qos": settings.qos,
-        "constraint": settings.constraint,
-        "gpus_per_node": settings.gpus,
-        "cpus_per_task": settings.cpus,
-        "mem": None if settings.memory_gb is None else f"{round(settings.memory_gb * 1024)}MB",
-        "time": settings.minutes,
-        "nodes": 1,
-        "ntasks_per_node": settings.ranks,
-        "signal_delay_s": settings.notice_seconds,
-        "array_parallelism": settings.array_parallelism,
-        "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
-        "setup": [*exports, *settings.setup],
-        "srun_args": _srun_arguments(settings),
-        "teardown": REQUEUE_KILLED.format(cancelled=cancelled, most=settings.max_requeues).splitlines(),
-    }
-    return {name: value for name, value in parameters.items() if value is not None}
-
-
-def _srun_arguments(settings: LaunchSettings) -> list[str]:
-    """The processors of a task, which srun does not inherit.
-
-    Of several tasks one may end badly: the others then see it and end with its error. srun ends those that do not.
-    """
-    cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
-    return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
-
-
-def _environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
-    """The copied sources come first, and PyTorch takes the processors that were asked for."""
-    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
-    threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
-    return {"PYTHONPATH": path} | threads
 
 
 def _check(points: Sequence[RunConfig]) -> None:
@@ -243,15 +183,11 @@ def _check(points: Sequence[RunConfig]) -> None:
                 "jobs write to a tracking server, or to run folders alone: one file would have many writers",
                 "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
             )
-    with open_progress() as progress:
-        progress.phase(f"checking {len(points)} runs")
-        from tinylora.train import preflight
-
-        preflight.check(points, in_jobs=True)
+    check(points, in_jobs=True)
 
 
 def _with_absolute_paths(point: RunConfig) -> RunConfig:
-    """The same run, wherever it is started from."""
+    """The same point with absolute paths, since jobs run in another folder."""
 
     def absolute(path: str | None) -> str | None:
         return None if path is None else str(Path(path).expanduser().resolve())
@@ -280,7 +216,7 @@ def _say_submitted(sweep: Sweep, submission: Submission) -> None:
     print(f"sweep {sweep.id}: {what}, {where} {', '.join(submission.jobs)}")
     print(f"  watch:  python -m experiments.status {sweep.id} --watch --outputs-dir {outputs}")
     print(f"  cancel: python -m experiments.cancel {sweep.id} --outputs-dir {outputs}")
-    print(f"  logs:   {sweep.place(submission) / sweeps.JOBS}")
+    print(f"  logs:   {sweep.place(submission) / ledger.JOBS}")
 
 
 def _unique(jobs: dict[str, str]) -> list[str]:

@@ -1,1 +1,6 @@
-"""What points would cost, before anything is trained or downloaded."""
+"""What is known of points before anything is trained or downloaded: which train together, and what they would cost.
+
+`packing` forms packs, `costs` writes the plan that `experiments.plan` prints; they rest on `estimate` (counts of
+values, tokens, bytes, operations), `device` (its memory) and `speed` (of earlier runs). It imports `compose.fitting`,
+`experiments.display` and `tinylora`, neither Hydra nor PyTorch. A newcomer reads `packing` first.
+"""

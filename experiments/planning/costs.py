@@ -1,4 +1,4 @@
-"""What points would cost, from their settings and earlier speeds: the lines of a plan. Needs neither Hydra nor PyTorch.
+"""The lines of a plan: what points would cost, from their settings and earlier speeds. Needs no Hydra and no PyTorch.
 
 The lines name points, packs, trained values and bytes, tokens, memory and hours; what has ended is not counted again.
 """
@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from experiments.compose.fitting import shape_of
+from experiments.display import plain_table
 from experiments.planning import estimate
 from experiments.planning.device import GB, GIB, Device, find_device
+from experiments.planning.packing import form_packs
 from experiments.planning.speed import Speed, measured_speed
-from experiments.sweep import form_packs
 from tinylora.models.shapes import shape_parameters
 from tinylora.records.folder import RunFolder
 from tinylora.settings.config import RunConfig, ShapeConfig
@@ -24,16 +25,22 @@ TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What a plan rests on beside the settings."""
+    """What a plan rests on beside the settings; None is measured, looked up or assumed."""
 
-    sampled_per_s: float | None
-    trained_per_s: float | None
-    response: int | None
-    tflops: float | None
-    device_gib: float | None
+    sampled_per_s: float | None = None
+    trained_per_s: float | None = None
+    """Tokens per second, all lanes together."""
+    response: int | None = None
+    """Mean tokens of a response."""
+    tflops: float | None = None
+    """Teraflops per second that the device keeps up."""
+    device_gib: float | None = None
 
 
-def plan(points: Sequence[RunConfig], assumptions: Assumptions) -> list[str]:
+NOTHING_GIVEN = Assumptions()
+
+
+def plan(points: Sequence[RunConfig], assumptions: Assumptions = NOTHING_GIVEN) -> list[str]:
     """The lines of a plan, a part for each model."""
     lines = []
     for identity in dict.fromkeys(point.model.identity for point in points):
@@ -73,18 +80,8 @@ def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
         key = (*words, f"{values:,}", f"{values * point.precision.size:,}")
         rows[key] = rows.get(key, 0) + 1
     heading = ("adapter", "settings", "algorithm", "precision", "trained values", "bytes", "points")
-    return _aligned([heading, *((*key, str(count)) for key, count in rows.items())], words=4)
-
-
-def _aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
-    """Rows as lines: the first columns, of words, to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        sized = enumerate(zip(row, widths, strict=True))
-        cells = [cell.ljust(width) if place < words else cell.rjust(width) for place, (cell, width) in sized]
-        lines.append("  " + "  ".join(cells))
-    return lines
+    lines = plain_table([heading, *((*key, str(count)) for key, count in rows.items())], numbers=3)
+    return [f"  {line}" for line in lines]
 
 
 def _named(point: RunConfig) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Hydra's side of a sweep: `hydra/sweeper=grid` lists its points, a launcher hands them over together.
+"""Hydra's side of a sweep: `hydra/sweeper=grid` composes its points, a launcher starts them together.
 
 `hydra/launcher=pack` trains them in this process; `slurm` and `local` submit jobs (`experiments.jobs.settings`).
 
@@ -18,14 +18,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from experiments.compose.composer import Composer, Job
-from experiments.compose.fitting import fitting
-from experiments.display import open_progress
+from experiments.compose.composer import Composer
+from experiments.compose.points import compose_points
 from experiments.jobs.settings import LOCAL_DEFAULTS, Kind, LaunchSettings
-from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
 
-MANY = 100  # points that take a second or more to compose
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
@@ -41,23 +38,17 @@ class PackLauncher(Launcher):
     """Starts all points of a sweep together, in this process."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what `launch` needs; the task function, which starts one point, is not."""
-        self.composer = Composer(hydra_context.config_loader, config)
+        """Keep what starts points: the task function of `experiments.run` takes all of them at once."""
+        self.composer, self.task_function = Composer(hydra_context.config_loader, config), task_function
+
+    def start(self, points: Sequence[RunConfig]) -> None:
+        """Run the points. Raises what keeps them from starting, or FailureError where not all have finished."""
+        self.task_function(points)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the points; a job has failed where its run has."""
-        points = compose_points(self.composer, [list(job) for job in job_overrides])
-
-        from experiments.sweep import incomplete, run_sweep
-
-        records = run_sweep(points)
-        error = incomplete(records)
-        returns = []
-        for overrides, record in zip(job_overrides, records, strict=True):
-            status = JobStatus.COMPLETED if incomplete([record]) is None else JobStatus.FAILED
-            value = record if status is JobStatus.COMPLETED else error
-            returns.append(JobReturn(overrides=overrides, status=status, _return_value=value))
-        return returns
+        """The same for another sweeper than ours, which hands over the overrides of each point."""
+        self.start([self.composer.point(list(job)) for job in job_overrides])
+        return [JobReturn(overrides=job, status=JobStatus.COMPLETED) for job in job_overrides]
 
 
 class JobLauncher(PackLauncher):
@@ -70,21 +61,17 @@ class JobLauncher(PackLauncher):
             for name, value in settings.items()
         }
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submit the points; with launcher.wait they have failed where not all have finished in the end."""
+    def start(self, points: Sequence[RunConfig]) -> None:
+        """Submit the points; with launcher.wait, FailureError where not all have finished in the end."""
         settings = LaunchSettings(**self.settings)
-        points = compose_points(self.composer, [list(job) for job in job_overrides])
 
         from experiments.jobs.submit import submit_sweep
 
         sweep = submit_sweep(points, self.kind, settings)
-        error = None
         if settings.wait and not settings.dry_run:
-            from experiments.status import wait_for
+            from experiments.jobs.watch import wait_for
 
-            error = wait_for(points if sweep is None else sweep)
-        status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
-        return [JobReturn(overrides=list(job), status=status, _return_value=error) for job in job_overrides]
+            wait_for(points if sweep is None else sweep)
 
 
 class GridSweeper(BasicSweeper):
@@ -97,33 +84,15 @@ class GridSweeper(BasicSweeper):
     def __init__(self, params: Any, grids: Any) -> None:
         super().__init__(max_batch_size=None)  # params and grids depend on the point's groups: the composer reads them
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> None:
         """Start all points that `arguments` ask for."""
         assert self.launcher is not None and self.hydra_context is not None and self.config is not None
+        composition = compose_points(Composer(self.hydra_context.config_loader, self.config), arguments)
+        for note in composition.notes:
+            print(note, file=sys.stderr)
         if isinstance(self.launcher, PackLauncher):
-            composer = self.launcher.composer
-        else:
-            composer = Composer(self.hydra_context.config_loader, self.config)
-        jobs = fitting_jobs(composer, composer.jobs(arguments))
-        returns = self.launcher.launch(jobs, initial_job_idx=0)
-        for job in returns:
+            self.launcher.start(composition.points)
+            return
+        for job in self.launcher.launch(composition.jobs, initial_job_idx=0):
             if job.status is JobStatus.FAILED:
                 raise job._return_value  # the public property would print a line of its own
-        return [returns]
-
-
-def fitting_jobs(composer: Composer, jobs: list[Job]) -> list[Job]:
-    """The jobs without those points of presets that do not fit their model; says which. Raises as `compose_points`."""
-    points = compose_points(composer, jobs)
-    kept, reasons = fitting(points)
-    for reason in reasons:
-        print(reason, file=sys.stderr)
-    chosen = {id(point) for point in kept}
-    return [job for job, point in zip(jobs, points, strict=True) if id(point) in chosen]
-
-
-def compose_points(composer: Composer, jobs: Sequence[Job]) -> list[RunConfig]:
-    """The point of each job (a list of overrides). Raises for the first one that is no valid point."""
-    with open_progress() if len(jobs) >= MANY else Silent() as progress:
-        progress.phase(f"composing {len(jobs)} points")
-        return [composer.point(list(job)) for job in jobs]

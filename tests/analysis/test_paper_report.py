@@ -20,7 +20,7 @@ from analysis.paper import conf_files
 from analysis.paper.items import ITEMS, Item
 from analysis.records import load, stores
 from benchmarks.report import MadeRun, create_store, made_run, write_runs
-from experiments.plan import compose
+from experiments.compose.points import compose
 from tinylora.settings.config import Adapter, RunConfig, as_plain, flatten
 
 NAN = float("nan")
@@ -108,7 +108,7 @@ def test_grids_are_those_of_the_presets() -> None:
         name: value for name, value in conf_files.DEFAULTS.items() if name != "adapter"
     }
     for preset in ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8", "table2"):
-        points, _ = compose([f"+paper={preset}", "seed=0", "lr=1e-4"])
+        points = compose([f"+paper={preset}", "seed=0", "lr=1e-4"]).points
         trained = [flatten(point.scientific()) for point in points if point.adapter.name is not Adapter.none]
         names = ("adapter.name", *(name for name in conf_files.DEFAULTS if name != "adapter"))
         composed = {frozenset((n, str(p[n])) for n in names if n in p) for p in trained}
@@ -234,7 +234,7 @@ def test_runs_of_drawn_items_are_not_repeated(store: Path) -> None:
 
 
 def test_the_study_shows_its_preset_by_algorithm_precision_and_size(store: Path) -> None:
-    points, _ = compose(["+study=smollm2", "seed=0"])
+    points = compose(["+study=smollm2", "seed=0"]).points
     settings = [flatten(point.scientific()) for point in points]
     text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in settings])
     assert selection.matching(text, item("study").selection.where).all()

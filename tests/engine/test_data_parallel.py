@@ -17,10 +17,11 @@ from support.packs import point
 from support.rank_packs import long_pack, packs
 from support.slurm_jobs import ROOT, assert_same_results, steps_done, wait_until
 
+from experiments.jobs.request import device_of_jobs
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.submit import submit_sweep
-from experiments.planning.device import Device, device_of_jobs
-from experiments.sweep import form_packs
+from experiments.planning.device import Device
+from experiments.planning.packing import form_packs
 from tinylora.engine.ranks import Ranks, device_of, ranks_of_process, require_work
 from tinylora.engine.sampling import Rollout, joined
 from tinylora.records.folder import STATE, RunFolder, Status, Unmirrored

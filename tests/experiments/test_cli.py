@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from experiments import run
 from tinylora.records.folder import RunRecord, Status
 from tinylora.records.progress import Progress
+from tinylora.records.stopping import StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError, UsageError
 
@@ -65,6 +65,10 @@ BAD_VALUES = {  # command line: what the message must name
     "-sc": ["-sc", "install="],
     "--config-name nope": ["nope"],
     "--config-dir no/such/folder": ["no/such/folder"],
+    "--minutes soon": ["--minutes soon", "number of minutes"],
+    "--minutes": ["--minutes"],
+    "--minutes 9 hydra/launcher=local": ["--minutes 9 with hydra/launcher=local", "launcher.minutes=9"],
+    "--points no/such/file": ["no/such/file", "experiments.plan --write"],
 }
 
 
@@ -92,11 +96,13 @@ class Started:
         monkeypatch.setattr("tinylora.train.preflight.check", self.check)
         monkeypatch.setattr("tinylora.train.loop.run_pack", self.run_pack)
 
-    def check(self, configs: Sequence[RunConfig]) -> None:
+    def check(self, configs: Sequence[RunConfig], in_jobs: bool) -> None:
         if self.refusal is not None:
             raise self.refusal
 
-    def run_pack(self, configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress) -> list[RunRecord]:
+    def run_pack(
+        self, configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress, mirror: None, stop: StopRequest
+    ) -> list[RunRecord]:
         progress.phase("training")
         self.packs.append([config.u for config in configs])
         self.labels += labels
@@ -251,6 +257,15 @@ def test_errors_of_ours_end_with_their_status(
         assert message[message.index("error: ") :] == "error: this\n  rule:   that\n  remedy: those\n"
 
 
+def test_minutes_that_are_over_before_a_pack_leave_it_to_the_same_command(
+    started: Started, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for launcher in ("pack", "basic"):
+        assert call(monkeypatch, f"--minutes 0 -m u=1,2 hydra/launcher={launcher}") == 3
+        assert "the same command goes on from here" in capsys.readouterr().err and started.packs == []
+    assert call(monkeypatch, "-m u=1,2 --minutes 9") == 0 and started.packs == [[1, 2]]
+
+
 def test_a_bug_shows_its_traceback(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     started.refusal = ZeroDivisionError("a bug")
     with pytest.raises(ZeroDivisionError, match="a bug"):
@@ -275,7 +290,5 @@ def test_records_stand_in_the_order_of_the_points(started: Started) -> None:
     constants = {"sums/grpo": 0.15}
     models = [ModelConfig(name=name, lr_constants=constants) for name in ("miniature-qwen2", "miniature-llama")]
     points = [RunConfig(u=u, model=model) for u in (1, 2) for model in models]
-    again = replace(points[0], outputs_dir="elsewhere")
-    records = run_sweep([*points, again])
-    assert [record.config for record in records] == [*points, points[0]]
+    assert [record.config for record in run_sweep(points)] == points
     assert started.packs == [[1, 2], [1, 2]]

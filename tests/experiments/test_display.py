@@ -8,7 +8,15 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from experiments.display import LiveProgress, PlainProgress, print_summary, select_rows, time_left, totals
+from experiments.display import (
+    LiveProgress,
+    PlainProgress,
+    plain_table,
+    print_summary,
+    select_rows,
+    time_left,
+    totals,
+)
 from tinylora.records.folder import RunRecord, Status
 from tinylora.records.progress import LaneProgress
 from tinylora.settings.config import ModelConfig, RunConfig
@@ -128,3 +136,16 @@ def test_the_summary_has_every_run_and_the_reason_of_a_failure(capsys: pytest.Ca
     assert ["u=3", "[x]", "failed", "13", "0.500", "-", folder] in rows  # a missing accuracy is a gap, never a zero
     assert "u=3 [x]: failed: the loss is nan at step 7" in text
     assert "scale models" in text
+
+
+def test_lines_of_a_table_are_aligned_and_never_folded() -> None:
+    long = "a reason [with brackets] :smile: " * 20
+    assert plain_table([("u=1", "7", ""), ("u=13 fp32", "1,000", "")], numbers=2) == [
+        "u=1            7",
+        "u=13 fp32  1,000",
+    ]
+    assert plain_table([("u=1", "failed", long), ("u=13", "finished", "")]) == [
+        f"u=1   failed    {long}".rstrip(),
+        "u=13  finished",
+    ]
+    assert plain_table([]) == []

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from filelock import FileLock, Timeout
 from support.packs import point, steps_in_mlflow
 from support.slurm_jobs import (
     SMALL,
@@ -24,12 +28,11 @@ from support.slurm_jobs import (
     wait_until,
 )
 
-from experiments.jobs import ledger as sweeps
-from experiments.jobs import snapshot
+from experiments.jobs import ledger, snapshot
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State
-from experiments.status import describe
+from experiments.jobs.watch import describe
 from tinylora.records.folder import PREVIOUS, RunFolder, Status, Unmirrored
 from tinylora.records.import_runs import saved_step, sync
 from tinylora.records.progress import Silent
@@ -90,7 +93,7 @@ def test_waiting_ends_with_the_sweep(tmp_path: Path) -> None:
 def test_many_runs_are_watched_in_brief() -> None:
     running = [LaneState(str(n), f"u={n}", State.running, "7", 0, "step 3/9") for n in range(50)]
     failed = LaneState("x", "u=99", State.failed, "8", 0, note="loss is not finite")
-    sweep = cast(sweeps.Sweep, SimpleNamespace(id="ab", cancelled=False))
+    sweep = cast(ledger.Sweep, SimpleNamespace(id="ab", cancelled=False))
     lines = describe(sweep, [*running, failed], brief=True).splitlines()
     assert lines[:2] == ["sweep ab: 50 running, 1 failed", "  job 7: step 3/9"]
     assert len(lines) == 3 and "u=99" in lines[2] and "loss is not finite" in lines[2]
@@ -169,14 +172,38 @@ def test_what_sbatch_says_is_handed_on() -> None:
 
 
 def test_a_sweep_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
-    sweep = sweeps.sweep_of([point(tmp_path)], ["a"])
+    sweep = ledger.sweep_of([point(tmp_path)], ["a"])
     sweep.save()
-    assert sweeps.find(tmp_path, sweep.id[:3]) == sweep == sweeps.sweep_of([point(tmp_path)], ["a"])
+    assert ledger.find(tmp_path, sweep.id[:3]) == sweep == ledger.sweep_of([point(tmp_path)], ["a"])
     with pytest.raises(UsageError, match=sweep.id):
-        sweeps.find(tmp_path, "nope")
-    (sweep.folder / sweeps.SWEEP).write_text("{")
+        ledger.find(tmp_path, "nope")
+    (sweep.folder / ledger.SWEEP).write_text("{")
     with pytest.raises(FailureError, match="damaged"):
-        sweeps.all_sweeps(tmp_path)
+        ledger.all_sweeps(tmp_path)
+
+
+def test_submissions_take_turns_and_a_killed_one_is_in_nobodys_way(tmp_path: Path) -> None:
+    holding = "import pathlib, sys, time; from experiments.jobs import ledger\n"
+    holding += "with ledger.locked(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", holding, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=snapshot.ROOT) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        lock = FileLock(tmp_path / ledger.SWEEPS / ledger.LOCK)
+        with pytest.raises(Timeout):
+            lock.acquire(timeout=0)
+        other.kill()
+    with ledger.locked(tmp_path):
+        assert (tmp_path / ledger.SWEEPS / ledger.LOCK).exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_without_locks_is_refused(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(FailureError, match="file lock"), ledger.locked(tmp_path):
+        raise AssertionError("nothing is done without the lock")
 
 
 def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from experiments.compose.fitting import shape_of
-from experiments.plan import compose
+from experiments.compose.points import compose
 from experiments.plan import main as plan_main
 from experiments.planning.costs import plan
 from experiments.planning.estimate import trained_values
-from experiments.sweep import form_packs
+from experiments.planning.packing import form_packs
 from tinylora.settings.config import Adapter, RunConfig
 
 PRESETS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "paper").glob("*.yaml"))
@@ -55,7 +55,8 @@ def values_of(point: RunConfig) -> int:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_has_the_papers_sizes(preset: str) -> None:
-    points, notes = compose([f"+paper={preset}", "seed=0", "lr=1e-4"])
+    composition = compose([f"+paper={preset}", "seed=0", "lr=1e-4"])
+    points, notes = composition.points, composition.notes
     assert all(point.paper == preset for point in points)
     assert not any("left out" in note for note in notes)
     for (of_preset, model, adapter), sizes in SIZES.items():
@@ -66,14 +67,14 @@ def test_a_preset_has_the_papers_sizes(preset: str) -> None:
 
 @pytest.mark.parametrize("preset", ["figure2", "figure5", "figure7"])  # one of each protocol
 def test_a_preset_has_the_papers_rates_and_seeds(preset: str) -> None:
-    points, _ = compose([f"+paper={preset}", "model=qwen2.5-3b-instruct", "u=1"])
+    points = compose([f"+paper={preset}", "model=qwen2.5-3b-instruct", "u=1"]).points
     trained = [point for point in points if point.adapter.name is not Adapter.none]
     assert {point.lr for point in trained} == {1e-7, 5e-7, 1e-6, 5e-6, 1e-5, 1e-4, 2e-4}
     assert {point.seed for point in trained} == {0, 1, 2}
 
 
 def test_the_rates_and_seeds_of_a_size_are_lanes_of_one_pack() -> None:
-    points, _ = compose(["+paper=figure8", "model=qwen2.5-3b-instruct"])
+    points = compose(["+paper=figure8", "model=qwen2.5-3b-instruct"]).points
     assert len(points) == 16 * 21
     for pack in form_packs(points):
         sizes = Counter((point.u, point.n_tie) for point in pack)
@@ -83,7 +84,8 @@ def test_the_rates_and_seeds_of_a_size_are_lanes_of_one_pack() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("model", ["miniature-qwen2", "smollm2-135m"])
 def test_a_preset_on_a_small_model_is_in_small_and_says_what_does_not_fit(preset: str, model: str) -> None:
-    points, notes = compose([f"+paper={preset}", f"model={model}", "seed=0", "lr=1e-3"])
+    composition = compose([f"+paper={preset}", f"model={model}", "seed=0", "lr=1e-3"])
+    points, notes = composition.points, composition.notes
     assert {point.model.name for point in points} == {model}
     assert {point.steps for point in points} == ({60} if model == "miniature-qwen2" else {100})
     task = "sums" if model == "miniature-qwen2" else ("math" if preset in ("figure5", "table2") else "gsm8k")
@@ -96,14 +98,16 @@ def test_a_preset_on_a_small_model_is_in_small_and_says_what_does_not_fit(preset
 
 
 def test_what_is_given_by_hand_replaces_the_axis_of_a_preset() -> None:
-    points, _ = compose(["+paper=figure4", "lr=1e-3", "seed=5,6", "precision=bf16", "steps=3", "model=miniature-qwen2"])
+    points = compose(
+        ["+paper=figure4", "lr=1e-3", "seed=5,6", "precision=bf16", "steps=3", "model=miniature-qwen2"]
+    ).points
     assert {(p.lr, p.precision.value, p.steps) for p in points} == {(1e-3, "bf16", 3)}
     assert {point.seed for point in points} == {5, 6}
 
 
 def test_a_plan_counts_what_the_paper_counts() -> None:
-    points, _ = compose(["+paper=table2", "model=qwen2.5-7b-instruct"])
-    lines = "\n".join(plan(points, no_assumptions()))
+    points = compose(["+paper=table2", "model=qwen2.5-7b-instruct"]).points
+    lines = "\n".join(plan(points))
     for number in ("13 ", "49 ", "196 ", "392 ", "6,272 ", "100,352 "):
         assert f" {number}" in lines
     assert "127 points" in lines and "hours: about" in lines and "7,615,487,488 parameters" in lines
@@ -117,7 +121,7 @@ def test_a_plan_uses_what_was_measured_and_leaves_out_what_has_ended(
     from tinylora.records.folder import RunFolder, Status
 
     small = ["lr=0.05", "steps=3", "algorithm.prompts=4", "algorithm.samples=4", f"outputs_dir={tmp_path}"]
-    points, _ = compose([*small, "seed=0,1"])
+    points = compose([*small, "seed=0,1"]).points
     assert point(tmp_path).algorithm == points[0].algorithm
     for config in points:  # two lanes of one pack: the same seconds
         config.folder.mkdir()
@@ -146,9 +150,3 @@ def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
     assert plan_main() == 2
     message = capsys.readouterr().err
     assert named in message and "rule:" in message and "remedy:" in message
-
-
-def no_assumptions():  # type: ignore[no-untyped-def]
-    from experiments.planning.costs import Assumptions
-
-    return Assumptions(None, None, None, None, None)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
+from experiments.compose.points import distinct
 from experiments.compose.schema import register, to_run_config
-from experiments.sweep import distinct, form_packs
+from experiments.planning.packing import form_packs
 from tinylora.records.progress import labels
 from tinylora.settings.config import (
     Algorithm,

@@ -1,4 +1,4 @@
-"""Run a module as if packages were not installed: python without.py hydra,mlflow experiments.slices ...."""
+"""Run a module as if packages were not installed: python without.py hydra,mlflow experiments.run ...."""
 
 import runpy
 import sys

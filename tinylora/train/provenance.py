@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import tinylora
 from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
+from tinylora.records.source import git_state
 from tinylora.train.pack import LaneRun, Pack
-
-SOURCE = "source.json"  # beside the packages in a copy of the sources: what they were copied from
 
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
@@ -41,26 +37,6 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         **git_state(),
         **_versions(),
     }
-
-
-@cache
-def git_state() -> dict[str, Any]:
-    """Commit and whether the checkout has changes; unknown outside a checkout, as noted in a copy of one."""
-    folder = Path(__file__).resolve().parents[1]
-    if (folder.parent / SOURCE).is_file():
-        noted: dict[str, Any] = json.loads((folder.parent / SOURCE).read_text())
-        return noted
-
-    def ask(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True)
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return answer.stdout.strip()
-
-    changes = ask("status", "--porcelain", "--untracked-files=no")
-    dirty = "unknown" if changes is None else changes != ""
-    return {"git_commit": ask("rev-parse", "HEAD") or "unknown", "git_dirty": dirty}
 
 
 @cache

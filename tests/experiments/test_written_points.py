@@ -1,4 +1,4 @@
-"""Sweeps in slices: without Hydra and MLflow, stopped and continued with the same results, imported elsewhere."""
+"""Sweeps whose points were written down: trained by the minute without Hydra and MLflow, imported elsewhere."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experiments import questions, slices
-from experiments.plan import compose
+from experiments import plan, questions, run, sweep
+from experiments.command import MORE_TO_DO
+from experiments.compose.points import compose
+from experiments.compose.written import read_points
 from tinylora.records.folder import RunFolder
 from tinylora.records.import_runs import sync
 from tinylora.records.progress import LaneProgress, Silent
@@ -27,7 +29,8 @@ from tinylora.tasks.problem import split_of
 from tinylora.tasks.question_sets import QuestionTask
 
 ROOT = Path(__file__).parents[2]
-ABSENT = "hydra,omegaconf,antlr4,mlflow,sqlalchemy,submitit,reasoning_gym,datasets,math_verify,trl,peft,rich,pandas"
+WITHOUT = ROOT / "tests" / "support" / "without.py"
+ABSENT = "hydra,omegaconf,antlr4,mlflow,sqlalchemy,submitit,reasoning_gym,datasets,math_verify,trl,peft,pandas"
 SMALL = (
     "u=1,13",
     "algorithm=grpo,sft",
@@ -43,26 +46,24 @@ SMALL = (
 
 def write(folder: Path, *words: str) -> Path:
     file = folder / "points.json"
-    assert slices.main(["write", str(file), "-m", *SMALL, f"outputs_dir={folder / 'outputs'}", *words]) == 0
+    assert plan.main(["--write", str(file), "-m", *SMALL, f"outputs_dir={folder / 'outputs'}", *words]) == 0
     return file
 
 
+def run_here(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
+    monkeypatch.setattr("sys.argv", ["run.py", "--points", str(file)])
+    return run.main()
+
+
 def run_elsewhere(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run a slice in a process without the packages that a borrowed machine lacks."""
-    command = [
-        sys.executable,
-        str(ROOT / "tests" / "support" / "without.py"),
-        ABSENT,
-        "experiments.slices",
-        "run",
-        str(file),
-    ]
+    """Train for some time in a process without the packages that a borrowed machine lacks."""
+    command = [sys.executable, str(WITHOUT), ABSENT, "experiments.run", "--points", str(file)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
-    points = slices.read(file)
+    points = read_points(file)
     return {point.run_key: load_file(point.folder / "adapter.safetensors") for point in points}
 
 
@@ -88,48 +89,54 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_slices_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
+def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole, cut = write(tmp_path / "whole"), write(tmp_path / "cut")
     done = run_elsewhere(whole, "--minutes", "9")
     assert done.returncode == 0, done.stderr
-    assert "pack 2 of 2: 4 finished; 0 min left" in done.stdout and "hours: about" in done.stdout
+    assert "pack 1 of 2: 2 finished, 2 waiting, about" in done.stderr and "pack 2 of 2: 4 finished\n" in done.stderr
+    assert "hours: about" in done.stdout and done.stdout.count(" finished ") == 4
     clock = StopsAfter(1)  # in the first of two packs
     with monkeypatch.context() as patched:
-        patched.setattr(slices, "_stop_after", lambda minutes: clock.stop)
-        patched.setattr(slices, "open_progress", lambda title="": clock)
-        assert slices.main(["run", str(cut)]) == slices.UNFINISHED
-    assert "4 runs: 2 cut short, 2 waiting" in capsys.readouterr().out
-    assert sorted(len(RunFolder(point).lines()) for point in slices.read(cut)) == [0, 0, 2, 2]
-    assert slices.main(["run", str(cut)]) == 0
+        patched.setattr(run, "stop_after", lambda minutes: clock.stop)
+        patched.setattr(sweep, "open_progress", lambda title="": clock)
+        assert run_here(patched, cut) == MORE_TO_DO
+    said = capsys.readouterr().err
+    assert "pack 1 of 2: 2 cut short, 2 waiting" in said and "the same command goes on from here" in said
+    assert sorted(len(RunFolder(point).lines()) for point in read_points(cut)) == [0, 0, 2, 2]
+    assert run_here(monkeypatch, cut) == 0
     for key, tensors in adapters(cut).items():
         torch.testing.assert_close(tensors, adapters(whole)[key], rtol=0, atol=0)
     moved = (tmp_path / "cut" / "outputs").rename(tmp_path / "elsewhere")
     assert sync(moved).runs == 4 and sync(moved).problems == []
 
 
-def test_a_slice_that_is_over_at_once_leaves_everything_to_the_next(tmp_path: Path) -> None:
+def test_minutes_that_are_over_at_once_leave_everything_to_the_next_command(tmp_path: Path) -> None:
     file = write(tmp_path)
     done = run_elsewhere(file, "--minutes", "0")
-    assert done.returncode == slices.UNFINISHED and "the same command goes on from here" in done.stdout, done.stderr
+    assert done.returncode == MORE_TO_DO and "the same command goes on from here" in done.stderr, done.stderr
+    done = run_elsewhere(file, "u=1")
+    assert done.returncode == 2 and "composed already" in done.stderr
 
 
-def test_a_file_that_holds_no_points_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_holds_no_points_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path)
     content = json.loads(file.read_text())
     for broken in ("", "[]", "{}", json.dumps({f"not-{key}": point for key, point in content.items()})):
         file.write_text(broken)
-        assert slices.main(["run", str(file)]) == 2
-    assert slices.main(["run", str(tmp_path / "missing.json")]) == 2
-    assert slices.main(["write", str(file), "no_such=1"]) == 2
+        assert run_here(monkeypatch, file) == 2
+    assert run_here(monkeypatch, tmp_path / "missing.json") == 2
+    assert plan.main(["--write", str(file), "no_such=1"]) == 2
     assert "no_such" in capsys.readouterr().err
 
 
 def test_the_study_has_its_most_telling_packs_first() -> None:
-    points, notes = compose(["+study=smollm2"])
-    packs = slices.in_order(points)
-    assert not notes and len(points) == 288
+    composition = compose(["+study=smollm2"])
+    packs = sweep.in_order(composition.points)
+    assert not composition.notes and len(composition.points) == 288
     of = [
         (pack[0].algorithm.name.value, {p.precision.value for p in pack}, {p.sharing.value for p in pack}, len(pack))
         for pack in packs
@@ -190,5 +197,5 @@ def test_questions_need_a_folder_a_generator_and_options_with_values(
 
 
 def test_both_algorithms_of_the_study_take_their_own_batches() -> None:
-    points, _ = compose(["+study=smollm2", "seed=0"])
+    points = compose(["+study=smollm2", "seed=0"]).points
     assert {(p.algorithm.name, p.algorithm.prompts) for p in points} == {(Algorithm.grpo, 16), (Algorithm.sft, 64)}

@@ -1,0 +1,73 @@
+"""What all commands have in common: errors in three parts, exit status, signals, the time after which one stops.
+
+0    done                      3    stopped when its time was over, and there is more to do
+1    something failed          130  interrupted by Ctrl-C or SIGTERM
+2    it cannot be done
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from tinylora.engine.ranks import rank_of_process, world_size
+from tinylora.records.stopping import Stopped, StopRequest
+from tinylora.settings.errors import TinyLoraError, UsageError
+
+MORE_TO_DO, INTERRUPTED = 3, 130
+
+
+def run_command(work: Callable[[], int | None], interrupted: str = "interrupted; the same command resumes") -> int:
+    """Do the work of a command and return the exit status: what `work` returns (None: 0), or that of its error.
+
+    Errors that a person can act on are printed without a traceback. SIGTERM counts as Ctrl-C: a run that it ends is
+    recorded and can be resumed; `interrupted` is what is then said.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return work() or 0
+    except KeyboardInterrupt:
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+    except Stopped as stopped:
+        print(f"stopped with all states saved: {stopped}; the same command goes on from here", file=sys.stderr)
+        return MORE_TO_DO
+    except TinyLoraError as error:
+        who = f"rank {rank_of_process()}: " if world_size() > 1 else ""
+        print(f"{who}error: {error}", file=sys.stderr)
+        return error.exit_status
+
+
+def stop_after(minutes: float) -> StopRequest:
+    """A request to stop, which is made when the minutes are over, or by SIGTERM."""
+    stop = StopRequest()
+    if minutes < threading.TIMEOUT_MAX / 60:
+        timer = threading.Timer(60 * minutes, stop.ask, (f"its {minutes:g} minutes are over",))
+        timer.daemon = True
+        timer.start()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: stop.ask("the process was told to end"))
+    return stop
+
+
+def add_outputs_dir(parser: argparse.ArgumentParser) -> None:
+    """The option that says where everything lies."""
+    parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the runs (%(default)s)")
+
+
+def require_folder(outputs: Path) -> Path:
+    """The folder of the runs as an absolute path. Raises UsageError where nothing was run."""
+    outputs = outputs.expanduser().resolve()
+    if not outputs.is_dir():
+        raise UsageError(
+            f"--outputs-dir {outputs}: no such folder",
+            "runs lie in the outputs_dir they were given",
+            "give --outputs-dir of a sweep that was started",
+        )
+    return outputs

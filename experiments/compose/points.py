@@ -1,0 +1,68 @@
+"""From overrides to points, the one way there is: for the sweeper that Hydra starts, and for `experiments.plan`.
+
+overrides              u=1,13 +paper=figure4            what a command line says
+a list for each point  [u=1, +paper=figure4, lr=1e-5]   with the grids of presets (`composer`)
+points                 RunConfig, ...                   composed; without those of presets that do not fit their
+                                                        model (`fitting`), and each run once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+from experiments.compose import CONF, schema
+from experiments.compose.composer import Composer, Job
+from experiments.compose.fitting import fitting
+from experiments.compose.usage import readable_errors
+from experiments.display import open_progress
+from tinylora.records.progress import Silent
+from tinylora.settings.config import RunConfig
+
+MANY = 100  # points that take a second or more to compose
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What the overrides of a sweep ask for."""
+
+    points: list[RunConfig]
+    """Each run once, in the order of the sweep."""
+    jobs: list[Job]
+    """The overrides of each point, by which Hydra's own launchers start it."""
+    notes: list[str]
+    """What was left out, and why."""
+
+
+def compose(overrides: Sequence[str]) -> Composition:
+    """The points of a command line, where Hydra has not been started. Raises UsageError."""
+    schema.register()
+    with readable_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return compose_points(Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN)), overrides)
+
+
+def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
+    """The points that the overrides ask for. Raises Hydra's errors, or UsageError, for the first that is no point."""
+    jobs = composer.jobs(overrides)
+    with open_progress() if len(jobs) >= MANY else Silent() as progress:
+        progress.phase(f"composing {len(jobs)} points")
+        composed = [composer.point(job) for job in jobs]
+    kept, notes = fitting(composed)
+    points = distinct(kept)
+    if len(points) < len(kept):
+        notes.append(f"{len(kept) - len(points)} of {len(kept)} points repeat another one and run once")
+    chosen = {id(point) for point in points}
+    return Composition(points, [job for job, point in zip(jobs, composed, strict=True) if id(point) in chosen], notes)
+
+
+def distinct(points: Sequence[RunConfig]) -> list[RunConfig]:
+    """The points without those that are the same run as an earlier one, in order."""
+    first: dict[str, RunConfig] = {}
+    for point in points:
+        first.setdefault(point.run_key, point)
+    return list(first.values())

@@ -1,0 +1,83 @@
+"""What a job asks for, as submitit and SLURM call it: device, parameters, environment, the last lines of its script."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template
+
+from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
+from experiments.jobs.settings import Kind, LaunchSettings
+from experiments.planning.device import GB, GIB, Device, find_device
+from tinylora.settings.errors import UsageError
+
+SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
+PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
+REQUEUE = Path(__file__).with_name("requeue.sh.j2")
+
+
+def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
+    """What a job computes on: a GPU like those here, or the processors' memory that it asks for. Raises UsageError."""
+    here = find_device()
+    if kind is Kind.local or (settings.gpus and here.accelerator):
+        return here
+    if not settings.gpus and settings.memory_gb is not None:
+        return Device("a job", settings.memory_gb * GB / GIB, accelerator=False)
+    raise UsageError(
+        "pack.max_lanes=auto for jobs whose memory is not known here",
+        "lanes are chosen by the memory of the jobs' GPU (known where this machine has one too) or launcher.memory_gb",
+        "give pack.memory_gib=<GiB for rows, such as half of the GPU's>, or pack.max_lanes=<number>",
+    )
+
+
+def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:
+    """What SLURM is asked for, in submitit's names."""
+    code = sweep.place(submission) / CODE
+    cancelled = shlex.quote(str(sweep.folder / CANCELLED))
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment(code, settings).items()]
+    parameters: dict[str, Any] = {
+        "job_name": sweep.job_name(submission),
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "gpus_per_node": settings.gpus,
+        "cpus_per_task": settings.cpus,
+        "mem": None if settings.memory_gb is None else f"{round(settings.memory_gb * 1024)}MB",
+        "time": settings.minutes,
+        "nodes": 1,
+        "ntasks_per_node": settings.ranks,
+        "signal_delay_s": settings.notice_seconds,
+        "array_parallelism": settings.array_parallelism,
+        "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
+        "setup": [*exports, *settings.setup],
+        "srun_args": _srun_arguments(settings),
+        "teardown": _requeue_killed(cancelled, settings.max_requeues),
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _requeue_killed(cancelled: str, most: int) -> list[str]:
+    """The lines of shell after the job's Python, which queue a killed job again."""
+    template = Template(REQUEUE.read_text(), undefined=StrictUndefined)
+    return str(template.render(cancelled=cancelled, most=most)).splitlines()
+
+
+def _srun_arguments(settings: LaunchSettings) -> list[str]:
+    """Arguments of srun: the processors of a task, which it does not take over from sbatch, and how tasks end.
+
+    Where one of several tasks fails, the others notice it and end with its error; srun ends those that do not.
+    """
+    cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
+    return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
+
+
+def environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
+    """Variables of a job: Python imports the copied sources first, PyTorch uses the processors that were asked for."""
+    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
+    threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
+    return {"PYTHONPATH": path} | threads

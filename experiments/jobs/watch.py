@@ -1,0 +1,96 @@
+"""Showing how submitted sweeps stand, once or until their jobs have ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.display import plain_table
+from experiments.jobs.active import Active
+from experiments.jobs.ledger import Sweep, all_sweeps
+from experiments.jobs.states import LaneState, State, states_of
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import FailureError
+
+SECONDS_BETWEEN_LOOKS = 5.0
+LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
+SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
+MANY = 40  # runs that are watched in brief
+
+
+def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
+    """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states."""
+    if not chosen:
+        print("no sweep was submitted")
+    shown, shown_at = "", 0.0
+    while True:
+        began = time.monotonic()
+        active = Active(chosen)
+        states = [states_of(sweep, active) for sweep in chosen]
+        brief = watch and sum(map(len, states)) > MANY
+        text = "\n\n".join(describe(sweep, lanes, brief) for sweep, lanes in zip(chosen, states, strict=True))
+        due = not brief or _totals(text) != _totals(shown) or time.monotonic() - shown_at > SECONDS_BETWEEN_LINES
+        if text != shown and due:
+            print(f"\n{time.strftime('%H:%M:%S')}\n{text}" if watch else text, flush=True)
+            shown, shown_at = text, time.monotonic()
+        if not watch or not any(state.state.active for lanes in states for state in lanes):
+            return states
+        time.sleep(max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / LOOKING_SHARE))
+
+
+def _totals(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("  ")]
+
+
+def describe(sweep: Sweep, lanes: Sequence[LaneState], brief: bool = False) -> str:
+    """A sweep as text: a heading, then a line for each run; in brief, for each running job and each bad run."""
+    counts = Counter(lane.state.value for lane in lanes)
+    totals = ", ".join(f"{counts[state.value]} {state.value}" for state in State if counts[state.value])
+    lines = [f"sweep {sweep.id}: {totals}{', cancelled' if sweep.cancelled else ''}"]
+    if brief:
+        running = [lane for lane in lanes if lane.state is State.running and lane.progress]
+        lines += [f"  job {job}: {progress}" for job, progress in {lane.job: lane.progress for lane in running}.items()]
+    rows = [_row(lane) for lane in lanes if lane.state.bad or not brief]
+    return "\n".join([*lines, *(f"  {line}" for line in plain_table(rows))])
+
+
+def _row(lane: LaneState) -> tuple[str, ...]:
+    requeued = f" (requeued {lane.requeued} times)" if lane.requeued > 1 else " (requeued once)"
+    state = lane.state.value + (requeued if lane.requeued else "")
+    return lane.label, lane.job, state, "; ".join(filter(None, [lane.progress, lane.note]))
+
+
+def wait_for(what: Sweep | Sequence[RunConfig]) -> None:
+    """Show progress until the jobs have ended. Raises FailureError where runs did not finish.
+
+    Points stand for a sweep of which nothing was left to submit: it waits for the jobs that have them.
+    """
+    chosen = [what] if isinstance(what, Sweep) else _sweeps_with(what)
+    keys = set(what.runs) if isinstance(what, Sweep) else {point.run_key for point in what}
+    states = [lane for lanes in look(chosen, watch=True) for lane in lanes if lane.key in keys]
+    for sweep in chosen[:1]:
+        import_runs(sweep.folder.parent.parent)
+    missed = [lane for lane in states if lane.state is not State.finished]
+    if missed:
+        raise FailureError(
+            f"{len({lane.key for lane in missed})} of {len(keys)} runs did not finish",
+            "a sweep is complete when every run has finished; the list gives the reasons",
+            "the same command submits what was cut short again; what failed would fail again: change its settings",
+        )
+
+
+def _sweeps_with(points: Sequence[RunConfig]) -> list[Sweep]:
+    keys = {point.run_key for point in points}
+    outputs = Path(points[0].outputs_dir).expanduser().resolve()
+    return [sweep for sweep in all_sweeps(outputs) if keys & set(sweep.runs)]
+
+
+def import_runs(outputs: Path) -> None:
+    """Import run folders into MLflow, and say which could not be."""
+    from tinylora.records.import_runs import sync
+
+    for problem in sync(outputs).problems:
+        print(f"not imported into MLflow: {problem}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""Which points train together: points into packs, and how many lanes a pack may have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from experiments.compose.fitting import shape_of
+from experiments.planning import estimate
+from experiments.planning.device import GIB, Device, find_device
+from tinylora.engine.ranks import world_size
+from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
+from tinylora.settings.errors import UsageError
+from tinylora.settings.groups import AUTO_SHARE
+
+
+def form_packs(
+    configs: Sequence[RunConfig], device: Callable[[], Device] = find_device, ranks: int | None = None
+) -> list[list[RunConfig]]:
+    """Points that may train together, in order, at most `most_lanes` in one pack.
+
+    `device` is asked for where its memory decides; as many `ranks` train each pack (None: those of this process).
+    """
+    together: dict[str, list[RunConfig]] = {}
+    for config in configs:
+        together.setdefault(config.pack_key(), []).append(config)
+    packs = []
+    for group in together.values():
+        size = most_lanes(group[0], device, ranks or world_size())
+        packs += [group[start : start + size] for start in range(0, len(group), size)]
+    return packs
+
+
+def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> int:
+    """The most lanes in a pack of this point: one where each has a model of its own.
+
+    LoRA's lanes share products of width (lanes x rank), which beyond the model's width would cost more than its own.
+    """
+    if not config.adapter.name.packs:
+        return 1
+    shape, most = shape_of(config.model), config.pack.max_lanes
+    if most == AUTO:
+        most = _lanes_by_memory(config, shape, device, ranks)
+    if config.adapter.name is Adapter.lora and shape is not None:
+        return min(int(most), max(1, shape.hidden // config.rank))
+    return int(most)
+
+
+def _lanes_by_memory(config: RunConfig, shape: ShapeConfig | None, device: Callable[[], Device], ranks: int) -> int:
+    """Lanes whose rows the ranks hold at once."""
+    if shape is None:
+        raise UsageError(
+            f"pack.max_lanes={AUTO} for model {config.model.identity}",
+            "lanes are chosen by the memory that rows take, which follows from the sizes of the model",
+            "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or pack.max_lanes=<number>",
+        )
+    gib = config.pack.memory_gib
+    if gib == AUTO:
+        found = device()
+        gib = found.gib * AUTO_SHARE / (1 if found.accelerator else ranks)
+    return estimate.lanes_at_once(config, shape, float(gib) * GIB * ranks)
