@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.processes import run_without
 
 from experiments import plan, questions, run, sweep
 from experiments.command import MORE_TO_DO
@@ -28,8 +27,6 @@ from tinylora.tasks import load_task
 from tinylora.tasks.problem import split_of
 from tinylora.tasks.question_sets import QuestionTask
 
-ROOT = Path(__file__).parents[2]
-WITHOUT = ROOT / "tests" / "support" / "without.py"
 ABSENT = "hydra,omegaconf,antlr4,mlflow,sqlalchemy,submitit,reasoning_gym,datasets,math_verify,trl,peft,pandas"
 SMALL = (
     "u=1,13",
@@ -57,9 +54,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
 
 def run_elsewhere(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Train for some time in a process without the packages that a borrowed machine lacks."""
-    command = [sys.executable, str(WITHOUT), ABSENT, "experiments.run", "--points", str(file)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run_without(ABSENT, "experiments.run", "--points", str(file), *options)
 
 
 def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -79,16 +74,6 @@ class StopsAfter(Silent):
             self.stop.ask("a test is the clock")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in `run_elsewhere`: the number of threads decides in which order sums are rounded."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
