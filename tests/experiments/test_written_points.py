@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.packs import At
 from support.processes import run_without
 
 from experiments import plan, questions, run, sweep
@@ -18,7 +18,6 @@ from experiments.compose.points import compose
 from experiments.compose.written import read_points
 from tinylora.records.folder import RunFolder
 from tinylora.records.import_runs import sync
-from tinylora.records.progress import LaneProgress, Silent
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.choices import Algorithm, Checker, Demonstrations, Split, Template
 from tinylora.settings.config import EvalConfig, TaskConfig
@@ -62,18 +61,6 @@ def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {point.run_key: load_file(point.folder / "adapter.safetensors") for point in points}
 
 
-class StopsAfter(Silent):
-    """Asks for a stop after so many steps, as the clock would."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.stop = steps, StopRequest()
-
-    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            self.stop.ask("a test is the clock")
-
-
 def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,9 +69,10 @@ def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     assert done.returncode == 0, done.stderr
     assert "pack 1 of 2: 2 finished, 2 waiting, about" in done.stderr and "pack 2 of 2: 4 finished\n" in done.stderr
     assert "hours: about" in done.stdout and done.stdout.count(" finished ") == 4
-    clock = StopsAfter(1)  # in the first of two packs
+    stop = StopRequest()
+    clock = At(1, lambda: stop.ask("a test is the clock"))  # in the first of two packs
     with monkeypatch.context() as patched:
-        patched.setattr(run, "stop_after", lambda minutes: clock.stop)
+        patched.setattr(run, "stop_after", lambda minutes: stop)
         patched.setattr(sweep, "open_progress", lambda title="": clock)
         assert run_here(patched, cut) == MORE_TO_DO
     said = capsys.readouterr().err
