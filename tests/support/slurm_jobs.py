@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -62,7 +63,9 @@ def wait_until(what: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 
 def queue() -> str:
-    """What squeue shows."""
+    """What squeue shows; nothing where there is no SLURM."""
+    if shutil.which("squeue") is None:
+        return "(no SLURM)"
     return subprocess.run(["squeue", "--array"], capture_output=True, text=True, check=True).stdout
 
 
