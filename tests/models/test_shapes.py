@@ -158,7 +158,7 @@ def test_the_shape_of_smollm2_is_that_of_its_files(monkeypatch: pytest.MonkeyPat
     try:
         folder = smollm2_folder()
     except ValueError:
-        pytest.skip("SmolLM2 is not converted here")
+        pytest.skip("SmolLM2 is not converted here (make smollm2)")
     assert shape_of_folder(folder) == SHAPES[SMOLLM2]
 
 
