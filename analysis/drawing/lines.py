@@ -16,10 +16,10 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from analysis.drawing import style
-from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
+from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, size_axis
 
 LOOK = ("colour", "linestyle", "marker")
 Look = tuple[str, Any, str]
@@ -91,18 +91,16 @@ def _limits(points: pd.DataFrame, levels: list[Level], percent: bool) -> tuple[f
 
 
 def _scale(points: pd.DataFrame, scale: Scale, ax: Axes) -> None:
-    ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     if scale.places:
         ax.set_xlim(-0.3, len(scale.places) - 0.7)
         ax.set_xticks(range(len(scale.places)), _place_names(scale))
         return
     sizes = sorted(points["x"].unique())
-    ax.set_xscale("log")
-    ax.set_xlim(sizes[0] / 1.6, sizes[-1] * 1.6) if len(sizes) > 1 else ax.set_xlim(sizes[0] / 4, sizes[0] * 4)
-    ax.xaxis.set_minor_locator(NullLocator())
+    size_axis(sizes, 1.6, ax)
     wide = math.log10(sizes[-1] / sizes[0]) > DECADES
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value, from_k=1e3 if wide else 1e4)))
-    ax.xaxis.set_major_locator(LogLocator(10, numticks=7) if wide else FixedLocator(readable_ticks(sizes)))
+    if wide:
+        ax.xaxis.set_major_locator(LogLocator(10, numticks=7))
 
 
 def _place_names(scale: Scale) -> list[str]:
@@ -124,31 +122,14 @@ def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
         line = line.sort_values("x", kind="stable")
         x = _aside(line["x"], place - (len(lines) - 1) / 2, ax)
         first, known = line.iloc[0], line["mean"].notna()
-        ax.plot(x, line["mean"], color=first["colour"], linestyle=first["linestyle"], marker=first["marker"], zorder=3)
-        ax.vlines(
-            x,
-            line["low"].astype(float),
-            line["high"].astype(float),
-            color=first["colour"],
-            alpha=0.5,
-            linewidth=1.4,
-            zorder=2,
-        )
+        colour, low, high = first["colour"], line["low"].astype(float), line["high"].astype(float)
+        ax.plot(x, line["mean"], color=colour, linestyle=first["linestyle"], marker=first["marker"], zorder=3)
+        ax.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4, zorder=2)
         if known.any() and first["label"]:
-            labels.append(
-                (float(x[known].iloc[-1]), float(line["mean"][known].iloc[-1]), first["label"], first["colour"])
-            )
-    published = points[points["paper"]]
-    for (colour, marker), group in published.groupby(["colour", "marker"]):
-        ax.plot(
-            group["x"],
-            group["mean"],
-            linestyle="none",
-            marker=marker,
-            markerfacecolor=style.PAPER,
-            markeredgecolor=colour,
-            zorder=2.5,
-        )
+            labels.append((float(x[known].iloc[-1]), float(line["mean"][known].iloc[-1]), first["label"], colour))
+    hollow: dict[str, Any] = {"linestyle": "none", "markerfacecolor": style.PAPER, "zorder": 2.5}
+    for (colour, marker), group in points[points["paper"]].groupby(["colour", "marker"]):
+        ax.plot(group["x"], group["mean"], marker=marker, markeredgecolor=colour, **hollow)
     right = ax.get_xlim()[1]
     for level in levels:
         if not math.isnan(level.value):

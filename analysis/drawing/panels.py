@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from analysis.drawing import style
 
@@ -24,14 +24,22 @@ LABEL_WIDTH = 19  # characters before a line label is wrapped
 def readable_ticks(sizes: list[float]) -> list[float]:
     """The sizes themselves, without those that would touch their neighbour's label."""
     span = math.log(sizes[-1] / sizes[0]) + math.log(2.25)
-    room = (
-        (style.WIDTH - style.LABEL_SPACE - 0.5) / span if span else math.inf
-    )  # inches of axis per unit of the logarithm
+    inches = style.WIDTH - style.LABEL_SPACE - 0.5
+    room = inches / span if span else math.inf  # inches of axis per unit of the logarithm
     ticks = [sizes[-1]]
     for size in reversed(sizes[:-1]):
         if math.log(ticks[-1] / size) * room > 0.042 * (len(f"{size:,.0f}") + len(f"{ticks[-1]:,.0f}")) + 0.08:
             ticks.append(size)
     return ticks[::-1]
+
+
+def size_axis(sizes: list[float], margin: float, ax: Axes) -> None:
+    """A logarithmic axis with ticks at the (sorted) sizes, from the first over `margin` to the last times it."""
+    margin = margin if len(sizes) > 1 else 4
+    ax.set_xscale("log")
+    ax.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+    ax.xaxis.set_major_locator(FixedLocator(readable_ticks(sizes)))
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def percent_axis(ax: Axes) -> None:
@@ -49,6 +57,7 @@ def label_right(labels: list[Label], ax: Axes) -> None:
     points = 72 * ax.get_position().height * ax.figure.bbox.height / ax.figure.dpi
     line_height = style.LABEL_SIZE * 1.2 * (high - low) / points
     labels = sorted(labels, key=lambda label: label[1])
+    leader = {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
     texts = [textwrap.fill(text, LABEL_WIDTH) for _, _, text, _ in labels]
     sizes = np.array([(text.count("\n") + 1.25) * line_height for text in texts])
     places = _spread(np.array([y for _, y, _, _ in labels]), sizes, low, high)
@@ -63,15 +72,7 @@ def label_right(labels: list[Label], ax: Axes) -> None:
             fontsize=style.LABEL_SIZE,
             color=ink,
             annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.8,
-                "alpha": 0.7,
-                "shrinkA": 1,
-                "shrinkB": 3,
-                "relpos": (0, 0.5),
-            },
+            arrowprops=leader | {"color": colour},
         )
 
 
@@ -110,6 +111,8 @@ def panels_below(
         top=1 - top / total,
         hspace=between / height,
     )
+    for ax in axes:
+        ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     figure.text(0.05 / style.WIDTH, 1 - 0.06 / total, title, va="top", fontweight="bold")
     figure.text(0.05 / style.WIDTH, 1 - 0.25 / total, subtitle, va="top")
     return figure, list(axes)

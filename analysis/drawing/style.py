@@ -38,26 +38,16 @@ LABEL_SPACE = 1.45  # inches right of the axes, for the labels of the lines
 
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
-    "font.size": FONT_SIZE,
-    "axes.labelsize": FONT_SIZE,
-    "axes.titlesize": FONT_SIZE,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": MUTED,
+    **dict.fromkeys(("font.size", "axes.labelsize", "axes.titlesize"), FONT_SIZE),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("figure.facecolor", "savefig.facecolor"), PAPER),
     "axes.facecolor": "none",
-    "axes.labelcolor": INK,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "figure.facecolor": PAPER,
-    "text.color": INK,
     "text.parse_math": False,  # a `$` in a name is a dollar
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
     "lines.linewidth": 1.6,
     "lines.markersize": 5,
-    "savefig.facecolor": PAPER,
     "svg.fonttype": "none",  # text stays text: small files, searchable, takes the page's colours
     "svg.hashsalt": "tinylora",  # the same records give the same bytes
 }

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers.bootstrap import bootstrap_interval
-from analysis.records.load import ALL_SCORES, MERGE, SCORES, SUITE_SCORES
+from analysis.records.load import ALL_SCORES, MERGE, SCORES, SIZES, SUITE_SCORES
 
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
-SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 VALIDATION = "final validation/greedy_strict"
 TEST = "final test/greedy_strict"
 SAMPLED = "final test/sampled_strict"
@@ -29,7 +28,8 @@ def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     averaged = runs[runs["averaged"]]
     last = averaged.set_index("run_key")["steps"]
     columns = {}
-    for score in (*SCORES, *present_suites(history), MERGE):
+    logged = set(history["metric"].unique())
+    for score in (*SCORES, *(score for score in SUITE_SCORES if f"eval/{score}" in logged), MERGE):
         points = history[history["metric"] == f"eval/{score}"]
         keys = points["run_key"].astype(object)
         for when, step in (("base", 0), ("final", keys.map(last))):
@@ -37,17 +37,6 @@ def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
             column = runs["run_key"].map(values).to_numpy(dtype=float)
             columns[f"{when} {score}"] = np.where(runs["averaged"], column, np.nan)
     return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1)
-
-
-def present_suites(history: pd.DataFrame) -> list[str]:
-    """The scores of further evaluation sets that some run has."""
-    logged = set(history["metric"].unique())
-    return [score for score in SUITE_SCORES if f"eval/{score}" in logged]
-
-
-def score_columns(runs: pd.DataFrame) -> list[str]:
-    """The columns of accuracies that are there, of the untrained model and at the end."""
-    return [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
 
 
 def add_cells(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -79,7 +68,7 @@ def summarise(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     names = [name for name in ("method", *SIZES, *settings) if name in averaged]
     first = averaged.drop_duplicates("cell").set_index("cell").sort_index()[names]
     table = first.assign(seeds=cells.size())
-    scores = score_columns(runs)
+    scores = [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
     means = cells[scores].mean()
     counts = cells[scores].count()
     columns = {}
@@ -177,10 +166,9 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
     """Columns cell, step, n, mean, low, high of a metric; a step at which a seed has no value (or NaN) is a gap."""
     averaged = runs[runs["averaged"]]
     points = history[(history["metric"] == metric) & history["run_key"].isin(averaged["run_key"])]
-    table = points.assign(run_key=points["run_key"].astype(object)).pivot(
-        index="run_key", columns="step", values="value"
-    )
-    last = points.groupby(points["run_key"].astype(object))["step"].max()
+    points = points.assign(run_key=points["run_key"].astype(object))
+    table = points.pivot(index="run_key", columns="step", values="value")
+    last = points.groupby("run_key")["step"].max()
     frames = []
     for cell, group in averaged.groupby("cell", sort=True):
         keys = sorted(group["run_key"])
@@ -189,18 +177,9 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
             continue
         matrix = table.reindex(keys).loc[:, : ends.max()].to_numpy(dtype=float)  # (seeds, steps)
         low, high = bootstrap_interval(matrix)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "cell": cell,
-                    "step": table.columns[: matrix.shape[1]],
-                    "n": len(group),
-                    "mean": matrix.mean(axis=0),
-                    "low": low,
-                    "high": high,
-                }
-            )
-        )
+        steps = table.columns[: matrix.shape[1]]
+        own = {"cell": cell, "step": steps, "n": len(group), "mean": matrix.mean(axis=0), "low": low, "high": high}
+        frames.append(pd.DataFrame(own))
     columns = ["cell", "step", "n", "mean", "low", "high"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
@@ -221,12 +200,5 @@ def base_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     for values, group in groups:
         per_seed = group.groupby("seed")[["base test/greedy_strict", "base test/sampled_strict"]].mean()
         extra = ", ".join(f"{_short(name)}={value}" for name, value in zip(by, values, strict=True))
-        rows.append(
-            {
-                "extra": extra,
-                "greedy": per_seed.iloc[:, 0].mean(),
-                "sampled": per_seed.iloc[:, 1].mean(),
-                "seeds": len(per_seed),
-            }
-        )
-    return pd.DataFrame(rows)
+        rows.append((extra, per_seed.iloc[:, 0].mean(), per_seed.iloc[:, 1].mean(), len(per_seed)))
+    return pd.DataFrame(rows, columns=["extra", "greedy", "sampled", "seeds"])

@@ -9,21 +9,9 @@ import pandas as pd
 
 from analysis.numbers.cells import METHOD_SETTINGS
 from analysis.numbers.text import show
+from analysis.records.load import NAMES
 
-ORDER = (
-    "model.name",
-    "task.name",
-    "algorithm.name",
-    "task.demonstrations",
-    "adapter.name",
-    "precision",
-    "u",
-    "n_tie",
-    "sharing",
-    "rank",
-    "lr",
-    "steps",
-)
+ORDER = (*NAMES, "task.demonstrations", "adapter.name", "precision", "u", "n_tie", "sharing", "rank", "lr", "steps")
 """The order in which settings are shown; all others follow by name."""
 
 
@@ -118,7 +106,10 @@ def _full_grid(runs: pd.DataFrame, names: list[str]) -> list[tuple[Any, ...]]:
 
 
 def _reason(attempts: pd.DataFrame) -> str:
-    if attempts.empty:
-        return "not run"
-    pairs = zip(attempts["status"], attempts["reason"], strict=True)
-    return "; ".join(dict.fromkeys(f"{status}: {reason}" if reason else status for status, reason in pairs))
+    return "; ".join(dict.fromkeys(ends(attempts))) or "not run"
+
+
+def ends(runs: pd.DataFrame) -> list[str]:
+    """What became of each run, in words: its status, and the reason where it has one."""
+    pairs = zip(runs["status"], runs["reason"], strict=True)
+    return [f"{status}: {reason}" if reason else status for status, reason in pairs]

@@ -23,14 +23,8 @@ NUMBER = "a number"
 Where = dict[str, tuple[str, ...]]
 """Setting -> its allowed values as text; settings that are not named may have any."""
 
-METHOD = (
-    "algorithm.name",
-    "algorithm.prompts",
-    "algorithm.samples",
-    "algorithm.kl_coefficient",
-    "algorithm.importance_cap",
-    "task.demonstrations",
-)
+OF_GRPO = ("algorithm.prompts", "algorithm.samples", "algorithm.kl_coefficient", "algorithm.importance_cap")
+METHOD = ("algorithm.name", *OF_GRPO, "task.demonstrations")
 """What differs between GRPO and SFT."""
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 """What differs between adapters and their sizes."""

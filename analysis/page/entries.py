@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.drawing.style import ADAPTER_NAMES
 from analysis.numbers.cells import TEST
+from analysis.numbers.grid import ends
 from analysis.numbers.selection import Part, Table, matching, parts
 from analysis.numbers.text import show
 from analysis.page import notes, tables
@@ -57,16 +59,13 @@ class Entry:
 
 def make_entry(item: Item, table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]) -> Entry:
     """Draw an item from whatever runs there are."""
-    found = parts(table, item.name, item.selection)
     drawings, waiting = [], []
-    for part in found:
-        reason = item.too_little(part.cells[part.cells[TEST].notna()])
-        if reason:
-            waiting.append(
-                f"{part.title}: {len(part.runs)} runs belong here, but with {reason} there is nothing to compare."
-            )
-            continue
-        drawings.append(_draw(item, part, table, provenance, formats))
+    for part in parts(table, item.name, item.selection):
+        if reason := item.too_little(part.cells[part.cells[TEST].notna()]):
+            said = f"{len(part.runs)} runs belong here, but with {reason} there is nothing to compare."
+            waiting.append(f"{part.title}: {said}")
+        else:
+            drawings.append(_draw(item, part, table, provenance, formats))
     unfinished = _unfinished(table.runs[matching(table.runs_text, item.selection.where) & ~table.runs["averaged"]])
     return Entry(item, drawings, waiting, unfinished, paper.contradictions(item.name))
 
@@ -83,9 +82,8 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
         for note in notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
         if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)
     ]
-    return Drawing(
-        part, _runs(part), figure, text, made.data, published, [*made.notes, *beside, *_missing(item, part), *said]
-    )
+    said = [*made.notes, *beside, *_missing(item, part), *said]
+    return Drawing(part, _runs(part), figure, text, made.data, published, said)
 
 
 def _published(item: Item, part: Part) -> pd.DataFrame:
@@ -101,8 +99,7 @@ def _labelled(cells: pd.DataFrame) -> pd.DataFrame:
     labels = []
     for row in cells.to_dict("records"):
         words = [f"{name}={text}" for name in names if (text := show(row.get(name)))]
-        kind = ADAPTER_NAMES.get(row["adapter.name"], "")
-        labels.append(" ".join([str(row["algorithm.name"]).upper(), kind, *words]))
+        labels.append(" ".join([row["algorithm.name"].upper(), ADAPTER_NAMES.get(row["adapter.name"], ""), *words]))
     return cells.assign(line=labels)
 
 
@@ -129,11 +126,5 @@ def _missing(item: Item, part: Part) -> list[str]:
 
 
 def _unfinished(runs: pd.DataFrame) -> str:
-    if runs.empty:
-        return ""
-    words = [
-        f"{status}: {reason}" if reason else status
-        for status, reason in zip(runs["status"], runs["reason"], strict=True)
-    ]
-    counts = pd.Series(words).value_counts().sort_index()
-    return "Not averaged: " + "; ".join(f"{count} {word}" for word, count in counts.items()) + "."
+    counts = sorted(Counter(ends(runs)).items())
+    return "Not averaged: " + "; ".join(f"{count} {word}" for word, count in counts) + "." if counts else ""

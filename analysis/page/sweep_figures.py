@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from analysis.drawing import style
 from analysis.drawing.curves import curve_figure
-from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, readable_ticks
+from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, size_axis
 from analysis.numbers.cells import TEST, UNTRAINED, VALIDATION, curve
 from analysis.numbers.grid import in_order
 from analysis.page import tables
@@ -137,39 +138,21 @@ def _draw_line(points: pd.DataFrame, ax: Axes) -> Label:
     last = known.loc[known["trained_values"].idxmax()]
     colour, precision = last["colour"], last["precision"]
     marker = style.MARKERS.get(precision, "D")
-    ax.plot(
-        points["trained_values"],
-        points[TEST],
-        color=colour,
-        linestyle=style.LINE_STYLES.get(precision, "solid"),
-        marker=marker,
-        markerfacecolor=colour if precision == "fp32" else style.PAPER,
-        zorder=3,
-    )
-    ax.vlines(
-        known["trained_values"],
-        known[f"{TEST} low"],
-        known[f"{TEST} high"],
-        color=colour,
-        alpha=0.55,
-        zorder=2,
-        linewidth=2.4,
-    )
+    look: dict[str, Any] = {"color": colour, "linestyle": style.LINE_STYLES.get(precision, "solid"), "marker": marker}
+    inside = colour if precision == "fp32" else style.PAPER
+    ax.plot(points["trained_values"], points[TEST], markerfacecolor=inside, zorder=3, **look)
+    bars = (known[name] for name in ("trained_values", f"{TEST} low", f"{TEST} high"))
+    ax.vlines(*bars, color=colour, alpha=0.55, zorder=2, linewidth=2.4)
     return float(last["trained_values"]), float(last[TEST]), last["line_label"], colour
 
 
 def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
-    sizes = sorted(cells["trained_values"].unique())
-    ax.set_xscale("log")
-    ax.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5) if len(sizes) > 1 else ax.set_xlim(sizes[0] / 4, sizes[0] * 4)
-    ax.xaxis.set_major_locator(FixedLocator(readable_ticks(sizes)))
-    ax.xaxis.set_minor_locator(NullLocator())
+    size_axis(sorted(cells["trained_values"].unique()), 1.5, ax)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     percent_axis(ax)
     values = pd.concat([cells[[TEST, f"{TEST} low", f"{TEST} high"]].stack(), base[["greedy", "sampled"]].stack()])
     margin = max(0.02, 0.05 * (values.max() - values.min()))
     ax.set_ylim(max(values.min() - margin, -0.02), min(values.max() + margin, 1.02))
-    ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
     ax.set_xlabel("trained parameters")
 
 

@@ -37,9 +37,7 @@ def summary_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFram
         "base sampled %": table["base test/sampled_strict"].map(percent),
         "base greedy %": table["base test/greedy_strict"].map(percent),
         "greedy strict %": table[TEST].map(percent),
-        "95% interval": [
-            percent_range(*ends) for ends in zip(table[f"{TEST} low"], table[f"{TEST} high"], strict=True)
-        ],
+        "95% interval": list(map(percent_range, table[f"{TEST} low"], table[f"{TEST} high"])),
         "greedy flexible %": table["final test/greedy_flexible"].map(percent),
         "sampled %": table[SAMPLED].map(percent),
     }
@@ -123,25 +121,10 @@ def accuracy_data(cells: pd.DataFrame, base: pd.DataFrame, settings: tuple[str, 
         for row in base.to_dict("records")
         for manner in ("greedy", "sampled")
     ]
-    chosen = sort_rows(cells[cells["chosen"]], settings)
-    trained = pd.DataFrame(
-        {
-            "line": chosen["line"],
-            "method": chosen["method"],
-            "precision": chosen["precision"],
-            "trained_values": chosen["trained_values"],
-            "trained_bytes": chosen["trained_bytes"],
-            "score": "test greedy strict",
-            "mean": chosen[TEST],
-            "low": chosen[f"{TEST} low"],
-            "high": chosen[f"{TEST} high"],
-            "n_seeds": chosen[f"{TEST} n"],
-            "rates_tried": chosen["rates"],
-            "lr": chosen["lr"],
-            **{name: chosen[name] for name in shown},
-        }
-    )
-    return pd.concat([trained, pd.DataFrame(untrained)], ignore_index=True)
+    named = {TEST: "mean", f"{TEST} low": "low", f"{TEST} high": "high", f"{TEST} n": "n_seeds", "rates": "rates_tried"}
+    names = ["line", "method", "precision", "trained_values", "trained_bytes", "score", *named, "lr", *shown]
+    chosen = sort_rows(cells[cells["chosen"]], settings).assign(score="test greedy strict")
+    return pd.concat([chosen[names].rename(columns=named), pd.DataFrame(untrained)], ignore_index=True)
 
 
 def curve_data(curves: pd.DataFrame) -> pd.DataFrame:

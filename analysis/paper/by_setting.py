@@ -41,8 +41,7 @@ def _by_places(part: Part, axis: str, series: str, scale: Scale) -> Made:
         looks = [style.look_of_place(lines.index(show(value)), len(lines)) for value in cells[series]]
         ours = points_of(cells, cells[axis].map(show).map(places.index), model, names, looks)
         table = _with_tying(paper.accuracies(part.item, [model], part.task), model)
-        seen = table[axis].map(show).isin(places) & table[series].map(show).isin(lines)
-        table = table[seen]
+        table = table[table[axis].map(show).isin(places) & table[series].map(show).isin(lines)]
         theirs = [style.look_of_place(lines.index(show(value)), len(lines)) for value in table[series]]
         frames.append(with_paper(ours, table, table[axis].map(show).map(places.index), model, theirs))
     points = pd.concat(frames, ignore_index=True)
@@ -57,6 +56,5 @@ def _with_tying(table: pd.DataFrame, model: str) -> pd.DataFrame:
         return table
     maps = table["trained_values"].max() / 64
     ties = {math.ceil(maps / n): str(n) for n in (1, 8, 64)} | {1: "all"}
-    return table.assign(
-        n_tie=[ties.get(round(row["trained_values"] / row["u"]), "") for row in table.to_dict("records")]
-    )
+    groups = table["trained_values"] / table["u"]
+    return table.assign(n_tie=[ties.get(round(count), "") for count in groups])

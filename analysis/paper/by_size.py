@@ -67,12 +67,12 @@ def precision_and_sharing(part: Part) -> Made:
     """Figure 4: by trained values and, below, by the bytes that they take; line style = precision."""
     cells, frames = part.cells, []
     table = paper.accuracies(part.item, part.models, part.task)
+    kinds = list(zip(cells["sharing"], cells["precision"], strict=True))
+    names, looks = [" ".join(kind) for kind in kinds], [_bits_look(*kind) for kind in kinds]
     for panel, column in (("by trained parameters", "trained_values"), ("by bytes of the update", "trained_bytes")):
-        names = [f"{sharing} {kind}" for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
-        looks = [_bits_look(sharing, kind) for sharing, kind in zip(cells["sharing"], cells["precision"], strict=True)]
         ours = points_of(cells, x=cells[column], panel=panel, series=names, looks=looks)
         sizes = table["precision"].map(BYTES).astype(float) if column == "trained_bytes" else 1
-        theirs = [_bits_look(row["sharing"], row["precision"]) for row in table.to_dict("records")]
+        theirs = list(map(_bits_look, table["sharing"], table["precision"]))
         frames.append(with_paper(ours, table, table["trained_values"] * sizes, panel, theirs))
     points = pd.concat(frames, ignore_index=True)
     scales = {"by trained parameters": Scale(SIZE_LABEL), "by bytes of the update": Scale("bytes")}
@@ -81,10 +81,7 @@ def precision_and_sharing(part: Part) -> Made:
 
 
 def _bits_look(sharing: str, precision: str) -> Look:
-    tiled = sharing == "tiled"
-    colour = style.METHOD_COLOURS["GRPO" if tiled else "SFT foreign"]
-    markers = style.MARKERS if tiled else style.STRUCTURED_MARKERS
-    return colour, style.LINE_STYLES.get(precision, "solid"), markers.get(precision, "P")
+    return _kind_look("GRPO" if sharing == "tiled" else "SFT foreign", precision, sharing)
 
 
 def by_algorithm_and_precision(part: Part) -> Made:

@@ -34,16 +34,15 @@ class Claim:
     text: str
     paper: str
     """What the paper's numbers say, and where."""
-    criterion: Criterion
     selection: Selection
     measure: effects.Measure
+    criterion: Criterion = Criterion("more than 0 points", 0, " points")
 
 
 GRPO_TINYLORA: Where = TINYLORA | {"algorithm.name": ("grpo",)}
 GRPO_FULL: Where = {"algorithm.name": ("grpo",), "adapter.name": ("full",), "precision": ("fp32",)}
 TINYLORA_ALONE = Selection((GRPO_TINYLORA,), ADAPTER)
 TINYLORA_AND_FULL = Selection((GRPO_TINYLORA, GRPO_FULL), ADAPTER)
-GAIN = Criterion("more than 0 points", 0, " points")
 
 CLAIMS = (
     Claim(
@@ -84,28 +83,24 @@ CLAIMS = (
     Claim(
         "fp32 beats bf16 at equal parameters",
         paper="+2.4 tiled (Figure 4)",
-        criterion=GAIN,
         selection=FIGURE_4.selection,
         measure=effects.pairs("precision", "fp32", "bf16", alike_in=("sharing", "n_tie")),
     ),
     Claim(
         "fp32 beats fp16 at equal parameters",
         paper="+0.7 tiled (Figure 4)",
-        criterion=GAIN,
         selection=FIGURE_4.selection,
         measure=effects.pairs("precision", "fp32", "fp16", alike_in=("sharing", "n_tie")),
     ),
     Claim(
         "fp32 is best bit for bit",
         paper="bf16 leads at 32 and 64 bytes (Figure 4, by true bytes)",
-        criterion=GAIN,
         selection=FIGURE_4.selection,
         measure=effects.pairs("precision", "fp32", "bf16", alike_in=("sharing", "trained_bytes")),
     ),
     Claim(
         "Tiled sharing beats structured at equal parameters",
         paper="+1 to +3 points (Figure 4)",
-        criterion=GAIN,
         selection=FIGURE_4.selection,
         measure=effects.tiled_v_structured,
     ),
@@ -126,14 +121,12 @@ CLAIMS = (
     Claim(
         "A larger frozen rank hurts",
         paper="82.1 at r=2, 74.5 at r=64 (Figure 7, 3B, u=1)",
-        criterion=GAIN,
         selection=FIGURE_7.selection,
         measure=effects.pairs("rank", "2", "64", alike_in=("u",)),
     ),
     Claim(
         "Untying helps more than values per group",
         paper="78.9 (untied, u=1) v 67.6 (all tied, u=64; Figure 8, 3B)",
-        criterion=GAIN,
         selection=FIGURE_8.selection,
         measure=effects.untied_v_values,
     ),

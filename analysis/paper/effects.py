@@ -51,6 +51,16 @@ def _effect(part: Part, cells: Sequence[int], function: Callable[[Array], Array]
     return Effect(of, models, value, low, high, sum(map(len, groups)), seeds)
 
 
+def _difference(part: Part, first: Sequence[int], second: Sequence[int], what: str) -> Effect:
+    """Points by which the first cells are ahead of the second, the mean over their pairs."""
+
+    def ahead(means: Array) -> Array:
+        difference: Array = 100 * (means[:, : len(first)] - means[:, len(first) :]).mean(axis=1)
+        return difference
+
+    return _effect(part, [*first, *second], ahead, what)
+
+
 def _with_size(part: Part, size: int, between: tuple[int, int]) -> pd.DataFrame:
     """The TinyLoRA cell with nearly so many trained values; of several the best on validation."""
     own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells["trained_values"].between(*between)]
@@ -84,7 +94,7 @@ def behind_full(part: Part) -> list[Effect]:
     if small.empty or full.empty:
         return []
     what = f"full less {small['trained_values'].iloc[0]:,.0f} parameters"
-    return [_effect(part, [*full["cell"], *small["cell"]], lambda m: 100 * (m[:, 0] - m[:, 1]), what)]
+    return [_difference(part, full["cell"], small["cell"], what)]
 
 
 def one_parameter(part: Part) -> list[Effect]:
@@ -99,30 +109,19 @@ def pairs(setting: str, first: str, second: str, alike_in: tuple[str, ...]) -> M
     """The mean over pairs of cells of the first value's accuracy less the second's, in points."""
 
     def measure(part: Part) -> list[Effect]:
-        found = [_mean_of_pairs(part, model, (setting, first, second), alike_in) for model in part.models]
-        return [effect for effect in found if effect is not None]
+        effects, alike = [], list(alike_in)
+        for model in part.models:
+            cells = part.cells[part.cells[TEST].notna() & (part.cells["model.name"] == model)]
+            values = cells[setting].map(show)
+            one, two = (cells[values == v].drop_duplicates(alike).set_index(alike)["cell"] for v in (first, second))
+            both = one.index.intersection(two.index)
+            if len(both):
+                of = f"{model}, " if len(part.models) > 1 else ""
+                what = f"{of}{setting} {first} less {second}, {len(both)} pair{'s' if len(both) > 1 else ''}"
+                effects.append(_difference(part, one.loc[both], two.loc[both], what))
+        return effects
 
     return measure
-
-
-def _mean_of_pairs(part: Part, model: str, compared: tuple[str, str, str], alike_in: tuple[str, ...]) -> Effect | None:
-    setting, *both_values = compared
-    cells = part.cells[part.cells[TEST].notna() & (part.cells["model.name"] == model)]
-    values = cells[setting].map(show)
-    one, two = (
-        cells[values == value].drop_duplicates(alike_in).set_index(list(alike_in))["cell"] for value in both_values
-    )
-    both = one.index.intersection(two.index)
-    if both.empty:
-        return None
-
-    def mean_difference(means: Array) -> Array:
-        difference: Array = 100 * (means[:, : len(both)] - means[:, len(both) :]).mean(axis=1)
-        return difference
-
-    of = f"{model}, " if len(part.models) > 1 else ""
-    what = f"{of}{setting} {' less '.join(both_values)}, {len(both)} pair{'s' if len(both) > 1 else ''}"
-    return _effect(part, [*one.loc[both], *two.loc[both]], mean_difference, what)
 
 
 def tiled_v_structured(part: Part) -> list[Effect]:
@@ -187,34 +186,32 @@ def longer(part: Part) -> list[Effect]:
     order = part.cells.sort_values("trained_values")
     if len(order) < 2:
         return []
-    runs = [part.runs[part.runs["cell"] == cell] for cell in (order["cell"].iloc[-1], order["cell"].iloc[0])]
+    small, large = order.iloc[0], order.iloc[-1]
+    runs = [part.runs[part.runs["cell"] == end["cell"]] for end in (large, small)]
     groups = [own.set_index("seed")["run_key"].map(lengths).dropna().astype(float) for own in runs]
     if min(map(len, groups)) == 0:
         return []
     value, low, high = compare.difference(groups[:1], groups[1:])
-    sizes = f"{order['trained_values'].iloc[-1]:,.0f} less {order['trained_values'].iloc[0]:,.0f} parameters"
-    return [
-        Effect(f"{part.title}: {sizes}", part.models, value, low, high, sum(map(len, groups)), min(map(len, groups)))
-    ]
+    of = f"{part.title}: {large['trained_values']:,.0f} less {small['trained_values']:,.0f} parameters"
+    return [Effect(of, part.models, value, low, high, sum(map(len, groups)), min(map(len, groups)))]
 
 
 def mismatch(part: Part) -> list[Effect]:
     """Mean difference of the probabilities of trainer and sampler at the end of training."""
-    values = _last_values(part, "train/prob_diff").dropna().to_numpy(dtype=float)
-    return [_of_runs(part, values, "mean of all runs")] if len(values) else []
+    return _mean_of_runs(part, _last_values(part, "train/prob_diff"))
 
 
 def merge_kl(part: Part) -> list[Effect]:
     """KL between merged weights and adapter form at the end of training."""
-    values = part.runs[f"final {MERGE}"].dropna().abs().to_numpy(dtype=float)
-    return [_of_runs(part, values, "mean of all runs")] if len(values) else []
+    return _mean_of_runs(part, part.runs[f"final {MERGE}"].abs())
 
 
-def _of_runs(part: Part, values: Array, what: str) -> Effect:
-    low, high = bootstrap_interval(values)
-    return Effect(
-        f"{part.title}: {what}", part.models, float(values.mean()), float(low), float(high), len(values), len(values)
-    )
+def _mean_of_runs(part: Part, of_runs: pd.Series) -> list[Effect]:
+    values, of = of_runs.dropna().to_numpy(dtype=float), f"{part.title}: mean of all runs"
+    if not len(values):
+        return []
+    low, high = map(float, bootstrap_interval(values))
+    return [Effect(of, part.models, float(values.mean()), low, high, len(values), len(values))]
 
 
 def untied_v_values(part: Part) -> list[Effect]:
@@ -225,7 +222,5 @@ def untied_v_values(part: Part) -> list[Effect]:
         untied = own[(own["n_tie"] == "1") & (own["u"] == 1)]["cell"]
         values = own[(own["n_tie"] == "all") & (own["u"] == 64)]["cell"]
         if len(untied) == 1 and len(values) == 1:
-            cells = [*untied, *values]
-            what = f"{model}, untied u=1 less tied u=64"
-            effects.append(_effect(part, cells, lambda m: 100 * (m[:, 0] - m[:, 1]), what))
+            effects.append(_difference(part, untied, values, f"{model}, untied u=1 less tied u=64"))
     return effects

@@ -1,5 +1,5 @@
 """Every table and figure of the paper, and the study of a small real model, as a declaration: which runs it shows,
-what makes them, what the paper reports.
+and how. `items.yaml` says in words what that is, what the paper reports, and what makes the runs.
 
 A run belongs to an item by its recorded settings alone. An item is drawn once for each part of its runs whose other
 settings agree (`numbers.selection`), when there is something to compare (`least`).
@@ -8,18 +8,30 @@ settings agree (`numbers.selection`), when there is something to compare (`least
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
+import yaml
 
 from analysis.numbers.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
 from analysis.paper.points import Maker
 
+TEXTS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
+LORA_XS: Where = {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)}
+LORA: Where = {"adapter.name": ("lora",), "precision": ("fp32",)}
+ALL_ADAPTERS: tuple[Where, ...] = (
+    TINYLORA | {"u": ("1",)},
+    TINYLORA | {"u": ("64",), "n_tie": ("all",)},
+    LORA_XS,
+    LORA | {"adapter.name": ("lora", "full")},
+)
 SIX_SETS = ("math", "sums")  # the task whose runs score all six, and the one of the scale models
 UNTIED_OR_TIED = ("1", "8", "64", "all")
 VALUES = ("1", "4", "16", "64")
 RANKS = ("1", "2", "4", "16", "64")
+TWO_SIZES = ("trained_values",)
 
 
 @dataclass(frozen=True)
@@ -47,150 +59,65 @@ class Item:
         return "; ".join(f"one value of {' and '.join(group)}" for group in lacking)
 
 
+def _item(name: str, make: Maker, selection: Selection, least: tuple[tuple[str, ...], ...]) -> Item:
+    return Item(name, make=make, selection=selection, least=least, **TEXTS[name])
+
+
 def _of(algorithm: str, *alternatives: Where) -> tuple[Where, ...]:
     return tuple({"algorithm.name": (algorithm,), **alternative} for alternative in alternatives)
 
 
-def _preset(name: str) -> str:
-    return f"python -m experiments.run -m +paper={name}"
-
-
-ALL_ADAPTERS: tuple[Where, ...] = (
-    TINYLORA | {"u": ("1",)},
-    TINYLORA | {"u": ("64",), "n_tie": ("all",)},
-    {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)},
-    {"adapter.name": ("lora", "full"), "precision": ("fp32",)},
-)
-TWO_SIZES = ("trained_values",)
-
-FIGURE_1 = Item(
+FIGURE_1 = _item(
     "figure1",
-    title="Figure 1: accuracy by trained parameters, GRPO",
-    shows="How accuracy grows with the number of trained parameters, for TinyLoRA, LoRA-XS and LoRA, between the "
-    "untrained model and full fine-tuning.",
-    selection=Selection(_of("grpo", *ALL_ADAPTERS), ADAPTER),
+    by_size.accuracy_by_size,
+    Selection(_of("grpo", *ALL_ADAPTERS), ADAPTER),
     least=(TWO_SIZES, ("adapter.name",)),
-    paper="On GSM8K with Qwen2.5-7B-Instruct: untrained 75.6, 79.9 with 1 parameter, 90.7 with 13, 94.9 with 196, "
-    "97.0 with full fine-tuning.",
-    make=by_size.accuracy_by_size,
-    command=_preset("figure1"),
 )
-FIGURE_2 = Item(
+FIGURE_2 = _item(
     "figure2",
-    title="Figure 2: accuracy by trained parameters, SFT",
-    shows="The same as Figure 1 for supervised fine-tuning.",
-    selection=Selection(_of("sft", *ALL_ADAPTERS), ADAPTER),
+    by_size.accuracy_by_size,
+    Selection(_of("sft", *ALL_ADAPTERS), ADAPTER),
     least=(TWO_SIZES, ("adapter.name",)),
-    paper="Small updates learn little: 82.4 with 1 parameter, 82.6 with 25, 83.8 with 196, 88.2 with 12,544; LoRA "
-    "reaches 98.1.",
-    make=by_size.accuracy_by_size,
-    command=_preset("figure2"),
 )
-FIGURE_3 = Item(
+FIGURE_3 = _item(
     "figure3",
-    title="Figure 3: the smallest update that is nearly the best",
-    shows="For each model the smallest update that reaches 90, 95 and 97.5% of the best accuracy of any size tried.",
-    selection=Selection(
-        _of(
-            "grpo",
-            TINYLORA | {"u": ("1",)},
-            {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)},
-            {"adapter.name": ("lora",), "precision": ("fp32",)},
-        ),
-        (*MODEL, *ADAPTER),
-    ),
+    smallest_update.smallest_updates,
+    Selection(_of("grpo", TINYLORA | {"u": ("1",)}, LORA_XS, LORA), (*MODEL, *ADAPTER)),
     least=(TWO_SIZES, ("adapter.name",)),
-    paper="Larger models need smaller updates: for 90% 43,008 parameters (0.5B), 3,136 (1.5B), 126 (3B) and 13 (7B).",
-    make=smallest_update.smallest_updates,
-    command=_preset("figure3"),
 )
-FIGURE_4 = Item(
+ONE_VALUE: Where = {"adapter.name": ("tinylora",), "rank": ("2",), "u": ("1",), "n_tie": (NUMBER,)}
+FIGURE_4 = _item(
     "figure4",
-    title="Figure 4: precision and sharing",
-    shows="TinyLoRA with one value per group, stored in three types, shared among neighbours in depth (tiled) or of "
-    "one type (structured): by the number of trained values, and by the bytes that they take.",
-    selection=Selection(
-        _of("grpo", {"adapter.name": ("tinylora",), "rank": ("2",), "u": ("1",), "n_tie": (NUMBER,)}),
-        ("n_tie", "sharing", "precision"),
-    ),
+    by_size.precision_and_sharing,
+    Selection(_of("grpo", ONE_VALUE), ("n_tie", "sharing", "precision")),
     least=(TWO_SIZES, ("precision", "sharing")),
-    paper="Qwen2.5-3B-Instruct: tiled fp32 rises from 69.2 (8 parameters) to 85.1 (252), bf16 from 66.3 to 83.5; "
-    "structured is lower at equal counts. The paper calls fp32 the best bit for bit.",
-    make=by_size.precision_and_sharing,
-    command=_preset("figure4"),
 )
-FIGURE_5 = Item(
+FIGURE_5 = _item(
     "figure5",
-    title="Figure 5: training by step",
-    shows="Reward, response length and the difference between the probabilities of trainer and sampler while training.",
-    selection=Selection(_of("grpo", TINYLORA | {"n_tie": ("1",), "u": ("1", "2", "32", "512")}), ("u",)),
+    training_curves.dynamics,
+    Selection(_of("grpo", TINYLORA | {"n_tie": ("1",), "u": ("1", "2", "32", "512")}), ("u",)),
     least=(TWO_SIZES,),
-    paper="On MATH: larger updates reach higher rewards (7B: .673 with 196, .730 with 100,352), longer responses for "
-    "the 7B model, and a mean probability difference near .003 for all.",
-    make=training_curves.dynamics,
-    command=_preset("figure5"),
 )
-FIGURE_6 = Item(
+TIED_BY_8 = {"n_tie": ("8",), "rank": ("8",)}
+FIGURE_6 = _item(
     "figure6",
-    title="Figure 6: LoRA-XS and LoRA by backbone",
-    shows="Accuracy by trained parameters for each model, GRPO.",
-    selection=Selection(
-        _of(
-            "grpo",
-            {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "n_tie": ("1",), "precision": ("fp32",)},
-            {
-                "adapter.name": ("lora_xs",),
-                "sharing": ("tiled",),
-                "n_tie": ("8",),
-                "rank": ("8",),
-                "precision": ("fp32",),
-            },
-            {"adapter.name": ("lora",), "precision": ("fp32",)},
-        ),
-        (*MODEL, *ADAPTER),
-    ),
+    by_size.by_backbone,
+    Selection(_of("grpo", LORA_XS | {"n_tie": ("1",)}, LORA_XS | TIED_BY_8, LORA), (*MODEL, *ADAPTER)),
     least=(TWO_SIZES,),
-    paper="With LoRA-XS of rank 1 the 0.5B model falls below its untrained score (32.3), the 7B model reaches 91.8.",
-    make=by_size.by_backbone,
-    command=_preset("figure6"),
 )
-FIGURE_7 = Item(
+FIGURE_7 = _item(
     "figure7",
-    title="Figure 7: the frozen rank",
-    shows="Accuracy by the rank r of the frozen basis, for several numbers of values per group.",
-    selection=Selection(_of("grpo", TINYLORA | {"n_tie": ("1",), "rank": RANKS, "u": VALUES}), (*MODEL, "rank", "u")),
+    by_setting.frozen_rank,
+    Selection(_of("grpo", TINYLORA | {"n_tie": ("1",), "rank": RANKS, "u": VALUES}), (*MODEL, "rank", "u")),
     least=(("rank",), ("u",)),
-    paper="r=2 is best or near it; with one value per group larger ranks hurt (3B Qwen: 82.1 at r=2, 74.5 at r=64).",
-    make=by_setting.frozen_rank,
-    command=_preset("figure7"),
 )
-GRID = _of("grpo", TINYLORA | {"n_tie": UNTIED_OR_TIED, "u": VALUES})
-FIGURE_8 = Item(
-    "figure8",
-    title="Figure 8: ties",
-    shows="Accuracy by the number of maps that share one v, for several numbers of values per group.",
-    selection=Selection(GRID, (*MODEL, "n_tie", "u")),
-    least=(("n_tie",), ("u",)),
-    paper="Tying costs more than few values per group do: 3B Qwen untied u=1 has 78.9, all tied u=64 has 67.6.",
-    make=by_setting.ties,
-    command=_preset("figure8"),
-)
-FIGURE_9 = Item(
-    "figure9",
-    title="Figure 9: values per group",
-    shows="The grid of Figure 8 by u, a line for each n_tie.",
-    selection=Selection(GRID, (*MODEL, "n_tie", "u")),
-    least=(("n_tie",), ("u",)),
-    paper="More values help at every tying. The points differ from Figure 8's for heavily tied settings.",
-    make=by_setting.values_per_group,
-    command=_preset("figure9"),
-)
-TABLE_2 = Item(
+GRID = Selection(_of("grpo", TINYLORA | {"n_tie": UNTIED_OR_TIED, "u": VALUES}), (*MODEL, "n_tie", "u"))
+FIGURE_8 = _item("figure8", by_setting.ties, GRID, least=(("n_tie",), ("u",)))
+FIGURE_9 = _item("figure9", by_setting.values_per_group, GRID, least=(("n_tie",), ("u",)))
+TABLE_2 = _item(
     "table2",
-    title="Table 2: six benchmarks",
-    shows="Scores of each size on six evaluation sets, their average, and the share of full fine-tuning's gain that "
-    "is kept.",
-    selection=Selection(
+    six_benchmarks.six_benchmarks,
+    Selection(
         _of(
             "grpo",
             TINYLORA | {"task.name": SIX_SETS, "u": ("1",), "n_tie": ("16", "4", "1")},
@@ -200,57 +127,29 @@ TABLE_2 = Item(
         ADAPTER,
     ),
     least=(TWO_SIZES, ("u", "adapter.name")),
-    paper="Qwen2.5-7B-Instruct: 13 parameters keep 66% of the gain, 196 keep 87%, 392 keep 95%.",
-    make=six_benchmarks.six_benchmarks,
-    command=_preset("table2"),
 )
-FAMILIES = Item(
+FAMILIES = _item(
     "families",
-    title="Qwen and Llama",
-    shows="The two families' accuracy by size, and how many times the parameters one needs for the same accuracy.",
-    selection=Selection(_of("grpo", TINYLORA), (*MODEL, "u", "n_tie")),
+    ratios.families,
+    Selection(_of("grpo", TINYLORA), (*MODEL, "u", "n_tie")),
     least=(TWO_SIZES, ("model.name",)),
-    paper="Qwen needs about 10 times fewer parameters than Llama (text); with 100 parameters Qwen 3B has 74, Llama 3B "
-    "60.",
-    make=ratios.families,
-    command=f"{_preset('figure8')} model=qwen2.5-3b-instruct,llama-3.2-3b-instruct",
 )
-RL_AND_SFT = Item(
+RL_AND_SFT = _item(
     "rl-sft",
-    title="Reinforcement learning and supervised fine-tuning",
-    shows="The best accuracy of any update of a size, by GRPO and by SFT, and how many times the parameters SFT needs "
-    "for the same accuracy.",
-    selection=Selection((*_of("grpo", *ALL_ADAPTERS), *_of("sft", *ALL_ADAPTERS)), (*METHOD, *ADAPTER)),
+    ratios.algorithms,
+    Selection((*_of("grpo", *ALL_ADAPTERS), *_of("sft", *ALL_ADAPTERS)), (*METHOD, *ADAPTER)),
     least=(TWO_SIZES, ("algorithm.name",)),
-    paper="SFT needs 100 to 1000 times the parameters (text): at 13 parameters RL has 91, SFT 83.",
-    make=ratios.algorithms,
-    command=f"{_preset('figure1')} && {_preset('figure2')}",
 )
-STUDY = Item(
+SMOLLM2: Where = {"model.name": ("smollm2-135m",), "task.name": ("reasoning_gym",), "adapter.name": ("tinylora",)}
+STUDY = _item(
     "study",
-    title="A small real model: GRPO and SFT by size and precision",
-    shows="How few trained values teach SmolLM2-135M-Instruct sums of two digits: accuracy by trained parameters, a "
-    "line for each algorithm and stored type.",
-    selection=Selection(
-        ({"model.name": ("smollm2-135m",), "task.name": ("reasoning_gym",), "adapter.name": ("tinylora",)},),
-        (*METHOD, *ADAPTER, "precision"),
-    ),
+    by_size.by_algorithm_and_precision,
+    Selection((SMOLLM2,), (*METHOD, *ADAPTER, "precision")),
     least=(TWO_SIZES, ("algorithm.name", "precision", "sharing")),
-    paper="No model this small. Of its own ones it says that 13 parameters are enough for GRPO, that SFT needs 100 to "
-    "1000 times more, and that fp32 is the best type bit for bit.",
-    make=by_size.by_algorithm_and_precision,
-    command="python -m experiments.run -m +study=smollm2",
 )
+FIGURES = (FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9)
 ITEMS = (
-    FIGURE_1,
-    FIGURE_2,
-    FIGURE_3,
-    FIGURE_4,
-    FIGURE_5,
-    FIGURE_6,
-    FIGURE_7,
-    FIGURE_8,
-    FIGURE_9,
+    *FIGURES,
     TABLE_2,
     FAMILIES,
     RL_AND_SFT,

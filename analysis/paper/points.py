@@ -18,6 +18,9 @@ FLEXIBLE = "final test/greedy_flexible"
 ACCURACY = "test accuracy (greedy, strict)"
 HOLLOW = f"{ACCURACY}; hollow: the paper's values"
 SIZE_LABEL = "trained parameters"
+ACCURACIES = {"mean": TEST, "low": f"{TEST} low", "high": f"{TEST} high", "flexible": FLEXIBLE, "n_seeds": f"{TEST} n"}
+NUMBERS = ACCURACIES | {"trained_values": "trained_values", "lr": "lr", "rates_tried": "rates"}
+"""Of a point, and the columns of its cell that hold them."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +49,9 @@ def points_of(
     cells: pd.DataFrame, x: pd.Series, panel: str, series: Sequence[str], looks: Sequence[Look]
 ) -> pd.DataFrame:
     """Cells as points of lines, with all that their table shows; `series` names each cell's line, on the figure too."""
-    return pd.DataFrame(
-        {
-            "panel": panel,
-            "series": series,
-            "label": series,
-            "x": x.astype(float).to_numpy(),
-            "mean": cells[TEST].to_numpy(),
-            "low": cells[f"{TEST} low"].to_numpy(),
-            "high": cells[f"{TEST} high"].to_numpy(),
-            "flexible": cells[FLEXIBLE].to_numpy(),
-            "n_seeds": cells[f"{TEST} n"].to_numpy(),
-            "trained_values": cells["trained_values"].to_numpy(),
-            "lr": cells["lr"].to_numpy(),
-            "rates_tried": cells["rates"].to_numpy(),
-            "paper": False,
-            **look_columns(looks),
-        }
-    )
+    place = {"panel": panel, "series": series, "label": series, "x": x.astype(float).to_numpy()}
+    numbers = {name: cells[column].to_numpy() for name, column in NUMBERS.items()}
+    return pd.DataFrame({**place, **numbers, "paper": False, **look_columns(looks)})
 
 
 def with_paper(

@@ -49,11 +49,10 @@ def algorithms(part: Part) -> Made:
     """RL v SFT: the best of every size by each, and the ratio for each manner of demonstrations."""
     curves = curves_of_algorithms(part.cells)
     looks = {name: (style.colour(name), "solid", style.SERIES_MARKERS[i]) for i, name in enumerate(curves)}
-    others = [name for name in curves if name != "GRPO"]
     rows = [
         row
-        for name in others
-        if "GRPO" in curves
+        for name in curves
+        if name != "GRPO" and "GRPO" in curves
         for row in ratio_rows(part, ("GRPO", curves["GRPO"]), (name, curves[name]))
     ]
     return _made(part, _best_points(curves, looks), untrained_levels(part, ""), rows)
@@ -101,28 +100,20 @@ def ratio_rows(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, p
     reached = min(float(means.max()) for _, means, _ in curves)
     if not reached > untrained:
         return []
+    names = {"first": first[0], "second": second[0], "runs": _count_of_runs(part, first, second)}
     rows = []
     for share in SHARES:
         target = untrained + share * (reached - untrained)
-        sizes = [float(compare.size_reaching(size, means[None], np.array([target]))[0]) for size, means, _ in curves]
+        one, two = (float(compare.size_reaching(s, means[None], np.array([target]))[0]) for s, means, _ in curves)
         low, high = _ratio_interval(curves, target)
-        runs = sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in (first, second))
-        rows.append(
-            {
-                "first": first[0],
-                "second": second[0],
-                "share": share,
-                "accuracy": target,
-                "size_first": sizes[0],
-                "size_second": sizes[1],
-                "ratio": sizes[1] / sizes[0],
-                "low": low,
-                "high": high,
-                "bounded": sizes[0] <= curves[0][0][0] or sizes[1] <= curves[1][0][0],
-                "runs": runs,
-            }
-        )
+        needed = {"size_first": one, "size_second": two, "ratio": two / one, "low": low, "high": high}
+        bounded = one <= curves[0][0][0] or two <= curves[1][0][0]
+        rows.append({**names, "share": share, "accuracy": target, **needed, "bounded": bounded})
     return rows
+
+
+def _count_of_runs(part: Part, *curves: tuple[str, pd.DataFrame]) -> int:
+    return sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in curves)
 
 
 def without_gain(
@@ -139,15 +130,14 @@ def without_gain(
         return []
     target = untrained + share * (float(means.max()) - untrained)
     low = math.nan
+    runs = _count_of_runs(part, first, second)
     if min(map(len, groups + other_groups)) > 1:
         resampled = resampled_means(groups)
         needed = compare.size_reaching(sizes, resampled, np.full(len(resampled), target))
         highest = nearest_interval(resampled_means(other_groups).max(axis=1))[1]
         low = float(others.max()) / nearest_interval(needed)[1] if highest <= target else math.nan
-    runs = sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in (first, second))
-    return [
-        {"accuracy": target, "ratio": math.inf, "low": low, "high": math.inf if low == low else math.nan, "runs": runs}
-    ]
+    high = math.inf if low == low else math.nan
+    return [{"accuracy": target, "ratio": math.inf, "low": low, "high": high, "runs": runs}]
 
 
 Curve = tuple[np.ndarray, np.ndarray, list[pd.Series]]

@@ -17,14 +17,7 @@ from analysis.paper.points import Made
 from analysis.records.load import SUITE_SCORES
 
 SETS = tuple(paper.TABLE_2_SETS.values())
-HEADINGS = {
-    "gsm8k": "GSM8K",
-    "math500": "MATH500",
-    "minerva_math": "Minerva",
-    "olympiadbench": "Olympiad",
-    "aime24": "AIME24",
-    "amc23": "AMC23",
-}
+HEADINGS = {ours: name.removesuffix("Bench") for name, ours in paper.TABLE_2_SETS.items()}
 
 
 def six_benchmarks(part: Part) -> Made:
@@ -60,17 +53,9 @@ def _score_rows(part: Part, scores: dict[str, str]) -> pd.DataFrame:
     for row in part.cells.sort_values("trained_values").to_dict("records"):
         values = {name: row[column] for name, column in scores.items()}
         averages = part.runs.loc[part.runs["cell"] == row["cell"], list(scores.values())].mean(axis=1, skipna=False)
-        low, high = bootstrap_interval(averages.dropna().to_numpy())
-        rows.append(
-            {
-                "adapter": row["adapter.name"],
-                "trained_values": row["trained_values"],
-                "seeds": row["seeds"],
-                "low": float(low),
-                "high": float(high),
-                **values,
-            }
-        )
+        low, high = map(float, bootstrap_interval(averages.dropna().to_numpy()))
+        cell = {"adapter": row["adapter.name"], "trained_values": row["trained_values"], "seeds": row["seeds"]}
+        rows.append({**cell, "low": low, "high": high, **values})
     return pd.DataFrame(rows)
 
 
@@ -87,8 +72,7 @@ def layout(frame: pd.DataFrame, sets: list[str]) -> pd.DataFrame:
         table[HEADINGS.get(name, name)] = 100 * frame[name]
     shares = frame["average"] if "average" in frame else frame[sets].mean(axis=1, skipna=False)
     averages = shares.map(compare.printed_percent)
-    untrained = averages[frame["adapter"] == "none"]
-    full = averages[frame["adapter"] == "full"]
+    untrained, full = (averages[frame["adapter"] == adapter] for adapter in ("none", "full"))
     ends = (float(untrained.iloc[0]) if len(untrained) else math.nan, float(full.iloc[-1]) if len(full) else math.nan)
     table["average"] = averages
     for end in ("low", "high"):
@@ -109,7 +93,6 @@ def as_text(table: pd.DataFrame, source: str) -> pd.DataFrame:
     columns["seeds"] = ["" if seeds != seeds else f"{seeds:.0f}" for seeds in table["seeds"]]
     for name in table.columns[3 : list(table.columns).index("average") + 1]:
         columns[name] = [GAP if value != value else f"{value:.1f}" for value in table[name]]
-    ends = zip(table["average low"] / 100, table["average high"] / 100, strict=True)
-    columns["95% interval"] = [percent_range(low, high) for low, high in ends]
+    columns["95% interval"] = list(map(percent_range, table["average low"] / 100, table["average high"] / 100))
     columns["gain kept %"] = [GAP if value != value else f"{value:.0f}" for value in table["gain kept"]]
     return pd.DataFrame(columns)

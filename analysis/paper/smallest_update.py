@@ -32,9 +32,8 @@ def smallest_updates(part: Part) -> Made:
     table = pd.DataFrame(found).sort_values(["parameters", "share"], kind="stable", ignore_index=True)
     models = tuple(dict.fromkeys(table["model"]))
     published = _published_updates(part)
-    points = _points(table, published, models)
     scales = {"": Scale("model, by size", models)}
-    figure = lines_figure(points, [], scales, part.title, HEIGHT, percent=False)
+    figure = lines_figure(_points(table, published, models), [], scales, part.title, HEIGHT, percent=False)
     with matplotlib.rc_context(style.SETTINGS):
         _count_axis(figure)
     return Made(figure, table, _updates_table(table, published))
@@ -76,21 +75,9 @@ def _points(ours: pd.DataFrame, published: pd.DataFrame, models: tuple[str, ...]
         logs = np.log10(frame[["size", "low", "high"]].astype(float))
         names = [_percent(share) for share in frame["share"]]
         looks = [style.look_of_place(SHARES.index(share), len(SHARES)) for share in frame["share"]]
-        frames.append(
-            pd.DataFrame(
-                {
-                    "panel": "",
-                    "series": names,
-                    "label": [f"{name} of best" for name in names],
-                    "x": [models.index(model) for model in frame["model"]],
-                    "mean": logs["size"],
-                    "low": logs["low"],
-                    "high": logs["high"],
-                    "paper": theirs,
-                    **look_columns(looks),
-                }
-            )
-        )
+        labels, places = [f"{name} of best" for name in names], [models.index(model) for model in frame["model"]]
+        points = logs.rename(columns={"size": "mean"}).assign(panel="", series=names, label=labels, x=places)
+        frames.append(points.assign(paper=theirs, **look_columns(looks)))
     return pd.concat(frames, ignore_index=True).astype({"paper": bool})
 
 
@@ -105,26 +92,20 @@ def _count_axis(figure: Figure) -> None:
 def _published_updates(part: Part) -> pd.DataFrame:
     table = paper.values_of(part.item, part.models, part.task)
     shares = table["metric"].str.extract(r"reach ([0-9.]+) x", expand=False).astype(float)
-    return pd.DataFrame(
-        {"model": table["model"], "share": shares, "size": table["value"], "low": np.nan, "high": np.nan}
-    )
+    return table[["model"]].assign(share=shares, size=table["value"], low=np.nan, high=np.nan)
 
 
 def _updates_table(table: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     theirs = published.set_index(["model", "share"])["size"]
+    ends = zip(table["low"], table["high"], strict=True)
+    keys = zip(table["model"], table["share"], strict=True)
     return pd.DataFrame(
         {
             "model": table["model"],
             "share of best": table["share"].map(_percent),
             "smallest update": table["size"].map("{:,.0f}".format),
-            "95% interval": [
-                GAP if low != low else f"{low:,.0f} to {high:,.0f}"
-                for low, high in zip(table["low"], table["high"], strict=True)
-            ],
+            "95% interval": [GAP if low != low else f"{low:,.0f} to {high:,.0f}" for low, high in ends],
             "sizes tried": table["sizes_tried"].map(str),
-            "paper": [
-                f"{theirs[key]:,.0f}" if key in theirs.index else ""
-                for key in zip(table["model"], table["share"], strict=True)
-            ],
+            "paper": [f"{theirs[key]:,.0f}" if key in theirs.index else "" for key in keys],
         }
     )

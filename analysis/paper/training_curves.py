@@ -22,14 +22,12 @@ PAPER_NAMES = {
 def dynamics(part: Part) -> Made:
     """Each metric that some run has, in a panel of its own; in the table its values at the last step."""
     cells, frames = part.cells, []
-    looks = cells[["cell", "trained_values", "precision"]].assign(
-        **style.size_looks(cells["trained_values"], cells["method"])
-    )
-    looks = looks.sort_values("trained_values")
+    looks = style.size_looks(cells["trained_values"], cells["method"])
+    sizes = cells[["cell", "trained_values", "precision"]].assign(**looks).sort_values("trained_values")
     for metric in CURVE_LABELS:
         curves = curve(part.runs, part.history, metric)
         if curves["mean"].notna().any():
-            frames.append(curves.merge(looks, on="cell").assign(metric=metric))
+            frames.append(curves.merge(sizes, on="cell").assign(metric=metric))
     if not frames:
         return Made(None, pd.DataFrame())
     curves = pd.concat(frames, ignore_index=True)

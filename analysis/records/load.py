@@ -10,13 +10,8 @@ import pandas as pd
 from analysis.records.stores import STORE_ERRORS, Raw, Store, open_store, unreadable
 from tinylora.settings.errors import FailureError, UsageError
 
-SCORES = (
-    "test/greedy_strict",
-    "test/greedy_flexible",
-    "test/sampled_strict",
-    "test/sampled_flexible",
-    "validation/greedy_strict",
-)
+WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
+SCORES = (*(f"test/{way}" for way in WAYS), "validation/greedy_strict")
 """Accuracies under `eval/`, of the untrained model (step 0) and at the last step."""
 SUITES = ("gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "gaokao2023en", "college_math")
 """Further evaluation sets; those that no run has are left out of the frames."""
@@ -30,45 +25,17 @@ CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """Metrics drawn against the step."""
 
 TAGS = ("run_key", "status", "reason", "label", "scale_model")
-DERIVED = ("lr_setting", "trained_values", "trained_bytes", "modules", "groups", "model.parameters")
+SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
+DERIVED = ("lr_setting", *SIZES)
 """Parameters that follow from the settings."""
-PROVENANCE = (
-    "model_digest",
-    "basis_digest",
-    "data_digest",
-    "prompt_digest",
-    "data_commits",
-    "data_notes",
-    "git_commit",
-    "git_dirty",
-)
+DIGESTS = ("model_digest", "basis_digest", "data_digest", "prompt_digest")
+PROVENANCE = (*DIGESTS, "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
-NUMBERS = (
-    "u",
-    "rank",
-    "lr",
-    "seed",
-    "steps",
-    "trained_values",
-    "trained_bytes",
-    "modules",
-    "groups",
-    "model.parameters",
-    "eval.test_items",
-)
+NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
+NAMES = ("model.name", "task.name", "algorithm.name")
+REQUIRED = (*NAMES, "precision", "lr", "seed", "steps", "trained_values", "trained_bytes")
 FEW = 3
 FIRST_RECIPE = "1"  # of runs whose records are older than recipes (see `tinylora.settings.identity`)
-REQUIRED = (
-    "model.name",
-    "task.name",
-    "algorithm.name",
-    "precision",
-    "lr",
-    "seed",
-    "steps",
-    "trained_values",
-    "trained_bytes",
-)
 
 
 @dataclass(frozen=True)
@@ -175,9 +142,7 @@ def _mark_incomplete(runs: pd.DataFrame) -> pd.DataFrame:
 def _require_finished(runs: pd.DataFrame, uri: str, experiment: str) -> None:
     if not runs.empty and runs["averaged"].any():
         return
-    states = (
-        "none" if runs.empty else ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().sort_index().items())
-    )
+    states = ", ".join(f"{n} {s}" for s, n in runs["status"].value_counts().sort_index().items()) or "none"
     raise FailureError(
         f"experiment {experiment!r} in {uri}: no finished run (runs there: {states})",
         "a report needs at least one finished run",

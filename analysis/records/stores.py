@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from sqlalchemy.engine import make_url
@@ -164,30 +163,17 @@ class ClientStore:
 
     def read(self, experiment_id: str) -> Raw:
         """All active runs of an experiment."""
-        records = self._search(experiment_id)
+        page = self.client.search_runs([experiment_id], max_results=1000)
+        records = list(page)
+        while page.token:
+            page = self.client.search_runs([experiment_id], max_results=1000, page_token=page.token)
+            records += page
         self.logged = {run.info.run_id: set(run.data.metrics) for run in records}
-        rows = [
-            (
-                run.info.run_id,
-                run.info.start_time,
-                run.info.end_time,
-                sum(run.data.metrics.get(name, 0.0) for name in UNJUDGED),
-            )
-            for run in records
-        ]
-        runs = pd.DataFrame(rows, columns=["run_id", "started", "ended", "unjudged"])
+        rows = [(run.info.run_id, run.info.start_time, run.info.end_time) for run in records]
+        runs = pd.DataFrame(rows, columns=["run_id", "started", "ended"])
+        runs["unjudged"] = [sum(run.data.metrics.get(name, 0.0) for name in UNJUDGED) for run in records]
         tags, params = (pd.DataFrame([getattr(run.data, kind) for run in records]) for kind in ("tags", "params"))
         return Raw(runs, tags.fillna("")[sorted(tags)], params.fillna("")[sorted(params)])
-
-    def _search(self, experiment_id: str) -> list[Run]:
-        records: list[Run] = []
-        page_token = None
-        while True:
-            page = self.client.search_runs([experiment_id], max_results=1000, page_token=page_token)
-            records += page
-            page_token = page.token
-            if not page_token:
-                return records
 
     def history(self, run_ids: Sequence[str], metric: str) -> NDArray[np.void]:
         """Every point of a metric in these runs, as `POINT`, the last written last."""

@@ -171,7 +171,7 @@ def test_a_bulk_store_is_what_the_importer_writes(
     """
     runs = archive.read(study_store.ARCHIVE)
     keys = sorted(runs)[:: max(1, len(runs) // FEW)][:FEW]
-    archive.unpack(study_store.ARCHIVE, tmp_path / "all")
+    archive.restore(study_store.ARCHIVE, tmp_path / "all")
     for key in keys:
         (tmp_path / "all" / key).rename(outputs / key)
     for lacking in (True, False):

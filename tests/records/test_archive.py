@@ -65,7 +65,7 @@ def test_packed_runs_come_back_as_run_folders(tmp_path: Path, capsys: pytest.Cap
 def test_a_compact_archive_rounds_nothing_and_is_the_same_again(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", 0)
     for name in ("one", "two"):
-        archive.pack(tmp_path / "a", tmp_path / name, compact=True)
+        archive.write(tmp_path / "a", tmp_path / name, compact=True)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     files = archive.read(tmp_path / "one")[run.config.run_key]
     lines = [json.loads(line)["metrics"] for line in files["metrics.jsonl"].splitlines()]
@@ -75,12 +75,12 @@ def test_a_compact_archive_rounds_nothing_and_is_the_same_again(tmp_path: Path) 
 
 def test_no_run_is_overwritten(tmp_path: Path) -> None:
     first, other = make_run(tmp_path / "a", 0), make_run(tmp_path / "other", 1)
-    archive.pack(tmp_path / "a", tmp_path / "r")
+    archive.write(tmp_path / "a", tmp_path / "r")
     (tmp_path / "b").mkdir()
     shutil.copytree(other.path, tmp_path / "b" / first.config.run_key)
     before = content(tmp_path / "b")
     with pytest.raises(UsageError, match="no run is overwritten"):
-        archive.unpack(tmp_path / "r", tmp_path / "b")
+        archive.restore(tmp_path / "r", tmp_path / "b")
     assert content(tmp_path / "b") == before
 
 
@@ -113,13 +113,13 @@ def tar_of(path: Path, *members: tuple[str, bytes, bytes]) -> Path:
 def test_nothing_but_records_is_unpacked(name: str, kind: bytes, tmp_path: Path) -> None:
     path = tar_of(tmp_path / "r", (name, b"", kind))
     with pytest.raises(UsageError, match="an archive of records holds"):
-        archive.unpack(path, tmp_path / "b")
+        archive.restore(path, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
 def test_damaged_and_foreign_archives_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = make_run(tmp_path / "a", 0)
-    archive.pack(tmp_path / "a", tmp_path / "r")
+    archive.write(tmp_path / "a", tmp_path / "r")
     (tmp_path / "cut").write_bytes((tmp_path / "r").read_bytes()[:-100])
     (tmp_path / "text").write_text("no archive")
     files = archive.read(tmp_path / "r")[run.config.run_key]

@@ -76,8 +76,10 @@ class FusedMaps:
         self.count, self.weight, self.bias = len(names), fused.weight, fused.bias
         if adapters is None:
             return
-        self.numbers = [adapters.names.index(name) for name in names]
-        factors = [adapters.factors(number) for number in self.numbers]
+        numbers = [adapters.names.index(name) for name in names]
+        assert numbers == list(range(numbers[0], numbers[0] + self.count)), "maps of one input stand side by side"
+        self.numbers = slice(numbers[0], numbers[0] + self.count)
+        factors = [adapters.factors(number) for number in numbers]
         self.left = torch.block_diag(*(left for left, _ in factors))  # (count * r, sum of d_out)
         self.right = torch.cat([right for _, right in factors])  # (count * r, d_in)
 

@@ -1,7 +1,7 @@
 """Records of many runs in one file: run folders in a tar.xz, without what training would continue from.
 
 An archive holds `<run_key>/` with config.yaml, metrics.jsonl, summary.json and adapter.safetensors of every run that
-has ended. Unpacked they are run folders again, which `sync` imports into MLflow. A compact archive leaves out the
+has ended. Restored they are run folders again, which `import_runs` brings into MLflow. A compact archive leaves out the
 adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded. Where the runs lay and
 where they were tracked is left out of every archive: it means nothing elsewhere, and an address may hold a password.
 The same runs give the same bytes.
@@ -37,7 +37,7 @@ LARGEST = 256 * 2**20  # bytes of one file: nothing that a run records comes nea
 
 
 @dataclass(frozen=True)
-class Packed:
+class Archived:
     """What went into an archive."""
 
     runs: int
@@ -46,7 +46,7 @@ class Packed:
 
 
 @dataclass(frozen=True)
-class Unpacked:
+class Restored:
     """What came out of one."""
 
     new: int
@@ -54,9 +54,9 @@ class Unpacked:
     """Runs that were there already: left as they are."""
 
 
-def pack(outputs: Path, archive: Path, compact: bool = False) -> Packed:
+def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
     """Write the runs of a folder that have ended into an archive."""
-    packed: dict[str, dict[str, bytes]] = {}
+    archived: dict[str, dict[str, bytes]] = {}
     left_out = []
     for path in run_folders(outputs):
         try:
@@ -67,15 +67,15 @@ def pack(outputs: Path, archive: Path, compact: bool = False) -> Packed:
         if files is None:
             left_out.append(f"{path.name}: has not ended")
         else:
-            packed[path.name] = files
-    if not packed:
+            archived[path.name] = files
+    if not archived:
         raise UsageError(
             f"{outputs}: no run that has ended",
             "an archive is made of run folders",
             "give the outputs_dir of a sweep that has run",
         )
-    _write(archive, packed)
-    return Packed(len(packed), left_out)
+    _write_file(archive, archived)
+    return Archived(len(archived), left_out)
 
 
 def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | None:
@@ -109,17 +109,17 @@ def _compact_lines(path: Path) -> bytes:
     return "".join(kept).encode()
 
 
-def _write(archive: Path, packed: dict[str, dict[str, bytes]]) -> None:
+def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
     """Write the archive under a temporary name, then put it in place."""
     part = archive.with_name(f"{archive.name}.part")
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(part, "w:xz", format=tarfile.USTAR_FORMAT) as tar:
             for name in FILES:  # like beside like: a third smaller
-                for key in sorted(key for key, files in packed.items() if name in files):
+                for key in sorted(key for key, files in archived.items() if name in files):
                     member = tarfile.TarInfo(f"{key}/{name}")
-                    member.size = len(packed[key][name])
-                    tar.addfile(member, io.BytesIO(packed[key][name]))
+                    member.size = len(archived[key][name])
+                    tar.addfile(member, io.BytesIO(archived[key][name]))
         part.replace(archive)
     except OSError as error:
         raise FailureError(
@@ -175,7 +175,7 @@ def _foreign(archive: Path, why: str) -> UsageError:
     )
 
 
-def unpack(archive: Path, outputs: Path) -> Unpacked:
+def restore(archive: Path, outputs: Path) -> Restored:
     """Make run folders of an archive. Those that are there stay as they are; one of another run is refused."""
     runs = read(archive)
     staging = outputs / f".unpack-{os.getpid()}"
@@ -199,7 +199,7 @@ def unpack(archive: Path, outputs: Path) -> Unpacked:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Unpacked(len(runs) - len(present), len(present))
+    return Restored(len(runs) - len(present), len(present))
 
 
 def _require_own(folder: Path, outputs: Path, archive: Path) -> None:
