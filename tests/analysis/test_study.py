@@ -1,4 +1,4 @@
-"""The study's report from its archived records: every cell by hand, the importer, docs/study.md, the page on a phone."""
+"""The study's report from its archived records: each cell by hand, the importer, docs/study.md, the page on a phone."""
 
 from __future__ import annotations
 
