@@ -19,11 +19,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # way on two cores. The processes that tests start have it from here.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-LONG = ("test_slurm", "test_study", "test_jobs", "test_ranks", "test_written_points")  # half a minute and more
+# Files that take long begin first, so that both processes end together.
+ORDER = {name: place for place, name in enumerate(["test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks"])}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONG)  # these begin first, so that both processes end together
+    items.sort(key=lambda item: ORDER.get(item.path.stem, len(ORDER)))
     marked = [item for item in items if item.get_closest_marker("slurm") is not None]
     if marked and (reason := why_no_slurm()):
         for item in marked:
