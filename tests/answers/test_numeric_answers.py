@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tinylora.answers.numeric import flexible_answer, gold_answer, strict_answer
@@ -112,10 +110,9 @@ def test_only_the_end_of_a_text_is_searched() -> None:
         *("\\boxed{", "\\boxed{{", "\\boxed{1}", "\\boxed{{}{}", "\\boxed{\\frac{1}{"),
     ],
 )
-def test_a_hostile_megabyte_takes_no_time(piece: str) -> None:
+@pytest.mark.usefixtures("minute_of_processor_time")
+def test_a_hostile_megabyte_is_searched(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
-    start = time.perf_counter()
     strict_answer(text)
     flexible_answer(text)
     gold_answer(text)
-    assert time.perf_counter() - start < 0.5

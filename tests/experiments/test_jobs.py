@@ -8,14 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from filelock import FileLock, Timeout
-from support.packs import point, steps_in_mlflow
+from support.packs import point
 from support.slurm_jobs import (
     SMALL,
     assert_same_results,
@@ -33,42 +32,21 @@ from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State
 from experiments.jobs.watch import describe
-from tinylora.records.folder import PREVIOUS, RunFolder, Status, Unmirrored
-from tinylora.records.import_runs import saved_step, sync
-from tinylora.records.progress import Silent
-from tinylora.records.stopping import Stopped, StopRequest
-from tinylora.settings.config import Adapter, AdapterConfig, Precision, RunConfig, SftConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.recorded import from_plain
-from tinylora.train.loop import run_pack
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"
 
 
-class AskAfter(Silent):
-    """Asks the pack to stop when it shows its lanes for the n-th time."""
-
-    def __init__(self, stop: StopRequest, count: int) -> None:
-        self.stop, self.count = stop, count
-
-    def lanes(self, lanes, seconds_left) -> None:  # type: ignore[no-untyped-def]
-        self.count -= 1
-        if self.count == 0:
-            self.stop.ask("a test wants it")
-
-
-def test_background_packs_survive_signals_with_the_same_results(tmp_path: Path) -> None:
-    words = "u=5,13 seed=0,1 steps=60"
-    wanted = run_here(tmp_path / "here", words)
-    outputs = tmp_path / "outputs"
+def test_a_background_pack_survives_a_signal_with_the_same_results(tmp_path: Path) -> None:
+    words, outputs = "u=5,13 steps=60", tmp_path / "outputs"
     sweep = submit(outputs, words, LOCAL)
-    again = call("run", f"-m {SMALL} {words} {LOCAL} outputs_dir={outputs}")
-    assert "runs are queued or running already" in again.stdout, again.stderr
     wait_until(lambda: steps_done(outputs) >= 2)
-    os.kill(max(processes(outputs, sweep).values()), signal.SIGUSR2)
+    os.kill(processes(outputs, sweep)["0"], signal.SIGUSR2)
     wait_until(lambda: "requeued once" in status(outputs, sweep)[1])
-    wait_until(lambda: "4 finished" in status(outputs, sweep)[1])
-    assert_same_results(outputs, wanted, 60)
+    again = call("run", f"-m {SMALL} {words} {LOCAL} launcher.wait=true outputs_dir={outputs}")
+    assert again.returncode == 0 and "runs are queued or running already" in again.stdout, again.stderr
+    assert "2 finished" in again.stdout and (outputs / "mlflow.db").exists(), "it waits for the sweep, and imports it"
+    assert_same_results(outputs, run_here(tmp_path / "here", words), 60)
 
 
 def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:
@@ -81,13 +59,11 @@ def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:
     assert "no job of this sweep" in call("cancel", f"{sweep} --outputs-dir {tmp_path}").stdout
 
 
-def test_waiting_ends_with_the_sweep(tmp_path: Path) -> None:
-    ended = call("run", f"-m u=1,2 steps=2 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}")
-    assert ended.returncode == 0 and "2 finished" in ended.stdout, ended.stderr
-    assert (tmp_path / "mlflow.db").exists()
-    bad = f"-m u=3 precision=fp16 lr=1e6 steps=3 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}"
-    ended = call("run", bad)
-    assert ended.returncode == 1 and "1 failed" in ended.stdout and "error: 1 of 1 runs" in ended.stderr
+def test_waiting_ends_with_the_sweep_and_fails_with_a_run(tmp_path: Path) -> None:
+    words = f"-m u=3 precision=fp32,fp16 lr=1e6 steps=2 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}"
+    ended = call("run", words)
+    assert ended.returncode == 1 and "1 finished, 1 failed" in ended.stdout, ended.stdout + ended.stderr
+    assert "error: 1 of 2 runs" in ended.stderr
 
 
 def test_many_runs_are_watched_in_brief() -> None:
@@ -97,50 +73,6 @@ def test_many_runs_are_watched_in_brief() -> None:
     lines = describe(sweep, [*running, failed], brief=True).splitlines()
     assert lines[:2] == ["sweep ab: 50 running, 1 failed", "  job 7: step 3/9"]
     assert len(lines) == 3 and "u=99" in lines[2] and "loss is not finite" in lines[2]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"algorithm": SftConfig(), "precision": Precision.bf16, "n_tie": 3},
-        {"adapter": AdapterConfig(name=Adapter.lora), "lr": 1},
-    ],
-)
-def test_configs_come_back_from_plain_values(changes: dict[str, object], tmp_path: Path) -> None:
-    config = point(tmp_path, **changes)
-    again = from_plain(json.loads(json.dumps(as_plain(config))))
-    assert again == config and isinstance(again, RunConfig)
-    with pytest.raises(UsageError, match="no setting nope"):
-        from_plain(as_plain(config) | {"nope": 1})
-
-
-def test_asked_to_stop_is_stopped_at_a_step_with_its_state(outputs: Path) -> None:
-    config, stop = point(outputs, steps=5), StopRequest()
-    with pytest.raises(Stopped, match="a test wants it"):
-        run_pack([config], ["a"], AskAfter(stop, 2), Unmirrored(), stop)
-    folder = RunFolder(config)
-    assert folder.status() is Status.cut_short and folder.reason() == "a test wants it"
-    assert folder.lines()[-1].step == 2 and saved_step(folder.path / PREVIOUS) == 1
-    assert run_pack([config], ["a"], Silent(), Unmirrored())[0].status is Status.finished
-    assert [line.step for line in folder.lines()] == [0, 1, 2, 3, 4, 5]
-
-
-def test_sync_takes_what_stays_and_only_once(outputs: Path) -> None:
-    config, stop = point(outputs, steps=4), StopRequest()
-    with pytest.raises(Stopped):
-        run_pack([config], ["a"], AskAfter(stop, 2), Unmirrored(), stop)
-    assert sync(outputs).runs == 1
-    assert steps_in_mlflow(config) == [0, 1]
-    run_pack([config], ["a"], Silent(), Unmirrored())
-    for _ in range(2):
-        assert sync(outputs).problems == []
-        assert steps_in_mlflow(config) == [0, 1, 2, 3, 4]
-    (outputs / "damaged").mkdir()
-    (outputs / "damaged" / "config.yaml").write_text("{")
-    assert len(sync(outputs).problems) == 1
-    assert call("sync", f"--outputs-dir {outputs}").returncode == 1
-    assert call("sync", f"--outputs-dir {outputs}/nope").returncode == 2
 
 
 def test_a_snapshot_is_the_sources_and_says_what_of(tmp_path: Path) -> None:
@@ -162,6 +94,15 @@ def test_a_snapshot_is_the_sources_and_says_what_of(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=f"launcher.{next(iter(settings))}="):
         LaunchSettings(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"), [({"tasks": 0}, "at least 1"), ({"tasks": 3, "gpus": 2}, "at most launcher.gpus=2")]
+)
+def test_tasks_that_cannot_be_are_refused(settings: dict[str, int], part: str) -> None:
+    with pytest.raises(UsageError, match=part):
+        LaunchSettings(**settings)  # type: ignore[arg-type]
+    assert [LaunchSettings(tasks=2).ranks, LaunchSettings(gpus=4).ranks, LaunchSettings().ranks] == [2, 4, 1]
 
 
 def test_what_sbatch_says_is_handed_on() -> None:
@@ -204,20 +145,3 @@ def test_a_folder_without_locks_is_refused(number: int, tmp_path: Path, monkeypa
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(FailureError, match="file lock"), ledger.locked(tmp_path):
         raise AssertionError("nothing is done without the lock")
-
-
-def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path) -> None:
-    from tinylora.records import mirror as tracking
-
-    uri = f"sqlite:///{outputs / 'mlflow.db'}"
-    tracking_seconds = tracking.SECONDS_FOR_THE_LOCK
-    tracking.SECONDS_FOR_THE_LOCK = 0.2
-    try:
-        with (
-            tracking._only_writer(uri),
-            pytest.raises(tracking.MlflowException, match="another process"),
-            tracking._only_writer(uri),
-        ):
-            time.sleep(0)
-    finally:
-        tracking.SECONDS_FOR_THE_LOCK = tracking_seconds

@@ -32,11 +32,12 @@ from support.slurm_jobs import (
     wait_until,
 )
 
+from analysis import build
 from experiments.jobs import snapshot
 from tinylora.records.folder import lines_of
 from tinylora.records.import_runs import sync
 
-pytestmark = pytest.mark.slurm
+pytestmark = pytest.mark.slurm  # one test of them is fast, and shows the whole way there and back
 
 SHORT, LONG = "u=1,13 precision=fp32,bf16 steps=3", "u=5,13 seed=0,1 steps=60"
 
@@ -69,9 +70,7 @@ def test_an_array_of_packs_gives_what_local_packs_give(short_here: Path, tmp_pat
 def figures_of(outputs: Path) -> dict[str, bytes]:
     """The figures of the report and the numbers behind them; not the list of runs, in which each has its id."""
     out = outputs / "reports"
-    command = [sys.executable, "-m", "analysis.build", f"--outputs-dir={outputs}", f"--out={out}", "--format=svg"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    assert build.main([f"--outputs-dir={outputs}", f"--out={out}", "--format=svg"]) == 0
     files = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".svg", ".csv")}
     del files["runs.csv"]
     assert len(files) >= 4
@@ -97,6 +96,7 @@ def metrics_in_store(outputs: Path) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("events", [int(os.environ.get("SLURM_PREEMPTIONS", "3"))])
+@pytest.mark.slow
 def test_preempted_jobs_end_finished_with_the_same_results(events: int, long_here: Path, tmp_path: Path) -> None:
     """A notice, a requeue by SLURM and a kill, at random moments; more of them with SLURM_PREEMPTIONS=10."""
     chance = random.Random(events)
@@ -128,6 +128,7 @@ def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> No
                 return
 
 
+@pytest.mark.slow
 def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
     """The results are those of two background processes that nothing happened to."""
     words, here, outputs = "u=5,13 steps=60", tmp_path / "here", tmp_path / "outputs"
@@ -145,6 +146,7 @@ def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
     assert_same_results(outputs, here, 60)
 
 
+@pytest.mark.slow
 def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tmp_path: Path) -> None:
     sources, outputs = tmp_path / "checkout", tmp_path / "outputs"
     snapshot.take(sources)
@@ -156,7 +158,7 @@ def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tm
     assert again.returncode == 0 and "4 of 4 runs are queued or running already" in again.stdout
     assert len(job_ids(sweep)) == 2
 
-    for path in sources.glob("tinylora/*.py"):
+    for path in sources.rglob("tinylora/**/*.py"):
         path.write_text("raise SystemExit('edited')\n")
     for job in job_ids(sweep):
         subprocess.run(["scontrol", "release", job], check=True)
@@ -164,6 +166,7 @@ def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tm
     assert_same_results(outputs, short_here, 3)
 
 
+@pytest.mark.slow
 def test_a_cancelled_sweep_goes_on_where_it_stopped(long_here: Path, tmp_path: Path) -> None:
     sweep = submit(tmp_path, LONG)
     wait_until(lambda: steps_done(tmp_path) >= 3)
@@ -180,6 +183,7 @@ def test_a_cancelled_sweep_goes_on_where_it_stopped(long_here: Path, tmp_path: P
     assert_same_results(tmp_path, long_here, 60)
 
 
+@pytest.mark.slow
 def test_status_tells_failed_and_lost_runs(tmp_path: Path) -> None:
     failing = submit(tmp_path, "u=3 precision=fp16 lr=1e6 steps=3")
     lost = submit(tmp_path, "u=3 seed=7 steps=500", f"{SLURM} launcher.max_requeues=0")
@@ -193,6 +197,7 @@ def test_status_tells_failed_and_lost_runs(tmp_path: Path) -> None:
     assert code == 1 and "1 stopped" in text and "log.err" in text and "/500" in text
 
 
+@pytest.mark.slow
 def test_a_time_limit_requeues_with_all_states_saved(tmp_path: Path) -> None:
     """The notice comes 50 s before the end of the shortest time limit that there is."""
     sweep = submit(tmp_path, "u=3 steps=2000", f"{SLURM} launcher.minutes=1 launcher.notice_seconds=50")
@@ -201,6 +206,7 @@ def test_a_time_limit_requeues_with_all_states_saved(tmp_path: Path) -> None:
     wait_for_end(sweep)
 
 
+@pytest.mark.slow
 def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +268,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", BAD)
+@pytest.mark.slow
 def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, tmp_path: Path) -> None:
     code, part = BAD[words]
     outputs = "" if words.startswith("outputs_dir") else f"outputs_dir={tmp_path}/o"
@@ -272,6 +279,7 @@ def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, t
     assert not list(tmp_path.glob("o/sweeps/*/*")) and not list(tmp_path.glob("o/*/config.yaml"))
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_everything_and_submits_nothing(tmp_path: Path) -> None:
     ended = call("run", f"-m u=1,2,3 {SMALL} {SLURM} launcher.dry_run=true outputs_dir={tmp_path}")
     assert ended.returncode == 0 and "dry run: 3 runs in 2 packs" in ended.stdout, ended.stderr

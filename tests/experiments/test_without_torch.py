@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-
-ROOT = Path(__file__).parents[2]
-WITHOUT = ROOT / "tests" / "support" / "without.py"
+from support.processes import run_without
 
 
 @pytest.mark.parametrize(
@@ -26,7 +19,5 @@ WITHOUT = ROOT / "tests" / "support" / "without.py"
     ],
 )
 def test_pytorch_is_not_imported(module: str, words: str) -> None:
-    command = [sys.executable, str(WITHOUT), "torch,transformers", module, *words.split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    ended = run_without("torch,transformers", module, *words.split())
     assert ended.returncode == 0, f"{module} needs PyTorch where it should not: import it later\n{ended.stderr}"

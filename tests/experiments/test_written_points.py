@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.packs import At
+from support.processes import run_without
 
 from experiments import plan, questions, run, sweep
 from experiments.command import MORE_TO_DO
@@ -19,7 +18,6 @@ from experiments.compose.points import compose
 from experiments.compose.written import read_points
 from tinylora.records.folder import RunFolder
 from tinylora.records.import_runs import sync
-from tinylora.records.progress import LaneProgress, Silent
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.choices import Algorithm, Checker, Demonstrations, Split, Template
 from tinylora.settings.config import EvalConfig, TaskConfig
@@ -28,8 +26,6 @@ from tinylora.tasks import load_task
 from tinylora.tasks.problem import split_of
 from tinylora.tasks.question_sets import QuestionTask
 
-ROOT = Path(__file__).parents[2]
-WITHOUT = ROOT / "tests" / "support" / "without.py"
 ABSENT = "hydra,omegaconf,antlr4,mlflow,sqlalchemy,submitit,reasoning_gym,datasets,math_verify,trl,peft,pandas"
 SMALL = (
     "u=1,13",
@@ -57,9 +53,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, file: Path) -> int:
 
 def run_elsewhere(file: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Train for some time in a process without the packages that a borrowed machine lacks."""
-    command = [sys.executable, str(WITHOUT), ABSENT, "experiments.run", "--points", str(file)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *options], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return run_without(ABSENT, "experiments.run", "--points", str(file), *options)
 
 
 def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
@@ -67,28 +61,6 @@ def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {point.run_key: load_file(point.folder / "adapter.safetensors") for point in points}
 
 
-class StopsAfter(Silent):
-    """Asks for a stop after so many steps, as the clock would."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps, self.stop = steps, StopRequest()
-
-    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
-        self.steps -= 1
-        if self.steps == 0:
-            self.stop.ask("a test is the clock")
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As in `run_elsewhere`: the number of threads decides in which order sums are rounded."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,9 +69,10 @@ def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     assert done.returncode == 0, done.stderr
     assert "pack 1 of 2: 2 finished, 2 waiting, about" in done.stderr and "pack 2 of 2: 4 finished\n" in done.stderr
     assert "hours: about" in done.stdout and done.stdout.count(" finished ") == 4
-    clock = StopsAfter(1)  # in the first of two packs
+    stop = StopRequest()
+    clock = At(1, lambda: stop.ask("a test is the clock"))  # in the first of two packs
     with monkeypatch.context() as patched:
-        patched.setattr(run, "stop_after", lambda minutes: clock.stop)
+        patched.setattr(run, "stop_after", lambda minutes: stop)
         patched.setattr(sweep, "open_progress", lambda title="": clock)
         assert run_here(patched, cut) == MORE_TO_DO
     said = capsys.readouterr().err

@@ -16,6 +16,7 @@ from tinylora.settings.config import (
     AdapterConfig,
     GrpoConfig,
     ModelConfig,
+    RolloutConfig,
     RunConfig,
     SftConfig,
     as_plain,
@@ -121,3 +122,25 @@ def test_defaults_of_settings_are_kept() -> None:
         each.default is not MISSING or each.default_factory is not MISSING for _, each in all_settings(RunConfig)
     )
     assert RunConfig(lr=0.1).eval.suites is not RunConfig(lr=0.1).eval.suites
+
+
+def test_rollout_settings_change_the_identity_and_places_do_not() -> None:
+    config = RunConfig(lr=0.1)
+    assert RunConfig(lr=0.1, outputs_dir="elsewhere").run_key == config.run_key
+    assert RunConfig(lr=0.1, rollout=RolloutConfig(max_new_tokens=5)).run_key != config.run_key
+
+
+def of_kind(kind: Adapter, **changes: Any) -> RunConfig:
+    return RunConfig(**({"lr": 0.003, "rank": 3, "adapter": AdapterConfig(kind)} | changes))
+
+
+def test_settings_that_an_adapter_does_not_use_are_no_part_of_its_runs() -> None:
+    for kind, unused in {
+        Adapter.lora_xs: {"u": 5},
+        Adapter.lora: {"u": 5, "n_tie": 3},
+        Adapter.full: {"u": 5, "n_tie": 3, "rank": 7},
+        Adapter.none: {"rank": 7, "seed": 4, "lr": 1.0, "steps": 9, "algorithm": SftConfig()},
+    }.items():
+        assert of_kind(kind).run_key == of_kind(kind, **unused).run_key
+    keys = {of_kind(kind).run_key for kind in Adapter}
+    assert len(keys) == len(Adapter)

@@ -1,12 +1,13 @@
 """Points and packs for the tests: the shipped miniature, few problems, short completions."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tinylora.records.progress import Silent
+from tinylora.records.progress import LaneProgress, Silent
 from tinylora.settings.config import EvalConfig, GrpoConfig, ModelConfig, RolloutConfig, RunConfig
 from tinylora.train.pack import LaneRun, Pack, load_pack
 
@@ -29,6 +30,24 @@ def open_pack(configs: list[RunConfig], cache: Path) -> tuple[Pack, list[LaneRun
     """The pack of some points, with every lane open."""
     pack = load_pack(configs, [f"lane {index}" for index in range(len(configs))], cache, Silent())
     return pack, list(pack.lanes)
+
+
+class At(Silent):
+    """Does something after the n-th step of a pack, which is when its lanes are shown for the n-th time."""
+
+    def __init__(self, step: int, act: Callable[[], None]) -> None:
+        self.left, self.act = step, act
+
+    def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
+        """Called after every step."""
+        self.left -= 1
+        if self.left == 0:
+            self.act()
+
+
+def interrupt(*_: object) -> None:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def with_engine(pack: Pack, **changes: Any) -> Pack:

@@ -1,4 +1,4 @@
-"""The packs of `test_data_parallel`, trained by two processes, the second of which fails in the end."""
+"""The packs of `test_ranks`, trained by two processes, the second of which fails in the end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def fail(*_: object) -> None:
     raise ValueError("no luck\nat all")
 
 
-if __name__ == "__main__":
+def train_all() -> None:
+    """What each rank does: train all packs below the folder that the command line names, then one that fails."""
     everything = packs(Path(sys.argv[1]))
     everything["failing"] = [replace(everything["grpo"][0], seed=99)]
     for name, configs in everything.items():

@@ -1,9 +1,10 @@
-"""Sweeps of the tests on SLURM: the command, what waits for jobs, and what compares results."""
+"""Sweeps of the tests in jobs: the commands, what waits for jobs, and what compares results."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from experiments.compose.points import compose
+from experiments.sweep import run_sweep
 from tinylora.records.folder import METRICS, STATE, lines_of
 
 ROOT = Path(__file__).parents[2]
@@ -25,8 +28,8 @@ SECONDS = 180.0
 
 
 def call(module: str, words: str, sources: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m experiments.<module>` of some sources, with one thread as in the jobs."""
-    variables = os.environ | {"PYTHONPATH": str(sources), "OMP_NUM_THREADS": "1"} | environment
+    """Run `python -m experiments.<module>` of some sources."""
+    variables = os.environ | {"PYTHONPATH": str(sources)} | environment
     command = [sys.executable, "-P", "-m", f"experiments.{module}", *words.split()]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=sources)
 
@@ -39,9 +42,8 @@ def submit(outputs: Path, words: str, launcher: str = SLURM, sources: Path = ROO
 
 
 def run_here(outputs: Path, words: str) -> Path:
-    """The same sweep in packs of one process."""
-    ended = call("run", f"-m {SMALL} {words} outputs_dir={outputs}")
-    assert ended.returncode == 0, ended.stderr
+    """The same sweep in packs of this process."""
+    run_sweep(compose([*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]).points)
     return outputs
 
 
@@ -61,7 +63,9 @@ def wait_until(what: Callable[[], bool], seconds: float = SECONDS) -> None:
 
 
 def queue() -> str:
-    """What squeue shows."""
+    """What squeue shows; nothing where there is no SLURM."""
+    if shutil.which("squeue") is None:
+        return "(no SLURM)"
     return subprocess.run(["squeue", "--array"], capture_output=True, text=True, check=True).stdout
 
 

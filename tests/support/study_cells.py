@@ -1,6 +1,6 @@
 """What the study's report must show, worked out from the archived records in plain Python, without any code of ours.
 
-    PYTHONPATH=tests python -m support.study_cells     # writes analysis/study/expected.csv, which test_study compares
+`make study-records` writes them to analysis/study/expected.csv by `write`; test_study compares.
 
 A cell is the runs that differ in nothing but seed and learning rate. Its rate is the one with the best mean greedy
 validation accuracy (of equal ones the smallest); its number is the mean over seeds at that rate. The interval comes
@@ -245,7 +245,3 @@ def write(path: Path = STUDY / "expected.csv") -> None:
         rows.append([text(value) for value in (*where, *(cell.get(name) for name in COLUMNS[5:]))])
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *sorted(rows)])
-
-
-if __name__ == "__main__":
-    write()

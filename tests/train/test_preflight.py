@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 from support.packs import point
 
-from tinylora.records.folder import RunFolder, Status, Unmirrored
-from tinylora.records.mirror import Mirror
+from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import Silent
 from tinylora.settings.config import (
     Adapter,
@@ -88,29 +86,6 @@ def test_a_run_goes_on_only_with_the_prompts_that_it_began_with(outputs: Path) -
     for name in names:
         with pytest.raises(UsageError, match=f"{name} aa, and this is bb"):
             folder.describe(begun | {name: "bb"})
-
-
-def test_a_store_that_fails_during_training_stops_nothing_and_is_made_up_for(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = point(outputs, steps=2)
-
-    def broken(self: Mirror, folder: RunFolder) -> None:
-        raise OperationalError("INSERT", {}, Exception("database or disk is full"))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Mirror, "_push", broken)
-        patched.setattr("tinylora.records.mirror.SECONDS_BETWEEN_PUSHES", 0.0)
-        with pytest.raises(FailureError, match="disk is full"):
-            run_pack([config], ["a"], Silent())
-    assert RunFolder(config).status() is Status.finished
-    (record,) = run_pack([config], ["a"], Silent())
-    assert record.skipped
-    mirror = Mirror(config)
-    (found,) = mirror.client.search_runs([mirror.experiment], f"tags.run_key = '{config.run_key}'")
-    assert found.data.tags["status"] == "finished"
-    assert found.info.status == "FINISHED"
-    assert "eval/test/greedy_strict" in found.data.metrics
 
 
 def test_an_unfinished_run_of_an_older_recipe_is_refused_and_a_finished_one_is_left_alone(

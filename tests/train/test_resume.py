@@ -11,18 +11,30 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support.packs import point, steps_in_mlflow
+from support.packs import At, interrupt, point, steps_in_mlflow
 
-from tinylora.adapters.adapter_file import read_adapter
-from tinylora.records.folder import ADAPTER, CONFIG, METRICS, PREVIOUS, STATE, SUMMARY, RunFolder, Status
+from tinylora.adapters.adapter_file import read_adapter, read_safetensors
+from tinylora.records.folder import (
+    ADAPTER,
+    CONFIG,
+    METRICS,
+    PREVIOUS,
+    STATE,
+    SUMMARY,
+    RunFolder,
+    Status,
+    Unmirrored,
+    saved_step,
+)
 from tinylora.records.progress import Silent
-from tinylora.settings.config import EvalConfig, GrpoConfig, Precision, RolloutConfig, RunConfig
+from tinylora.records.stopping import Stopped, StopRequest
+from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, GrpoConfig, Precision, RunConfig
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train import loop as train
 from tinylora.train import pack as pack_module
 from tinylora.train import recorder
 from tinylora.train.loop import run_pack
-from tinylora.train.state import State, common_states
+from tinylora.train.state import State, common_states, load_states
 
 
 def points(outputs: Path, steps: int = 4) -> list[RunConfig]:
@@ -45,18 +57,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outputs = tmp_path_factory.mktemp("uninterrupted")
     assert run(points(outputs)) == [Status.finished, Status.finished]
     return outputs
-
-
-class StopAfter(Silent):
-    """Interrupts the pack when it shows its lanes for the n-th time."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def lanes(self, lanes, seconds_left) -> None:  # type: ignore[no-untyped-def]
-        self.count -= 1
-        if self.count == 0:
-            raise KeyboardInterrupt
 
 
 def test_a_run_leaves_the_whole_record(uninterrupted: Path) -> None:
@@ -92,7 +92,7 @@ def test_interrupted_and_continued_is_bitwise_the_uninterrupted_run(
 ) -> None:
     configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
-        run_pack(configs, ["a", "b"], StopAfter(stop))
+        run_pack(configs, ["a", "b"], At(stop, interrupt))
     assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
     assert run(configs) == [Status.finished] * 2
     same_results(outputs, uninterrupted)
@@ -105,7 +105,7 @@ def test_a_kill_between_the_saves_of_two_lanes_changes_nothing(
     """Lanes are saved one after the other; those of `lost` did not get to save the last step before the kill."""
     configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
-        run_pack(configs, ["a", "b"], StopAfter(3))
+        run_pack(configs, ["a", "b"], At(3, interrupt))
     for number in lost:
         folder = configs[number].folder
         os.replace(folder / PREVIOUS, folder / STATE)
@@ -168,7 +168,7 @@ def test_lanes_continue_from_the_newest_step_that_all_saved() -> None:
 def test_more_points_join_finished_and_partial_ones(uninterrupted: Path, outputs: Path) -> None:
     configs = points(outputs)
     with pytest.raises(KeyboardInterrupt):
-        run_pack(configs[:1], ["a"], StopAfter(2))
+        run_pack(configs[:1], ["a"], At(2, interrupt))
     assert run([*configs, point(outputs, u=2, steps=4)]) == [Status.finished] * 3
     for config in configs:
         expected = final_v(uninterrupted)[config.run_key]
@@ -221,7 +221,7 @@ def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Pat
 def test_another_model_under_the_same_name_is_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = point(outputs)
     with pytest.raises(KeyboardInterrupt):
-        run_pack([config], ["a"], StopAfter(1))
+        run_pack([config], ["a"], At(1, interrupt))
     monkeypatch.setattr(pack_module, "digest", lambda _: "another")
     with pytest.raises(UsageError, match="model_digest"):
         run([config])
@@ -294,7 +294,30 @@ def test_evaluation_every_n_steps(outputs: Path) -> None:
     assert evaluated == [0, 2, 3]
 
 
-def test_rollout_settings_change_the_identity_and_places_do_not(outputs: Path) -> None:
-    config = point(outputs)
-    assert point(outputs / "elsewhere").run_key == config.run_key
-    assert point(outputs, rollout=RolloutConfig(max_new_tokens=5)).run_key != config.run_key
+def test_a_large_state_is_saved_now_and_then_and_the_run_continues_bit_for_bit(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, cut = (
+        point(outputs / name, adapter=AdapterConfig(Adapter.full), steps=5, lr=1e-4) for name in ("whole", "cut")
+    )
+    run_pack([whole], ["whole"], Silent())
+    monkeypatch.setattr(recorder, "SAVING_SHARE", 1e-9)  # as if a state took hours to save
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([cut], ["cut"], At(3, interrupt))
+    assert list(load_states(cut.folder)) == [0], "states were saved at every step"
+    assert [line.step for line in RunFolder(cut).lines()] == [0]
+    run_pack([cut], ["cut"], Silent())
+    contents = [read_safetensors(config.folder / "adapter.safetensors")[0] for config in (whole, cut)]
+    assert all(torch.equal(contents[0][name], contents[1][name]) for name in contents[0])
+    assert max(load_states(cut.folder)) == 5
+
+
+def test_asked_to_stop_is_stopped_at_a_step_with_its_state(outputs: Path) -> None:
+    config, stop = point(outputs, steps=5), StopRequest()
+    with pytest.raises(Stopped, match="a test wants it"):
+        run_pack([config], ["a"], At(2, lambda: stop.ask("a test wants it")), Unmirrored(), stop)
+    folder = RunFolder(config)
+    assert folder.status() is Status.cut_short and folder.reason() == "a test wants it"
+    assert folder.lines()[-1].step == 2 and saved_step(folder.path / PREVIOUS) == 1
+    assert run_pack([config], ["a"], Silent(), Unmirrored())[0].status is Status.finished
+    assert [line.step for line in folder.lines()] == [0, 1, 2, 3, 4, 5]

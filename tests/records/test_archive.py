@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_curves_that_are_kept_are_those_that_are_drawn() -> None:
-    assert archive.CURVES == load.CURVES
+    assert archive.CURVES == load.CURVES, "a compact archive must keep what analysis/records/load.py reads"
 
 
 def test_packed_runs_come_back_as_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,15 +16,12 @@ from support.packs import point
 from support.rank_packs import long_pack, packs
 from support.slurm_jobs import ROOT, assert_same_results, steps_done, wait_until
 
-from experiments.jobs.request import device_of_jobs
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.submit import submit_sweep
-from experiments.planning.packing import Device, form_packs
 from tinylora.engine.ranks import Ranks, device_of, ranks_of_process, require_work
 from tinylora.engine.sampling import Rollout, joined
 from tinylora.records.folder import STATE, RunFolder, Status, Unmirrored
 from tinylora.records.progress import Silent
-from tinylora.settings.config import GrpoConfig, PackConfig, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 from tinylora.train.loop import run_pack
 
@@ -40,7 +36,7 @@ def two_ranks(*words: str) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     common |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     return [
         subprocess.Popen(
@@ -58,7 +54,7 @@ def two_ranks(*words: str) -> list[subprocess.Popen[str]]:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The packs of `rank_packs`, by two ranks, one of which fails in the end: then both have, with its error."""
     outputs = tmp_path_factory.mktemp("two")
-    processes = two_ranks("-m", "support.rank_packs", str(outputs))
+    processes = two_ranks("-c", "from support.rank_packs import train_all; train_all()", str(outputs))
     leader, other = (process.communicate(timeout=600)[1] for process in processes)
     assert "ValueError: no luck" in other and "rank 1 of 2 has failed: ValueError: no luck" in leader, leader + other
     assert [process.returncode for process in processes] == [1, 1]
@@ -67,11 +63,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["grpo", "sft", "lora", "full", "kl"])
 def test_two_ranks_find_what_one_process_finds(name: str, trained: Path, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     configs = packs(tmp_path)[name]
     records = run_pack(configs, [config.run_key for config in configs], Silent(), Unmirrored())
-    torch.set_num_threads(threads)
     for record, config in zip(records, packs(trained)[name], strict=True):
         other = RunFolder(config)
         assert other.status() is record.status and other.reason() == record.reason
@@ -91,6 +84,7 @@ def assert_same_lines(one: RunFolder, two: RunFolder) -> None:
             assert metric.startswith("time/") or value == pytest.approx(other.metrics[metric], rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_the_pack_which_goes_on_under_torchrun(trained: Path, outputs: Path) -> None:
     leader, other = two_ranks("-m", "experiments.run", *LONG.split(), f"outputs_dir={outputs}")
     wait_until(lambda: steps_done(outputs) >= 4 or leader.poll() is not None)
@@ -105,7 +99,7 @@ def test_a_killed_rank_ends_the_pack_which_goes_on_under_torchrun(trained: Path,
     assert 4 <= steps_done(outputs) < 20
 
     words = ["--nproc-per-node=2", "--standalone", "-m", "experiments.run", *LONG.split(), f"outputs_dir={outputs}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "torch.distributed.run", *words]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
@@ -135,15 +129,6 @@ def test_parts_of_a_rollout_are_put_back_in_order() -> None:
         assert torch.equal(getattr(again, name), values), name
 
 
-@pytest.mark.parametrize(
-    ("settings", "part"), [({"tasks": 0}, "at least 1"), ({"tasks": 3, "gpus": 2}, "at most launcher.gpus=2")]
-)
-def test_tasks_that_cannot_be_are_refused(settings: dict[str, int], part: str) -> None:
-    with pytest.raises(UsageError, match=part):
-        LaunchSettings(**settings)  # type: ignore[arg-type]
-    assert [LaunchSettings(tasks=2).ranks, LaunchSettings(gpus=4).ranks, LaunchSettings().ranks] == [2, 4, 1]
-
-
 def test_ranks_without_work_or_device_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     require_work([point(tmp_path)] * 2, 8)
     with pytest.raises(UsageError, match="9 ranks for a pack of 2 lanes"):
@@ -161,41 +146,3 @@ def test_ranks_without_work_or_device_are_refused(tmp_path: Path, monkeypatch: p
     ranks_of_process.cache_clear()
     with pytest.raises(UsageError, match="WORLD_SIZE=2 without"):
         ranks_of_process()
-
-
-SHAPE = ShapeConfig(
-    blocks=28,
-    hidden=3584,
-    intermediate=18944,
-    heads=28,
-    kv_heads=4,
-    head_width=128,
-    vocabulary=152064,
-    tied=False,
-    context=32768,
-)
-
-
-def lanes(gib: float | str, device: Device, ranks: int = 1) -> int:
-    """The size of the packs of 200 points of a 7B model."""
-    first = point(Path("o"), algorithm=GrpoConfig(prompts=64, samples=4), pack=PackConfig("auto", gib))
-    first = replace(first, model=replace(first.model, shape=SHAPE))
-    points: list[RunConfig] = [replace(first, seed=seed) for seed in range(200)]
-    return len(form_packs(points, lambda: device, ranks)[0])
-
-
-def test_lanes_by_memory() -> None:
-    gpu, machine = Device("a GPU", 80, accelerator=True), Device("a job", 80, accelerator=False)
-    few = lanes(10, gpu)
-    assert 1 < few < 200 and lanes(1e-9, gpu) == 1
-    assert lanes("auto", gpu) == lanes(40, machine) == lanes(20, gpu, ranks=2) == lanes("auto", machine, ranks=2)
-    assert few * 4 <= lanes(40, gpu) and lanes("auto", gpu, ranks=2) >= 2 * lanes("auto", gpu)
-
-
-def test_the_memory_of_jobs_is_their_gpus_or_what_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nonexistent")  # no nvidia-smi
-    assert device_of_jobs(Kind.slurm, LaunchSettings(memory_gb=2**30 / 1e9 * 8)).gib == pytest.approx(8)
-    with pytest.raises(UsageError, match="memory is not known here"):
-        device_of_jobs(Kind.slurm, LaunchSettings(gpus=1, memory_gb=8))
-    with pytest.raises(UsageError, match=r"pack\.max_lanes=0"):
-        point(Path("o"), pack=PackConfig(0))

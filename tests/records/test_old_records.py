@@ -1,0 +1,109 @@
+"""Run folders of earlier versions: read, left alone by the same command, continued, and refused by name where damaged.
+
+Those of the study's archive are older than `recipe`, the splitting of this package into rooms, and much else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from support.packs import At, interrupt, point
+from support.study_store import ARCHIVE
+
+from experiments.sweep import run_sweep
+from tinylora.records import archive
+from tinylora.records.folder import (
+    CONFIG,
+    METRICS,
+    STATE,
+    SUMMARY,
+    RunFolder,
+    Status,
+    Unmirrored,
+    read_config,
+    run_folders,
+)
+from tinylora.records.progress import Silent
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import TinyLoraError
+from tinylora.train import loop
+from tinylora.train.loop import run_pack
+
+
+@pytest.fixture(scope="module")
+def archived() -> dict[str, dict[str, bytes]]:
+    """Some runs of the study, by run key: of both models, both algorithms and several adapters."""
+    runs = archive.read(ARCHIVE)
+    return {key: runs[key] for key in sorted(runs)[::29]}
+
+
+@pytest.fixture
+def old(archived: dict[str, dict[str, bytes]], tmp_path: Path) -> list[RunConfig]:
+    for key, files in archived.items():
+        (tmp_path / key).mkdir()
+        for name, content in files.items():
+            (tmp_path / key / name).write_bytes(content)
+    return [read_config(path, tmp_path) for path in run_folders(tmp_path)]
+
+
+def test_old_run_folders_are_read(old: list[RunConfig]) -> None:
+    assert {config.algorithm.name.value for config in old} == {"grpo", "sft"}
+    assert len({config.model.name for config in old}) == 2 and len({config.adapter.name for config in old}) >= 3
+    for config in old:
+        folder = RunFolder(config)
+        folder.check()
+        assert config.recipe == 1 and folder.status() is Status.finished
+        assert folder.lines()[-1].step == config.training_steps
+        assert "eval/test/greedy_strict" in folder.record(skipped=True).summary
+
+
+def test_the_same_command_leaves_old_runs_alone(
+    old: list[RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop, "PackRun", lambda *_: pytest.fail("a finished run was opened"))
+    before = {path: path.read_bytes() for config in old for path in config.folder.glob("*.*")}
+    records = run_sweep(old, mirror=Unmirrored())
+    assert [(record.skipped, record.status) for record in records] == [(True, Status.finished)] * len(old)
+    assert capsys.readouterr().out.count("finished before") == len(old)
+    assert {path: path.read_bytes() for path in before} == before, "a record was written anew"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (CONFIG, "{"),
+        (CONFIG, "run_key: 0123456789ab\n"),
+        (SUMMARY, '{"status": "splendid", "reason": null}'),
+        (SUMMARY, '{"status": '),
+        (STATE, "not tensors"),
+    ],
+)
+def test_a_damaged_old_run_is_refused_by_name(name: str, content: str, old: list[RunConfig]) -> None:
+    (old[2].folder / name).write_text(content)
+    with pytest.raises(TinyLoraError) as caught:
+        run_sweep(old, mirror=Unmirrored())
+    assert str(old[2].folder / name) in str(caught.value) and caught.value.remedy
+
+
+def test_the_settings_of_another_run_are_refused_by_name(old: list[RunConfig]) -> None:
+    (old[2].folder / CONFIG).write_bytes((old[1].folder / CONFIG).read_bytes())
+    with pytest.raises(TinyLoraError, match=f"{old[2].folder}.*\n.*{old[1].run_key}"):
+        run_sweep(old, mirror=Unmirrored())
+
+
+def test_a_run_that_an_older_version_began_is_continued(tmp_path: Path) -> None:
+    whole, begun = (point(tmp_path / name, u=5, steps=3) for name in ("whole", "begun"))
+    run_pack([whole], ["whole"], Silent(), Unmirrored())
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([begun], ["begun"], At(1, interrupt), Unmirrored())
+    written = yaml.safe_load((begun.folder / CONFIG).read_text())
+    assert written["config"].pop("recipe") == 1, "what older versions did not write"
+    (begun.folder / CONFIG).write_text(yaml.safe_dump(written, sort_keys=False))
+    run_pack([read_config(begun.folder, tmp_path / "begun")], ["begun"], Silent(), Unmirrored())
+    states = [load_file(config.folder / STATE) for config in (whole, begun)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert len((begun.folder / METRICS).read_text().splitlines()) == 4
