@@ -12,7 +12,7 @@ from analysis.numbers.grid import in_order
 from analysis.numbers.selection import Part
 from analysis.numbers.text import show
 from analysis.paper import published as paper
-from analysis.paper.points import Made, accuracy_figure, points_of, untrained_levels, with_paper
+from analysis.paper.figure_points import Made, accuracy_figure, points_of, untrained_levels, with_paper
 
 
 def frozen_rank(part: Part) -> Made:

@@ -13,7 +13,7 @@ from analysis.numbers.cells import TEST
 from analysis.numbers.selection import Part
 from analysis.numbers.text import show
 from analysis.paper import published as paper
-from analysis.paper.points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels, with_paper
+from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels, with_paper
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 

@@ -15,7 +15,7 @@ import yaml
 
 from analysis.numbers.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
-from analysis.paper.points import Maker
+from analysis.paper.figure_points import Maker
 
 TEXTS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}

@@ -15,7 +15,7 @@ from analysis.numbers.bootstrap import nearest_interval, resampled_means
 from analysis.numbers.cells import TEST, VALIDATION, seeds_of
 from analysis.numbers.selection import Part, by_family, family, untrained_score
 from analysis.numbers.text import GAP
-from analysis.paper.points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels
+from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""

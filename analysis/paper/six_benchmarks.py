@@ -13,7 +13,7 @@ from analysis.numbers.cells import TEST
 from analysis.numbers.selection import Part, untrained_score
 from analysis.numbers.text import GAP, percent_range
 from analysis.paper import published as paper
-from analysis.paper.points import Made
+from analysis.paper.figure_points import Made
 from analysis.records.load import SUITE_SCORES
 
 SETS = tuple(paper.TABLE_2_SETS.values())

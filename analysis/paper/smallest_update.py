@@ -20,7 +20,7 @@ from analysis.numbers.cells import TEST, seeds_of
 from analysis.numbers.selection import Part
 from analysis.numbers.text import GAP
 from analysis.paper import published as paper
-from analysis.paper.points import Made
+from analysis.paper.figure_points import Made
 
 SHARES = (0.9, 0.95, 0.975)
 HEIGHT = "smallest update that is nearly the best: trained parameters"

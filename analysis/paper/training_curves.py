@@ -9,7 +9,7 @@ from analysis.drawing.curves import CURVE_LABELS, metrics_figure
 from analysis.numbers.cells import curve
 from analysis.numbers.selection import Part
 from analysis.paper import published as paper
-from analysis.paper.points import Made
+from analysis.paper.figure_points import Made
 
 PAPER_NAMES = {
     "train/reward": "critic/score/mean",
