@@ -1,9 +1,10 @@
 """The paper's tables, figures and claims: what it published, and the same from our runs.
 
-`items` declares every table and figure: its runs, the paper's values, the function that makes it. Those functions are
-in `by_size` (Figures 1, 2, 4, 6), `smallest_update` (3), `training_curves` (5), `by_setting` (7, 8, 9),
-`six_benchmarks` (Table 2) and `ratios` (Qwen and Llama, RL and SFT); `figure_points` is what they share. `parameter_counts`
-(Table 1) needs no runs. `published` has the paper's values, `conf_files` the points of its presets, `missing` those
-that have not been run. `claims` declares what the paper says, `effects` measures it, `verdicts` judges. The room may
-import `analysis.drawing`, `analysis.numbers` and `analysis.records`. A newcomer reads `items` first.
+`items` declares every table and figure: its runs and the function that makes it; what people read of it is in
+`items.yaml`. Those functions are in `by_size` (Figures 1, 2, 4, 6), `smallest_update` (3), `training_curves` (5),
+`by_setting` (7, 8, 9), `six_benchmarks` (Table 2) and `ratios` (Qwen and Llama, RL and SFT); `figure_points` is what
+they share. `parameter_counts` (Table 1) needs no runs. `published` reads the paper's values (`paper_results.csv`),
+`conf_files` the points of its presets; `missing` says which of those have not been run. `claims` declares what the
+paper says, `effects` measures it, `verdicts` judges. The room may import `analysis.drawing`, `analysis.numbers` and
+`analysis.records`. A newcomer reads `items` first.
 """
