@@ -1,4 +1,6 @@
-"""From the words of a command line to points, with the help of Hydra, which nothing but this room, `run` and `hydra_plugins` imports.
+"""From the words of a command line to points, with the help of Hydra.
+
+Nothing but this room, `experiments.run` and `hydra_plugins` imports Hydra.
 
 `points` is the one way: overrides -> (`composer`, with the grids of presets) -> points -> (`fitting`) those that fit
 their model, each once. `schema` is what Hydra knows of our settings, `usage` makes its errors readable, `written`
