@@ -21,9 +21,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # Files that take long begin first, so that both processes end together.
 LONG = ("test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks", "test_resume")
-    name: place
-    for place, name in enumerate(["test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks", "test_resume"])
-}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
