@@ -20,11 +20,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["OMP_NUM_THREADS"] = "1"
 
 # Files that take long begin first, so that both processes end together.
-ORDER = {name: place for place, name in enumerate(["test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks"])}
+LONG = ("test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks", "test_resume")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.get(item.path.stem, len(ORDER)))
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
     marked = [item for item in items if item.get_closest_marker("slurm") is not None]
     if marked and (reason := why_no_slurm()):
         for item in marked:

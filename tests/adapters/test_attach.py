@@ -126,5 +126,6 @@ def test_a_second_adapter_on_one_model_is_refused_until_the_first_is_detached() 
     attach(model, u=4).detach()
 
 
+@pytest.mark.slow
 def test_the_library_needs_neither_hydra_nor_mlflow() -> None:
     assert not loaded_by("tinylora.adapters.attach") & {"hydra", "mlflow", "omegaconf"}

@@ -295,6 +295,7 @@ def test_a_scale_model_is_not_set_beside_the_paper(store: Path) -> None:
     assert "n_tie=32" not in page(files)  # beyond its 21 maps: not missing, but impossible
 
 
+@pytest.mark.slow
 def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
     runs = []
     for name in ("figure1", "figure4", "figure5", "figure7", "figure8"):

@@ -21,6 +21,7 @@ from support.slurm_jobs import (
     call,
     processes,
     run_here,
+    start,
     status,
     steps_done,
     submit,
@@ -38,15 +39,15 @@ LOCAL = "hydra/launcher=local launcher.cpus=1"
 
 
 def test_a_background_pack_survives_a_signal_with_the_same_results(tmp_path: Path) -> None:
-    words, outputs = "u=5,13 steps=60", tmp_path / "outputs"
+    words, outputs = "u=5,13 steps=40", tmp_path / "outputs"
     sweep = submit(outputs, words, LOCAL)
     wait_until(lambda: steps_done(outputs) >= 2)
     os.kill(processes(outputs, sweep)["0"], signal.SIGUSR2)
     wait_until(lambda: "requeued once" in status(outputs, sweep)[1])
-    again = call("run", f"-m {SMALL} {words} {LOCAL} launcher.wait=true outputs_dir={outputs}")
-    assert again.returncode == 0 and "runs are queued or running already" in again.stdout, again.stderr
-    assert "2 finished" in again.stdout and (outputs / "mlflow.db").exists(), "it waits for the sweep, and imports it"
-    assert_same_results(outputs, run_here(tmp_path / "here", words), 60)
+    again = start(outputs, f"{words} {LOCAL} launcher.wait=true")
+    assert "runs are queued or running already" in again
+    assert "2 finished" in again and (outputs / "mlflow.db").exists(), "it waits for the sweep, and imports it"
+    assert_same_results(outputs, run_here(tmp_path / "here", words), 40)
 
 
 def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:

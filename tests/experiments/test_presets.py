@@ -82,7 +82,7 @@ def test_the_rates_and_seeds_of_a_size_are_lanes_of_one_pack() -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("model", ["miniature-qwen2", "smollm2-135m"])
+@pytest.mark.parametrize("model", ["miniature-qwen2", pytest.param("smollm2-135m", marks=pytest.mark.slow)])
 def test_a_preset_on_a_small_model_is_in_small_and_says_what_does_not_fit(preset: str, model: str) -> None:
     composition = compose([f"+paper={preset}", f"model={model}", "seed=0", "lr=1e-3"])
     points, notes = composition.points, composition.notes

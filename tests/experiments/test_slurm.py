@@ -25,9 +25,11 @@ from support.slurm_jobs import (
     process_of_task,
     processes,
     run_here,
+    start,
     status,
     steps_done,
     submit,
+    sweep_of,
     wait_for_end,
     wait_until,
 )
@@ -61,8 +63,7 @@ def test_an_array_of_packs_gives_what_local_packs_give(short_here: Path, tmp_pat
     assert code == 0 and text.startswith(f"sweep {sweep}: 4 finished")
     assert_same_results(tmp_path, short_here, 3)
 
-    again = call("run", f"-m {SMALL} {SHORT} {SLURM} outputs_dir={tmp_path}")
-    assert again.returncode == 0 and "4 of 4 runs have ended before" in again.stdout and job_ids(sweep) == []
+    assert "4 of 4 runs have ended before" in start(tmp_path, f"{SHORT} {SLURM}") and job_ids(sweep) == []
     assert metrics_in_store(tmp_path) == metrics_in_store(tmp_path) == {key: 4 for key in run_keys(short_here)}
     assert figures_of(tmp_path) == figures_of(short_here)
 
@@ -150,7 +151,8 @@ def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
 def test_editing_the_sources_changes_nothing_that_is_queued(short_here: Path, tmp_path: Path) -> None:
     sources, outputs = tmp_path / "checkout", tmp_path / "outputs"
     snapshot.take(sources)
-    sweep = submit(outputs, SHORT, f"{SLURM} launcher.sbatch={{hold:true}}", sources)
+    held = f"{SLURM} launcher.sbatch={{hold:true}}"
+    sweep = sweep_of(call("run", f"-m {SMALL} {SHORT} {held} outputs_dir={outputs}", sources).stdout)
     code, text = status(outputs, sweep)
     assert code == 0 and text.startswith(f"sweep {sweep}: 4 queued") and "JobHeldUser" in text
 
@@ -216,10 +218,7 @@ def test_eight_jobs_write_to_a_server_that_goes_away_for_a_while(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     outputs = tmp_path / "outputs"
     with server(tmp_path, port):
-        words = f"u=range(1,9) steps=25 tracking=server {SLURM} pack.max_lanes=1"
-        ended = call("run", f"-m {SMALL} {words} outputs_dir={outputs}")
-        assert ended.returncode == 0, ended.stderr
-        sweep = ended.stdout.split("sweep ")[1].split(":")[0]
+        sweep = submit(outputs, "u=range(1,9) steps=25 tracking=server pack.max_lanes=1")
         assert len(job_ids(sweep)) == 8
         wait_until(lambda: steps_done(outputs) >= 3)
     time.sleep(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from safetensors.torch import load_file
 
+from experiments import run
 from experiments.compose.points import compose
 from experiments.sweep import run_sweep
 from tinylora.records.folder import METRICS, STATE, lines_of
@@ -34,11 +38,23 @@ def call(module: str, words: str, sources: Path = ROOT, **environment: str) -> s
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=sources)
 
 
-def submit(outputs: Path, words: str, launcher: str = SLURM, sources: Path = ROOT) -> str:
+def start(outputs: Path, words: str) -> str:
+    """What `experiments.run` says of a sweep, in this process, which has imported everything already."""
+    said = io.StringIO()
+    command = ["run.py", "-m", *SMALL.split(), *words.split(), f"outputs_dir={outputs}"]
+    with patch.object(sys, "argv", command), redirect_stdout(said):
+        assert run.main() == 0, said.getvalue()
+    return said.getvalue()
+
+
+def submit(outputs: Path, words: str, launcher: str = SLURM) -> str:
     """Submit a sweep; returns its id."""
-    ended = call("run", f"-m {SMALL} {words} {launcher} outputs_dir={outputs}", sources)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.split("sweep ")[1].split(":")[0]
+    return sweep_of(start(outputs, f"{words} {launcher}"))
+
+
+def sweep_of(said: str) -> str:
+    """The id of the sweep that a command says it has submitted."""
+    return said.split("sweep ")[1].split(":")[0]
 
 
 def run_here(outputs: Path, words: str) -> Path:
