@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, MetricLine, RunFolder, Status
+from tinylora.records.sqlite_store import make_store
 from tinylora.settings.config import RunConfig, flatten
 from tinylora.settings.errors import FailureError, first_line
 from tinylora.settings.files import held
@@ -54,8 +55,7 @@ class Mirror:
         """
         self.uri, self.patience = config.tracking_uri, patience
         try:
-            self.client = MlflowClient(tracking_uri=self.uri)
-            self.experiment = self._patiently(lambda: self._experiment(config), patience)
+            self.experiment = self._patiently(lambda: self._connect(config), patience)
         except Exception as error:  # the stores raise what their drivers raise
             raise FailureError(
                 f"tracking.uri={self.uri}: {first_line(error)[:300]}",
@@ -76,7 +76,11 @@ class Mirror:
                     raise
                 time.sleep(SECONDS_BETWEEN_PUSHES)
 
-    def _experiment(self, config: RunConfig) -> str:
+    def _connect(self, config: RunConfig) -> str:
+        """Open the store, and find the experiment in it; both are made where they are not there."""
+        if self.uri.startswith(SQLITE):
+            make_store(Path(self.uri.removeprefix(SQLITE)), _touch)
+        self.client = MlflowClient(tracking_uri=self.uri)
         name = config.tracking.experiment
         found = self.client.get_experiment_by_name(name)
         if found is None:
@@ -169,6 +173,11 @@ def _only_writer(uri: str) -> Iterator[None]:
         except FailureError as error:
             raise MlflowException(error.given) from error
         yield
+
+
+def _touch(uri: str) -> None:
+    """Have MLflow make a store."""
+    MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
 
 
 def name_of(config: RunConfig) -> str:
