@@ -19,6 +19,7 @@ from experiments.jobs import slurm
 from experiments.jobs.ledger import CANCELLED, JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
+from tinylora.engine.ranks import gone
 from tinylora.records.folder import RunFolder, Status
 
 LOG_TAIL = 20_000  # bytes of a log in which the last line is looked for
@@ -97,11 +98,15 @@ def cancel(sweep: Sweep) -> list[str]:
 
 
 def process_lives(process: str, place: Path) -> bool:
-    """Whether a local process is there and is the one that was started for this submission."""
+    """Whether a local process is there and is the one that was started for this submission.
+
+    A process has no command line in the moment after it was started. Neither has one that has ended.
+    """
     try:
-        return os.fsencode(place / JOBS) in Path(f"/proc/{process}/cmdline").read_bytes()
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
+    return os.fsencode(place / JOBS) in command if command else not gone(int(process))
 
 
 @dataclass(frozen=True)

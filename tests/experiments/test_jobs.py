@@ -31,7 +31,7 @@ from support.slurm_jobs import (
 from experiments.jobs import ledger, snapshot
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
-from experiments.jobs.states import LaneState, State
+from experiments.jobs.states import LaneState, State, process_lives
 from experiments.jobs.watch import describe
 from tinylora.settings.errors import FailureError, UsageError
 
@@ -146,3 +146,17 @@ def test_a_folder_without_locks_is_refused(number: int, tmp_path: Path, monkeypa
     monkeypatch.setattr("fcntl.flock", flock)
     with pytest.raises(FailureError, match="file lock"), ledger.locked(tmp_path):
         raise AssertionError("nothing is done without the lock")
+
+
+def test_a_local_process_lives_from_its_start_to_its_end(tmp_path: Path) -> None:
+    """As long as nobody has asked how it ended it still has a number, but it is gone."""
+    place = tmp_path / "1"
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", str(place / ledger.JOBS)], stdin=subprocess.PIPE
+    ) as process:
+        assert process_lives(str(process.pid), place)
+        assert not process_lives(str(process.pid), tmp_path / "2"), "it is another submission's"
+        assert process.stdin is not None
+        process.stdin.close()
+        wait_until(lambda: not process_lives(str(process.pid), place))
+        assert process.returncode is None, "nobody has asked"

@@ -172,7 +172,7 @@ class Together(Ranks):
                 if self._store.check(["error"]):
                     return str(self._store.get("error").decode())
             for rank, (host, process) in enumerate(self._processes):
-                if host == socket.gethostname() and _gone(process):
+                if host == socket.gethostname() and gone(process):
                     time.sleep(0.2)  # it may have left an error after all
                     return self._note(f"rank {rank} of {self.count} is gone: process {process} was killed")
             time.sleep(0.1)
@@ -241,7 +241,7 @@ def require_work(configs: Sequence[RunConfig], count: int) -> None:
         )
 
 
-def _gone(process: int) -> bool:
+def gone(process: int) -> bool:
     """Whether a process of this machine has ended, even if its parent has not taken note of that (a zombie)."""
     if not Path("/proc/self").exists():
         return False
