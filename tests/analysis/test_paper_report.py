@@ -101,20 +101,28 @@ def test_table_2_of_our_runs_has_gaps_not_zeros(store: Path) -> None:
     assert table.loc[("tinylora", 16), "gain kept"] == pytest.approx(kept, rel=1e-4)
 
 
-def test_grids_are_those_of_the_presets() -> None:
-    """What is read from conf/paper without Hydra are the points that Hydra composes, and their items show them."""
+def test_defaults_of_presets_are_those_of_the_settings() -> None:
     defaults = flatten(as_plain(RunConfig(lr=1.0)))
     assert {name: str(defaults[name]) for name in conf_files.DEFAULTS if name != "adapter"} == {
         name: value for name, value in conf_files.DEFAULTS.items() if name != "adapter"
     }
-    for preset in ("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8", "table2"):
-        points = compose([f"+paper={preset}", "seed=0", "lr=1e-4"]).points
-        trained = [flatten(point.scientific()) for point in points if point.adapter.name is not Adapter.none]
-        names = ("adapter.name", *(name for name in conf_files.DEFAULTS if name != "adapter"))
-        composed = {frozenset((n, str(p[n])) for n in names if n in p) for p in trained}
-        assert {frozenset(point.items()) for _, point in conf_files.points(preset)} == composed
-        text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in trained])
-        assert selection.matching(text, item(preset).selection.where).all(), preset
+
+
+SLOW_PRESETS = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure8")
+
+
+@pytest.mark.parametrize(
+    "preset", ["figure4", "table2", *(pytest.param(p, marks=pytest.mark.slow) for p in SLOW_PRESETS)]
+)
+def test_the_grid_is_that_of_the_preset(preset: str) -> None:
+    """What is read from conf/paper without Hydra are the points that Hydra composes, and its item shows them."""
+    points = compose([f"+paper={preset}", "seed=0", "lr=1e-4"]).points
+    trained = [flatten(point.scientific()) for point in points if point.adapter.name is not Adapter.none]
+    names = ("adapter.name", *(name for name in conf_files.DEFAULTS if name != "adapter"))
+    composed = {frozenset((n, str(p[n])) for n in names if n in p) for p in trained}
+    assert {frozenset(point.items()) for _, point in conf_files.points(preset)} == composed
+    text = pd.DataFrame([{name: str(value) for name, value in point.items()} for point in trained])
+    assert selection.matching(text, item(preset).selection.where).all(), preset
 
 
 def test_both_readers_give_the_same_frames(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,6 +60,7 @@ def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:
     assert "no job of this sweep" in call("cancel", f"{sweep} --outputs-dir {tmp_path}").stdout
 
 
+@pytest.mark.slow
 def test_waiting_ends_with_the_sweep_and_fails_with_a_run(tmp_path: Path) -> None:
     words = f"-m u=3 precision=fp32,fp16 lr=1e6 steps=2 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}"
     ended = call("run", words)
