@@ -169,8 +169,8 @@ def _allocated() -> int:
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
-def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[str, Any]:
-    """`generate` and one GRPO step of a single PEFT adapter on the same work, with our loss; the weights are lent.
+def lend_to_peer(model: PreTrainedModel) -> Any:
+    """The model with a PEFT adapter, until it is unloaded.
 
     PEFT's own initialisation decomposes every weight, hours at this size: its factors are replaced by random ones.
     """
@@ -183,12 +183,17 @@ def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[s
         self.tinylora_B[adapter_name] = torch.randn(weight.shape[0], r, dtype=weight.dtype, device=weight.device)
         self.r[adapter_name] = r
 
+    settings = TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear")
+    with patch.object(layer.TinyLoraLayer, "_init_svd", random_factors):
+        return get_peft_model(model, settings)
+
+
+def measure_peer(model: PreTrainedModel, new_tokens: int, rounds: int) -> dict[str, Any]:
+    """`generate` and one GRPO step of a single PEFT adapter on the same work, with our loss; the weights are lent."""
     pack, _ = open_lanes(model, 1, new_tokens)
     detach(pack)
     prompts = pack.encode_prompts(pack.task.batch(0, 1, PROMPTS))
-    settings = TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear")
-    with patch.object(layer.TinyLoraLayer, "_init_svd", random_factors):
-        peer = get_peft_model(model, settings)
+    peer = lend_to_peer(model)
     ids, mask = left_pad([prompt for prompt in prompts for _ in range(SAMPLES)], pack.engine.pad_token, model.device)
     advantages = torch.randn(len(ids), device=model.device)
 

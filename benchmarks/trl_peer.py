@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TEMPERATURE, TINY_RATE, TOKENS
 from tinylora.models.find import MINIATURES
 from tinylora.settings.errors import UsageError
+from tinylora.tasks.problem import Problem
 from tinylora.tasks.sums import SumsTask
 
 
@@ -33,16 +34,16 @@ def train(
 ) -> int:
     """Train for some steps; `after_step` is told the seconds of each and the batch that it trained on.
 
-    The batch is the trainer's own, with its loss as "loss". Returns the number of
-    trained values.
+    The batch is the trainer's own, with its loss as "loss". Returns the number of trained values.
     """
     require_peers()
     from datasets import Dataset
     from peft import TinyLoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     last: dict[str, Any] = {}
+    problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, PROMPTS)}
 
     class Trainer(GRPOTrainer):  # type: ignore[misc]
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
@@ -57,13 +58,32 @@ def train(
         def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
             after_step(time.perf_counter() - self.started, last)
 
-    problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, PROMPTS)}
+    trainer = Trainer(
+        model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
+        reward_funcs=_reward(task, problems),
+        args=_settings(lengths, steps, folder),
+        train_dataset=Dataset.from_list([{"prompt": question} for question in problems]),
+        processing_class=AutoTokenizer.from_pretrained(MINIATURES / MODEL, padding_side="left"),
+        peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
+        callbacks=[Watch()],
+    )
+    with redirect_stdout(sys.stderr):  # where its log belongs
+        trainer.train()
+    return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
 
+
+def _reward(task: SumsTask, problems: Mapping[str, Problem]) -> Callable[..., list[float]]:
     def reward(prompts: Sequence[str], completions: Sequence[str], **keywords: Any) -> list[float]:
         scores = task.score_all([problems[question] for question in prompts], completions)
         return [score.reward for score in scores]
 
-    arguments = GRPOConfig(
+    return reward
+
+
+def _settings(lengths: str, steps: int, folder: Path) -> Any:
+    from trl import GRPOConfig
+
+    return GRPOConfig(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=PROMPTS * SAMPLES,
@@ -83,15 +103,3 @@ def train(
         logging_strategy="no",
         disable_tqdm=True,
     )
-    trainer = Trainer(
-        model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
-        reward_funcs=reward,
-        args=arguments,
-        train_dataset=Dataset.from_list([{"prompt": question} for question in problems]),
-        processing_class=AutoTokenizer.from_pretrained(MINIATURES / MODEL, padding_side="left"),
-        peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
-        callbacks=[Watch()],
-    )
-    with redirect_stdout(sys.stderr):  # where its log belongs
-        trainer.train()
-    return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)

@@ -133,7 +133,7 @@ def test_the_floor_needs_no_torch(room: str) -> None:
     assert not found, "what is imported for status, reports and plans must start fast, and where there is no PyTorch"
 
 
-@pytest.mark.parametrize("package", [*MAY_IMPORT, "hydra_plugins"])
+@pytest.mark.parametrize("package", [*MAY_IMPORT, "hydra_plugins", "benchmarks"])
 def test_files_and_functions_fit_on_a_screen(package: str) -> None:
     long = []
     for path in sources(package):
