@@ -171,9 +171,10 @@ def test_a_bulk_store_is_what_the_importer_writes(
     """
     runs = archive.read(study_store.ARCHIVE)
     keys = sorted(runs)[:: max(1, len(runs) // FEW)][:FEW]
-    archive.restore(study_store.ARCHIVE, tmp_path / "all")
     for key in keys:
-        (tmp_path / "all" / key).rename(outputs / key)
+        (outputs / key).mkdir()
+        for name, content in runs[key].items():
+            (outputs / key / name).write_bytes(content)
     for lacking in (True, False):
         assert build.main(["--outputs-dir", str(outputs), "--out", str(tmp_path / "report"), "--only", "table1"]) == 0
         printed = capsys.readouterr()
