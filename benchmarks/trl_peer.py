@@ -37,7 +37,6 @@ def train(
     The batch is the trainer's own, with its loss as "loss". Returns the number of trained values.
     """
     require_peers()
-    from datasets import Dataset
     from peft import TinyLoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOTrainer
@@ -62,7 +61,7 @@ def train(
         model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
         reward_funcs=_reward(task, problems),
         args=_settings(lengths, steps, folder),
-        train_dataset=Dataset.from_list([{"prompt": question} for question in problems]),
+        train_dataset=_prompts(problems),
         processing_class=AutoTokenizer.from_pretrained(MINIATURES / MODEL, padding_side="left"),
         peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
         callbacks=[Watch()],
@@ -70,6 +69,12 @@ def train(
     with redirect_stdout(sys.stderr):  # where its log belongs
         trainer.train()
     return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+
+
+def _prompts(problems: Mapping[str, Problem]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list([{"prompt": question} for question in problems])
 
 
 def _reward(task: SumsTask, problems: Mapping[str, Problem]) -> Callable[..., list[float]]:
