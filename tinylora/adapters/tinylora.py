@@ -50,7 +50,7 @@ _PROJECTIONS = {1: _projection_1}  # by recipe
 
 
 class GroupedLane(Lane):
-    """One lane's v (K, values), of which the modules of a group share a row; zero at first."""
+    """One lane's v (K, values): a row for each of the K groups of modules that share one; zero at first."""
 
     group_of: torch.Tensor  # (M,)
 
