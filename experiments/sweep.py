@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from experiments.display import open_progress, print_summary, time_left
 from experiments.planning.packing import form_packs, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
+from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, RunRecord, Unmirrored
 from tinylora.records.progress import labels
 from tinylora.records.stopping import Stopped, StopRequest
@@ -49,7 +50,10 @@ def check(points: Sequence[RunConfig], in_jobs: bool = False) -> None:
         progress.phase(f"checking {_count(len(points), 'run')}")
         from tinylora.train import preflight
 
-        preflight.check(points, in_jobs)
+        notes = preflight.check(points, in_jobs)
+    if rank_of_process() == 0:
+        for note in notes:
+            print(note, file=sys.stderr)
 
 
 def in_order(points: Sequence[RunConfig]) -> list[list[RunConfig]]:
@@ -91,7 +95,7 @@ def run_packs(
 
 def _standing(points: Sequence[RunConfig], began: float, steps: int) -> str:
     """For a line: "60 finished, 228 waiting, about 35 min left", at the pace since `began`, when `steps` were left."""
-    statuses = [RunFolder(point).status() for point in points]
+    statuses = [status_of(RunFolder(point)) for point in points]
     counts = Counter("waiting" if status is None else status.value for status in statuses)
     said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), _steps_left(points)
     return said + time_left((time.monotonic() - began) * left / (steps - left) if left < steps else None)
@@ -113,7 +117,8 @@ def require_finished(records: Sequence[RunRecord]) -> None:
             f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
             "a sweep is complete when every run has finished; the table gives the reasons",
             "a run that was cut short goes on with the same command; one that failed would fail again: change its "
-            "settings (often a smaller lr), or remove its folder",
+            "settings (often a smaller lr), or remove its folder; a damaged one needs its file restored, or its folder "
+            "removed",
         )
 
 
