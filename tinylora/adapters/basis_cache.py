@@ -13,13 +13,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import torch
+from filelock import Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from tinylora.adapters.basis import VERSION, Basis, Factors, compute_basis
 from tinylora.settings.config import Solver
 from tinylora.settings.errors import FailureError, first_line
-from tinylora.settings.files import Timeout, held, write_part
+from tinylora.settings.files import held, write_part
 from tinylora.settings.tensor_files import is_whole, with_digest
 
 FOLDER = "basis"  # below the cache folder of the machine; earlier versions had it below outputs_dir
@@ -101,7 +102,7 @@ def _read(path: Path, rank: int, weights: Mapping[str, torch.Tensor]) -> Basis |
     if not is_whole(path):
         return None
     try:
-        tensors = load_file(path)
+        tensors = load(path.read_bytes())  # not mapped: the file is others' too
         factors = {n: Factors(tensors[f"{n}.u"], tensors[f"{n}.sigma"], tensors[f"{n}.v"]) for n in weights}
     except (SafetensorError, OSError, KeyError):
         return None

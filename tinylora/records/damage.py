@@ -7,10 +7,13 @@ not noticed; those of a state are, where training continues from it (`train.stat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tinylora.records.folder import (
     CONFIG,
+    DIGESTS,
     METRICS,
     PREVIOUS,
     STATE,
@@ -47,12 +50,27 @@ def require_whole(folder: RunFolder) -> None:
         raise _incomplete(folder.path, f"those of the steps 0 to {max(saved)}, from which it would continue", steps)
 
 
-def damage_of(folder: RunFolder) -> str | None:
-    """Why a run folder cannot be trusted; None where it can. Files that have not changed are not read again."""
+@dataclass(frozen=True)
+class Seen:
+    """What a look at a run folder shows."""
+
+    damage: str | None
+    """Why it cannot be trusted; None where it can."""
+    digests: Mapping[str, str]
+    """The recorded digests of what the run is made with, by name; none before it has begun."""
+
+
+def look_at(folder: RunFolder) -> Seen:
+    """A look at a run folder. Files that have not changed are not read again."""
     signature = _signature(folder.path)
     if folder.path not in _looked_at or _looked_at[folder.path][0] != signature:
         _looked_at[folder.path] = signature, _look(folder)
     return _looked_at[folder.path][1]
+
+
+def damage_of(folder: RunFolder) -> str | None:
+    """Why a run folder cannot be trusted; None where it can."""
+    return look_at(folder).damage
 
 
 def status_of(folder: RunFolder) -> Status | None:
@@ -60,17 +78,18 @@ def status_of(folder: RunFolder) -> Status | None:
     return folder.status() if damage_of(folder) is None else Status.damaged
 
 
-_looked_at: dict[Path, tuple[object, str | None]] = {}
+_looked_at: dict[Path, tuple[object, Seen]] = {}
 
 
-def _look(folder: RunFolder) -> str | None:
+def _look(folder: RunFolder) -> Seen:
     try:
         require_whole(folder)
+        provenance = (folder.described() or {}).get("provenance", {})
     except TinyLoraError as error:
-        return f"{error.given}; {error.rule}"
+        return Seen(f"{error.given}; {error.rule}", {})
     except UNREADABLE as error:
-        return f"{folder.path} cannot be read: {first_line(error)}"
-    return None
+        return Seen(f"{folder.path} cannot be read: {first_line(error)}", {})
+    return Seen(None, {name: str(provenance[name]) for name in DIGESTS if name in provenance})
 
 
 def _signature(path: Path) -> list[object]:
