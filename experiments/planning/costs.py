@@ -14,7 +14,7 @@ from typing import Any
 from experiments.compose.fitting import shape_of
 from experiments.display import plain_table
 from experiments.planning import estimate
-from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, unfinished
+from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, in_packs, unfinished
 from tinylora.models.shapes import shape_parameters
 from tinylora.records.damage import status_of
 from tinylora.records.folder import CONFIG, DamagedError, RunFolder, Status, lines_of, read_yaml
@@ -66,9 +66,9 @@ def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
     heading = f"model {model.identity}: {shape_parameters(shape):,} parameters in {model.dtype.value}"
     damaged = sum(status_of(RunFolder(point)) is Status.damaged for point in points)
     counts = (
-        f"{len(points)} points in {len(form_packs(points))} packs; {len(points) - len(going) - damaged} have ended in "
-        f"{points[0].outputs_dir} and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
-        + (f"; {damaged} are damaged (experiments.run names them)" if damaged else "")
+        f"{in_packs(points)}; {len(points) - len(going) - damaged} have ended in {points[0].outputs_dir} and would be "
+        f"skipped, {in_packs(going)} would run"
+        + (f"; {damaged} damaged and set aside (experiments.run names them)" if damaged else "")
     )
     return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions), ""]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.compose.fitting import shape_of
+from experiments.display import counted
 from experiments.planning import estimate
 from tinylora.engine.ranks import world_size
 from tinylora.records.damage import status_of
@@ -61,6 +62,11 @@ def form_packs(
         size = most_lanes(group[0], device, ranks or world_size())
         packs += [group[start : start + size] for start in range(0, len(group), size)]
     return packs
+
+
+def in_packs(points: Sequence[RunConfig]) -> str:
+    """For a line: "8 points in 1 pack"."""
+    return f"{counted(len(points), 'point')} in {counted(len(form_packs(points)), 'pack')}"
 
 
 def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> int:
