@@ -127,6 +127,7 @@ def test_a_plan_uses_what_was_measured_and_leaves_out_what_has_ended(
         config.folder.mkdir()
         folder = RunFolder(config)
         folder.describe({})
+        folder.append(0, {})
         for step in (1, 2, 3):
             times = {"time/rollout_s": 2.0 + step, "time/train_s": 1.0 + step}
             folder.append(step, {"train/completion_tokens": 10.0 * step} | times)
