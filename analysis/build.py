@@ -79,7 +79,7 @@ def _ended_as(folder: Path) -> str | None:
     """The status in which a run ended; None where it has not, or where its summary cannot be read."""
     try:
         return str(json.loads((folder / SUMMARY).read_bytes())["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.records.stores import STORE_ERRORS, Raw, Store, open_store, unreadable
+from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -64,6 +64,10 @@ def load(uri: str, experiment: str) -> Records:
         history = _history_frame(store, runs[runs["averaged"]])
     except STORE_ERRORS as error:
         raise unreadable(uri, error) from error
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        if not isinstance(error, UsageError) and (said := damage(uri)):  # it holds what cannot be
+            raise said from error
+        raise
     columns = [name for name in runs.columns if name.startswith("param:")]
     names = [name.removeprefix("param:") for name in columns]
     provenance = [name for name in names if name in PROVENANCE or name.startswith("version.")]

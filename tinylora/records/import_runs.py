@@ -29,6 +29,7 @@ from tinylora.settings.files import held
 from tinylora.settings.leftovers import clear
 
 SYNC_LOCK = ".sync.lock"
+SQLITE = "sqlite:///"
 UNREADABLE = (TinyLoraError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a damaged record raises: text that is none, what is not there, what is something else, deep nesting."""
 
@@ -105,6 +106,41 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
             except FailureError as error:
                 problems.append(f"{error.given}\n  remedy: {error.remedy}")
     return Synced(done, [*(f"{name}: {why}" for name, why in damaged.items()), *problems], damaged)
+
+
+def rebuild(outputs: Path) -> list[str]:
+    """Set damaged SQLite stores of the runs in `outputs` aside, for `sync` to make them anew; what was done, in words.
+
+    The store in `outputs` is set aside if it is whole, too, unless it holds runs that have no folder: FailureError.
+    """
+    from tinylora.records import sqlite_store
+
+    own = (outputs / sqlite_store.STORE).resolve()
+    uris = {folder.config.tracking_uri for folder in readable(outputs)[0]}
+    paths = {own, *(Path(uri.removeprefix(SQLITE)).resolve() for uri in uris if uri.startswith(SQLITE))}
+    with held(outputs / SYNC_LOCK):
+        done = [_rebuild(path, outputs, path == own) for path in sorted(paths) if path.is_file()]
+    return [said for said in done if said]
+
+
+def _rebuild(path: Path, outputs: Path, own: bool) -> str | None:
+    from tinylora.records import sqlite_store
+
+    busy = FailureError(f"{path}: another process is writing to it", "it is set aside while none does", "wait for it")
+    with held(sqlite_store.lock_of(path), sqlite_store.SECONDS_FOR_THE_LOCK, busy):
+        why = sqlite_store.damage_of(path, thorough=True) or sqlite_store.why_not_up_to_date(path)
+        runs, said = sqlite_store.runs_without_folders(path, outputs), sqlite_store.lost(path, outputs)
+        if why is None and not own:
+            return None
+        if why is None and runs is not None and runs[1]:
+            raise FailureError(
+                f"{path} is whole, and {said}: these would not be in a new store",
+                "a store is made anew from run folders, and nothing that it alone holds is given up for that",
+                "leave it; or move it away, if a new one without these runs is wanted",
+            )
+        kept = sqlite_store.set_aside(path, "damaged")
+        sqlite_store.forget(path)
+    return f"{path} ({why or 'whole'}; {said}) is kept as {kept.name}"
 
 
 def _in_use(path: Path) -> bool:

@@ -26,7 +26,16 @@ from typing import Any, TypeVar
 
 from tinylora.records.digests import contradictions
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, RunFolder, Status
-from tinylora.records.sqlite_store import SQLITE, damage_of, damaged, forget, make_store, of_the_machine
+from tinylora.records.sqlite_store import (
+    SECONDS_FOR_THE_LOCK,
+    SQLITE,
+    damage_of,
+    damaged,
+    forget,
+    lock_of,
+    make_store,
+    of_the_machine,
+)
 from tinylora.settings.config import RunConfig, flatten
 from tinylora.settings.errors import FailureError, first_line
 from tinylora.settings.files import held
@@ -52,7 +61,6 @@ MOST_RECORDS = 100  # of one run in one store
 ENDED = "record/ended"
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
-SECONDS_FOR_THE_LOCK = 60.0  # another writer pushes a whole sweep in less
 
 Result = TypeVar("Result")
 
@@ -240,7 +248,7 @@ def _only_writer(uri: str) -> Iterator[None]:
     with ExitStack() as stack:
         busy = MlflowException("another process is writing to it all the time")
         try:
-            stack.enter_context(held(path.with_name(f".{path.name}.lock"), SECONDS_FOR_THE_LOCK, busy))
+            stack.enter_context(held(lock_of(path), SECONDS_FOR_THE_LOCK, busy))
         except FailureError as error:
             raise MlflowException(error.given) from error
         yield

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shlex
 import sqlite3
 import uuid
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from functools import cache
@@ -28,6 +29,10 @@ JOURNALS = ("-journal", "-wal", "-shm")
 TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
 """Those of MLflow's that all its versions have."""
 VERSION = "alembic_version"
+MAGIC = b"SQLite format 3\0"
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file raises."""
+SECONDS_FOR_THE_LOCK = 60.0  # another writer pushes a whole sweep in less
 OF_THE_MACHINE = (3, 5, 6, 8, 10, 13, 14)
 """SQLite's codes of what is not the file's fault: permission, busy, locked, read-only, I/O, full, cannot open."""
 
@@ -39,10 +44,8 @@ def make_store(path: Path, make: Callable[[str], None], outputs: Path) -> None:
     version of MLflow is brought up to date. Raises FailureError where the store is damaged.
     """
     if path.exists() and not _half_made(path):
-        if why := damage_of(path):
+        if why := damage_of(path) or why_not_up_to_date(path):
             raise damaged(path, why, outputs)
-        if _is_older(path):
-            _upgrade(path, outputs)
         return
     set_aside(path, "half-made")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,11 @@ def _aside(path: Path) -> Path:
     return path.with_name(f"{beginning}{uuid.uuid4().hex}")
 
 
+def lock_of(path: Path) -> Path:
+    """The lock file of a store, which its one writer holds."""
+    return path.with_name(f".{path.name}.lock")
+
+
 def set_aside(path: Path, word: str) -> Path:
     """Move a store and its journals to the first name `<name>.<word>[-n]` that is free; the new path."""
     target, n = path.with_name(f"{path.name}.{word}"), 0
@@ -71,8 +79,16 @@ def set_aside(path: Path, word: str) -> Path:
     return target
 
 
+def _is_sqlite(path: Path) -> bool:
+    """Whether a file begins as SQLite's do, or is empty. Others are not opened: SQLite would drop their journals."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) in (MAGIC, b"")
+
+
 def _half_made(path: Path) -> bool:
     """Whether a store holds nothing and lacks steps of its schema; what is no SQLite file at all is another matter."""
+    if not _is_sqlite(path):
+        return False
     try:
         with closing(sqlite3.connect(path)) as database:
             tables = _tables(database)
@@ -82,7 +98,7 @@ def _half_made(path: Path) -> bool:
             if any(database.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in records):
                 return False
             return VERSION not in tables or _version(database) != _versions()[0]
-    except sqlite3.Error:
+    except UNREADABLE:
         return False
 
 
@@ -92,6 +108,8 @@ def damage_of(path: Path, thorough: bool = False) -> str | None:
     That its tables are there is seen at once; `thorough` reads all of it (a gigabyte takes seconds). A file that
     cannot be read now, since it is locked, say, is not damaged.
     """
+    if not _is_sqlite(path):
+        return "file is not a database"
     try:
         with closing(sqlite3.connect(path)) as database:
             tables = _tables(database)
@@ -103,7 +121,7 @@ def damage_of(path: Path, thorough: bool = False) -> str | None:
                 return None
             said = [str(row[0]) for row in database.execute("PRAGMA integrity_check(1)")]
             return None if said == ["ok"] else " ".join(said[0].split())
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         return None if of_the_machine(error) else first_line(error)
 
 
@@ -161,34 +179,41 @@ def runs_without_folders(path: Path, outputs: Path) -> tuple[int, int] | None:
         "SELECT tags.value FROM runs LEFT JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = 'run_key' "
         "WHERE runs.lifecycle_stage = 'active'"
     )
+    if not _is_sqlite(path):
+        return None
     try:
         with closing(sqlite3.connect(path)) as database:
             keys = [row[0] for row in database.execute(query)]
-    except sqlite3.Error:
+    except UNREADABLE:
         return None
     alone = [key for key in keys if not (isinstance(key, str) and key and (outputs / key / CONFIG).is_file())]
     return len(keys), len(alone)
 
 
-def _upgrade(path: Path, outputs: Path) -> None:
-    """Bring the schema of an older version up to date: in a copy, which takes the store's place when it is whole."""
+def why_not_up_to_date(path: Path) -> str | None:
+    """Bring the schema of an older version up to date, in a copy that then takes its place; why not, where it fails."""
     import sqlalchemy
     from mlflow.store.db.utils import _upgrade_db
 
+    with closing(sqlite3.connect(path)) as database:
+        if VERSION not in _tables(database) or _version(database) not in _versions()[1:]:
+            return None
     aside = _aside(path)
     engine = sqlalchemy.create_engine(f"{SQLITE}{aside}")
     try:
         with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(aside)) as new:
             old.backup(new)
-        _upgrade_db(engine)  # type: ignore[no-untyped-call]
+        with warnings.catch_warnings(action="ignore"):  # of what SQLite does not need
+            _upgrade_db(engine)  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a step of the schema stumbles on
         aside.unlink(missing_ok=True)
         if of_the_machine(error):
             raise
-        raise damaged(path, f"its schema is half upgraded: {first_line(error)[:200]}", outputs) from error
+        return f"its schema is half upgraded: {first_line(error)[:200]}"
     finally:
         engine.dispose()
     aside.replace(path)
+    return None
 
 
 def forget(path: Path) -> None:
@@ -198,11 +223,6 @@ def forget(path: Path) -> None:
     engine = SqlAlchemyStore._engine_map.get(f"{SQLITE}{path}")
     if engine is not None:
         engine.dispose()
-
-
-def _is_older(path: Path) -> bool:
-    with closing(sqlite3.connect(path)) as database:
-        return VERSION in _tables(database) and _version(database) in _versions()[1:]
 
 
 def _tables(database: sqlite3.Connection) -> set[str]:
