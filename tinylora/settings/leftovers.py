@@ -1,6 +1,6 @@
 """Temporary files, and the removal of those that a killed process has left.
 
-A name says which process of which machine writes the file: `.<name>.<host>.<pid>.tmp`. A leftover is removed only where
+A name says which process of which machine writes the file: `.<name>.<pid>@<host>.tmp`. A leftover is removed only where
 that process is known to be dead: one of another machine may live. A folder holds a lock file instead, which tells on
 every machine: the `.part` files of a run are written by the holder of its lock, and so is all of a `.unpack-*` folder.
 """
@@ -21,13 +21,13 @@ from tinylora.settings.files import held
 LOCK = ".lock"
 UNPACKING = ".unpack-"
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
-_NAMED = re.compile(rf"\..+?\.(?:{re.escape(HOST)}\.)?(\d+)\.tmp|\.write-test-(\d+)")
+_NAMED = re.compile(rf"\..+\.(\d+)(?:@{re.escape(HOST)})?\.tmp|\.write-test-(\d+)")
 """Temporary files of this machine; earlier versions did not name it."""
 
 
 def temporary(path: Path) -> Path:
     """The name under which this process writes a file before it takes its place."""
-    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}@{HOST}.tmp")
 
 
 def clear(folder: Path) -> None:
