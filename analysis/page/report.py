@@ -40,6 +40,8 @@ class Report:
     by_model: pd.DataFrame | None
     """The claims in short."""
     sections: list[Section]
+    digests: pd.DataFrame
+    """Of the model, its tokenizer, data and prompts that runs were made with."""
     runs: pd.DataFrame
     records: Records
 
@@ -70,6 +72,7 @@ def make_files(
         verdicts.claims_table(checked) if checked else None,
         verdicts.claims_by_model(checked) if checked else None,
         sections,
+        tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
     )

@@ -69,7 +69,7 @@ def readable(outputs: Path) -> tuple[list[SettledFolder], dict[str, str]]:
             if wrong := wrong_lines(RunFolder.lines(folder)):
                 raise ValueError(f"{path / METRICS}: {wrong}")
         except UNREADABLE as error:
-            damaged[path.name] = why_unreadable(error)
+            damaged[path.name] = why_unreadable(error).replace(f"{path}/", "")
         else:
             folders.append(folder)
     return folders, damaged
