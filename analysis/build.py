@@ -19,7 +19,7 @@ from analysis.records import load, stores
 from tinylora.records.folder import SUMMARY, run_folders
 from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
-from tinylora.settings.leftovers import clear, temporary
+from tinylora.settings.leftovers import clear_files, temporary
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def _require_folder(out: Path) -> None:
     """Fail before the work, not after it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        clear(out)
+        clear_files(out)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:

@@ -30,7 +30,7 @@ from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, Status, l
 from tinylora.records.import_runs import UNREADABLE, why_unreadable
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held
-from tinylora.settings.leftovers import LOCK, UNPACKING, clear, temporary
+from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outputs, temporary
 
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """What a report draws against the step: kept in compact archives."""
@@ -111,7 +111,7 @@ def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
     part = temporary(archive)
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
-        clear(archive.parent)
+        clear_files(archive.parent)
         with tarfile.open(part, "w:xz", format=tarfile.USTAR_FORMAT) as tar:
             for name in FILES:  # like beside like: a third smaller
                 for key in sorted(key for key, files in archived.items() if name in files):
@@ -190,7 +190,7 @@ def _staging(outputs: Path) -> Iterator[Path]:
     """A folder beside the run folders, held while it is used; what was made for it is gone where it fails."""
     made = [path for path in (outputs, *outputs.parents) if not path.exists()]
     outputs.mkdir(parents=True, exist_ok=True)
-    clear(outputs)
+    clear_outputs(outputs)
     staging = Path(tempfile.mkdtemp(prefix=UNPACKING, dir=outputs))
     try:
         with held(staging / LOCK):

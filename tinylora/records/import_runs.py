@@ -26,7 +26,7 @@ from tinylora.records.folder import (
 )
 from tinylora.settings.errors import FailureError, TinyLoraError, first_line
 from tinylora.settings.files import held
-from tinylora.settings.leftovers import clear
+from tinylora.settings.leftovers import clear_outputs
 
 SYNC_LOCK = ".sync.lock"
 SQLITE = "sqlite:///"
@@ -91,7 +91,7 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
     groups: dict[tuple[str, str], list[RunFolder]] = {}
     done, problems = 0, []
     with held(outputs / SYNC_LOCK):
-        clear(outputs)
+        clear_outputs(outputs)
         folders, damaged = readable(outputs)
         for folder in folders:
             config = folder.config

@@ -21,8 +21,11 @@ from tinylora.settings.files import held
 LOCK = ".lock"
 UNPACKING = ".unpack-"
 HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
-_NAMED = re.compile(rf"\..+\.(\d+)(?:@{re.escape(HOST)})?\.tmp|\.write-test-(\d+)")
-"""Temporary files of this machine; earlier versions did not name it."""
+_WRITTEN = "csv|md|tex|svg|pdf|png|html"
+_NAMED = re.compile(
+    rf"\..+\.(?P<here>\d+)@{re.escape(HOST)}\.tmp|\..+\.(?:{_WRITTEN})\.(?P<report>\d+)\.tmp|\.write-test-(?P<test>\d+)"
+)
+"""Temporary files of this machine; earlier versions did not name it, and wrote reports and tests of a folder so."""
 
 
 def temporary(path: Path) -> Path:
@@ -30,15 +33,19 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}@{HOST}.tmp")
 
 
-def clear(folder: Path) -> None:
-    """Remove what dead processes have left in a folder: temporary files, half-unpacked archives, parts of run files."""
+def clear_files(folder: Path) -> None:
+    """Remove the temporary files that dead processes of this machine have left in a folder."""
     for path in _entries(folder):
-        if found := _NAMED.fullmatch(path.name):
-            if _dead(int(found[1] or found[2])):
-                path.unlink(missing_ok=True)
-        elif path.is_symlink() or not path.is_dir():
-            continue
-        elif path.name.startswith(UNPACKING):
+        found = _NAMED.fullmatch(path.name)
+        if found and _dead(int(found["here"] or found["report"] or found["test"])):
+            path.unlink(missing_ok=True)
+
+
+def clear_outputs(outputs: Path) -> None:
+    """Remove what dead processes have left in an outputs_dir: such files, unpacked archives, parts of run files."""
+    clear_files(outputs)
+    for path in (each for each in _entries(outputs) if each.is_dir() and not each.is_symlink()):
+        if path.name.startswith(UNPACKING):
             if _free(path):
                 shutil.rmtree(path, ignore_errors=True)
         elif any(each.suffix == ".part" for each in _entries(path)):
