@@ -85,7 +85,9 @@ def _check_one(override: Override, groups: Path) -> None:
     )
     if override.value_type is None or isinstance(override.value(), IntervalSweep):
         raise UsageError(
-            word, "a sweep is over values that can be counted, not an interval", f"give {key}=<value1>,<value2>"
+            word,
+            "a sweep is over values that can be counted, which an INTERVAL is not",
+            f"give {key}=<value1>,<value2>",
         )
     if isinstance(override.value(), Glob):
         known = ", ".join(_options(key, groups))
