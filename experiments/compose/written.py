@@ -9,7 +9,7 @@ from pathlib import Path
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
-from tinylora.settings.given_files import GIB, json_of, read_regular, text_of
+from tinylora.settings.given_files import GIB, Unreadable, json_of, read_regular, text_of
 from tinylora.settings.recorded import from_plain
 
 
@@ -26,10 +26,12 @@ def read_points(file: Path) -> list[RunConfig]:
         content = json_of(text_of(read_regular(file, GIB)))
         points = [from_plain(plain) for plain in content.values()]
         keys = list(content)
-    except (ValueError, AttributeError) as error:
+    except UsageError as error:
+        raise UsageError(f"{file}: {error.given}", error.rule, error.remedy) from error
+    except (Unreadable, AttributeError) as error:
         raise UsageError(
             f"{file}: {error}",
-            "it holds the points of a sweep, of this version",
+            "it holds the points of a sweep",
             "make it with `python -m experiments.plan --write <file>`",
         ) from error
     if not points or [point.run_key for point in points] != keys:

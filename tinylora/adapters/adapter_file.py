@@ -39,7 +39,22 @@ def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[
     if isinstance(adapter, TinyLora):
         header |= {"rank": str(adapter.rank), "spectrum": json.dumps(spectrum(adapter))}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in lane.tensors().items()}
-    write_atomically(path, save(tensors, metadata=header))
+    write_atomically(path, safetensors_bytes(tensors, header))
+
+
+def safetensors_bytes(tensors: Tensors, metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of tensors, which are contiguous and on the CPU: the same bytes for equal content.
+
+    safetensors keeps metadata in a hash map, whose order is another one at each call, and has no other to offer. So its
+    header is written again with the names sorted: JSON between a length of 8 bytes and the tensors, which stay.
+    """
+    content = save(tensors, metadata=dict(metadata))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def spectrum(adapter: TinyLora) -> dict[str, float]:

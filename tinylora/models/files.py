@@ -16,7 +16,13 @@ from tinylora.settings.given_files import MIB, Unreadable, json_of, read_regular
 from tinylora.settings.rules import why_not_text
 
 FOLDER_REMEDY = "give model.path=<folder> with config.json, model.safetensors and a tokenizer"
-TOKENIZERS = ("tokenizer*", "vocab*", "*.model", "tekken.json", "spiece*")  # some file of a tokenizer
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.*",
+    "*.model",
+    "*.tiktoken",
+    "tekken.json",
+)  # some of them is in every tokenizer
 LARGEST_CONFIG, LARGEST_TEMPLATE = 16 * MIB, MIB
 
 
@@ -42,9 +48,11 @@ def require_whole(folder: Path) -> None:
                 pass
         except (SafetensorError, OSError) as error:
             raise unreadable_weights(folder, error) from error
-    if not any(path for pattern in TOKENIZERS for path in folder.glob(pattern)):
+    if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UsageError(
-            f"the model in {folder}", "a model comes with its tokenizer, and there is none", "put tokenizer.json there"
+            f"the model in {folder}",
+            "a model comes with its tokenizer, and there is none",
+            "put its tokenizer.json there",
         )
 
 

@@ -11,9 +11,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
 NAME = "smollm2-135m"
@@ -57,6 +54,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
     Raises FailureError where the file is damaged, or a package that reads it is missing.
     """
+    import torch  # here alone, so that models are found without it
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         tokens = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(

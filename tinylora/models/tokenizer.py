@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tinylora.models.files import TOKENIZERS
+from tinylora.models.hub import FILES
 from tinylora.models.templates import render
 from tinylora.settings.errors import UsageError, first_line
 
@@ -18,7 +18,7 @@ def load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBas
 
     The same object as long as the files stay the same. Raises UsageError where it cannot be read, or has no end token.
     """
-    files = sorted({path for pattern in TOKENIZERS for path in folder.glob(pattern)})
+    files = sorted({path for pattern in FILES for path in folder.glob(pattern)})
     known = [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in files]
     return _load(folder, template, tuple(known))
 

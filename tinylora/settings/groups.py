@@ -165,6 +165,8 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self, "eval.")
+        named = all(isinstance(name, str) for name in self.suites)
+        require(named, f"eval.suites={self.suites}", "it lists names of evaluation sets", "give eval.suites=[aime24]")
         require_counts(
             "eval.",
             test_items=self.test_items,

@@ -121,7 +121,7 @@ def _row_of(raw: Mapping[str, Any], default_id: str, where: str) -> Row:
     assert isinstance(question, str)
     for text in (identity, question, answer or "", solution or ""):
         if (reason := why_not_text(text)) is not None:
-            raise UsageError(f"row {identity!r} of {where}", f"its texts are {reason}", "correct or remove the row")
+            raise UsageError(f"row {identity!r} of {where}", f"a row holds {reason}", "correct or remove the row")
     reasoning, mark, final = (answer or "").rpartition("####")
     if mark and reasoning:
         solution = answer

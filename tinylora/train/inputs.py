@@ -101,8 +101,14 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
 
     require_template(config, task, tokens)
     texts = sorted((task.prompt(problem) for problem in task.known_problems()), key=len, reverse=True)[:LONGEST]
+    texts = texts or [task.prompt(task.batch(config.seed, 1, 1)[0])]
     if task.chat:
-        texts = render(tokens, texts or ["1"])
-    if texts:
-        longest = max(len(ids) for ids in tokens(texts, add_special_tokens=not task.chat).input_ids)
-        require_room(config.model, longest)
+        texts = render(tokens, texts)
+    lengths = [len(ids) for ids in tokens(texts, add_special_tokens=not task.chat).input_ids]
+    if min(lengths) == 0:
+        raise UsageError(
+            f"model {config.model.identity} on task {task.name}",
+            f"a prompt has tokens, and its tokenizer makes none of {texts[lengths.index(0)][:80]!r}",
+            "put the model's tokenizer into its folder, or correct the chat template",
+        )
+    require_room(config.model, max(lengths))
