@@ -61,11 +61,14 @@ class StoreSweep:
         return [f"{fault.mode} at {fault.k} ({names[fault.k - 1]}): {line}" for line in problems]
 
 
-def schema(outputs: Path) -> set[tuple[str, str]]:
-    """The tables of a store, and its experiments."""
+def schema(outputs: Path) -> set[tuple[str, ...]]:
+    """The columns and indices of a store, and its experiments."""
     with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
-        tables = set(database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-        return tables | set(database.execute("SELECT name, lifecycle_stage FROM experiments"))
+        columns = (
+            "SELECT t.type, t.name, c.name, c.type FROM sqlite_master AS t LEFT JOIN pragma_table_info(t.name) AS c"
+        )
+        experiments = "SELECT 'experiment', name, lifecycle_stage FROM experiments"
+        return {*database.execute(columns), *database.execute(experiments)}
 
 
 @pytest.fixture(scope="session")
