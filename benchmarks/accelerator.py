@@ -130,7 +130,7 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
         build_engine(model, tokenizer, adapters, configs[0], Ranks()), end_tokens=frozenset(), context=None
     )
     runs = [open_lane(adapters, index, config, f"lane {index}") for index, config in enumerate(configs)]
-    return Pack(configs[0], engine, LongPrompts(), tokenizer, runs, basis, "random"), runs
+    return Pack(configs[0], engine, LongPrompts(), tokenizer, runs, basis, "random", "random"), runs
 
 
 def detach(pack: Pack) -> None:

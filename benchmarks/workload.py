@@ -61,7 +61,7 @@ def points(lanes: int, lengths: str, outputs: Path) -> list[RunConfig]:
 def open_lanes(lanes: int, lengths: str, outputs: Path) -> tuple[Pack, Sequence[LaneRun]]:
     """A pack of that many lanes, for completions of these lengths."""
     configs = points(lanes, lengths, outputs)
-    pack = load_pack(configs, [f"lane {lane}" for lane in range(lanes)], outputs / "basis", Silent())
+    pack = load_pack(configs, [f"lane {lane}" for lane in range(lanes)], Silent())
     if lengths == "full":
         pack = replace(pack, task=DrawnRewards(), engine=replace(pack.engine, end_tokens=frozenset()))
     return pack, pack.lanes

@@ -151,6 +151,11 @@ def totals(lanes: Sequence[LaneProgress]) -> str:
     return who + reward + length
 
 
+def counted(number: int, noun: str) -> str:
+    """For a line: "1 run", "2 runs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def time_left(seconds: float | None) -> str:
     """Appended to a line: ", about 3 min left"; empty where it is not known, and at the end."""
     if not seconds:

@@ -22,7 +22,7 @@ from experiments.command import run_command
 from experiments.compose.points import compose
 from experiments.compose.written import write_points
 from experiments.planning.costs import Assumptions, plan
-from experiments.planning.packing import form_packs
+from experiments.planning.packing import in_packs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +37,7 @@ def _plan(assumptions: Assumptions, file: Path | None, overrides: Sequence[str])
         print(line)
     if file is not None:
         write_points(file, points)
-        print(f"{file}: {len(points)} points in {len(form_packs(points))} packs")
+        print(f"{file}: {in_packs(points)}")
 
 
 def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, list[str]]:

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.display import open_progress, print_summary, time_left
+from experiments.display import counted, open_progress, print_summary, time_left
 from experiments.planning.packing import form_packs, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
+from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, RunRecord, Unmirrored
 from tinylora.records.progress import labels
 from tinylora.records.stopping import Stopped, StopRequest
@@ -46,10 +47,13 @@ def check(points: Sequence[RunConfig], in_jobs: bool = False) -> None:
     Points `in_jobs`, and those that write run folders alone, have no MLflow store to be looked at.
     """
     with open_progress() as progress:
-        progress.phase(f"checking {_count(len(points), 'run')}")
+        progress.phase(f"checking {counted(len(points), 'run')}")
         from tinylora.train import preflight
 
-        preflight.check(points, in_jobs)
+        notes = preflight.check(points, in_jobs)
+    if rank_of_process() == 0:
+        for note in notes:
+            print(note, file=sys.stderr)
 
 
 def in_order(points: Sequence[RunConfig]) -> list[list[RunConfig]]:
@@ -80,7 +84,7 @@ def run_packs(
         if reason is not None and unfinished(pack):
             raise Stopped(reason)
         try:
-            with open_progress(f"{which}, {_count(len(pack), 'run')}" if len(packs) > 1 else "") as progress:
+            with open_progress(f"{which}, {counted(len(pack), 'run')}" if len(packs) > 1 else "") as progress:
                 found = run_pack(pack, [names[point.run_key] for point in pack], progress, mirror, stop)
             records |= {record.config.run_key: record for record in found}
         finally:
@@ -91,7 +95,7 @@ def run_packs(
 
 def _standing(points: Sequence[RunConfig], began: float, steps: int) -> str:
     """For a line: "60 finished, 228 waiting, about 35 min left", at the pace since `began`, when `steps` were left."""
-    statuses = [RunFolder(point).status() for point in points]
+    statuses = [status_of(RunFolder(point)) for point in points]
     counts = Counter("waiting" if status is None else status.value for status in statuses)
     said, left = ", ".join(f"{count} {name}" for name, count in counts.items()), _steps_left(points)
     return said + time_left((time.monotonic() - began) * left / (steps - left) if left < steps else None)
@@ -110,12 +114,9 @@ def require_finished(records: Sequence[RunRecord]) -> None:
     finished = {record.config.run_key: record.status.value == "finished" for record in records}
     if not all(finished.values()):
         raise FailureError(
-            f"{len(finished) - sum(finished.values())} of {_count(len(finished), 'run')} did not finish",
+            f"{len(finished) - sum(finished.values())} of {counted(len(finished), 'run')} did not finish",
             "a sweep is complete when every run has finished; the table gives the reasons",
             "a run that was cut short goes on with the same command; one that failed would fail again: change its "
-            "settings (often a smaller lr), or remove its folder",
+            "settings (often a smaller lr), or remove its folder; a damaged one needs its file restored, or its folder "
+            "removed",
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

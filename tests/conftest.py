@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Results are the same bit for bit only with one count of threads, and two processes with two each get in each other's
 # way on two cores. The processes that tests start have it from here.
 os.environ["OMP_NUM_THREADS"] = "1"
+# What is computed once for all runs of a machine is computed once for all tests, and nothing is left behind.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="tinylora-cache-", ignore_cleanup_errors=True)
+    os.environ["TINYLORA_CACHE"] = CACHE.name
 
 # Files that take long begin first, so that both processes end together.
 LONG = ("test_slurm", "test_docs", "test_jobs", "test_study", "test_ranks", "test_resume")

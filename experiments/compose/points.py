@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -22,6 +23,7 @@ from experiments.compose.usage import readable_errors
 from experiments.display import open_progress
 from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
 
 MANY = 100  # points that take a second or more to compose
 
@@ -61,8 +63,26 @@ def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
 
 
 def distinct(points: Sequence[RunConfig]) -> list[RunConfig]:
-    """The points without those that are the same run as an earlier one, in order."""
+    """The points without those that are the same run as an earlier one, in order. Raises UsageError.
+
+    Where two of them are one run by name and come from different folders, it is not said which of them is meant.
+    """
     first: dict[str, RunConfig] = {}
     for point in points:
-        first.setdefault(point.run_key, point)
+        known = first.setdefault(point.run_key, point)
+        for (name, one), (_, other) in zip(_sources(known), _sources(point), strict=True):
+            if one != other:
+                raise UsageError(
+                    f"{name}={one} and {name}={other} in one sweep",
+                    f"a run is known by the names of its model and task, which are the same here ({point.run_key})",
+                    "rename one of the folders (on the hub: give model.name), or give each an outputs_dir of its own",
+                )
     return list(first.values())
+
+
+def _sources(point: RunConfig) -> list[tuple[str, str | None]]:
+    """Where what a run is made with comes from, which its key does not say."""
+    model, task = point.model, point.task
+    folders = [None if path is None else str(Path(path).expanduser().resolve()) for path in (model.path, task.folder)]
+    hub = model.hub if model.path is None else None
+    return [("model.path", folders[0]), ("model.hub", hub), ("task.folder", folders[1])]

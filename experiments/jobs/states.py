@@ -20,6 +20,7 @@ from experiments.jobs.ledger import CANCELLED, JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
 from tinylora.engine.ranks import gone
+from tinylora.records.damage import damage_of
 from tinylora.records.folder import RunFolder, Status
 
 LOG_TAIL = 20_000  # bytes of a log in which the last line is looked for
@@ -35,6 +36,8 @@ class State(Enum):
     failed = "failed"
     stopped = "stopped"
     """It has not ended and its job is gone: killed, lost, or out of time and not requeued any more."""
+    damaged = "damaged"
+    """Its folder cannot be read any more: restore the file that is named, or remove the folder."""
     cancelled = "cancelled"
     unsubmitted = "not submitted"
 
@@ -46,7 +49,7 @@ class State(Enum):
     @property
     def bad(self) -> bool:
         """Whether it will not finish by itself."""
-        return self in (State.failed, State.stopped, State.cancelled)
+        return self in (State.failed, State.stopped, State.damaged, State.cancelled)
 
 
 class Active:
@@ -137,6 +140,8 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
     folder, label = RunFolder(sweep.config(key)), sweep.runs[key]["label"]
     job_id = job.job_id if job is not None else submission.job(pack) or "-"
     requeued = max(len(sweep.attempts(submission, pack)) - 1, 0)
+    if (damage := damage_of(folder)) is not None:
+        return LaneState(key, label, State.damaged, job_id, requeued, note=damage)
     status = folder.status()
     if status is Status.finished:
         return LaneState(key, label, State.finished, job_id, requeued)
@@ -158,9 +163,10 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
 
 def _without_submission(sweep: Sweep, key: str) -> LaneState:
     """A run that had ended before the sweep was first submitted, or is another sweep's."""
-    status = RunFolder(sweep.config(key)).status()
+    folder = RunFolder(sweep.config(key))
+    damage, status = damage_of(folder), folder.status()
     state = State(status.value) if status is not None and status.final else State.unsubmitted
-    return LaneState(key, sweep.runs[key]["label"], state, "-", 0)
+    return LaneState(key, sweep.runs[key]["label"], State.damaged if damage else state, "-", 0, note=damage or "")
 
 
 def _progress(folder: RunFolder) -> tuple[str, str]:

@@ -11,12 +11,15 @@ from pathlib import Path
 from experiments.display import plain_table
 from experiments.jobs.ledger import Sweep, all_sweeps
 from experiments.jobs.states import Active, LaneState, State, states_of
+from tinylora.records.damage import look_at
+from tinylora.records.folder import RunFolder
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
 SECONDS_BETWEEN_LOOKS = 5.0
 LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
 SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
+SHOWN = ("model_digest", "tokenizer_digest", "data_digest")
 MANY = 40  # runs that are watched in brief
 
 
@@ -52,8 +55,19 @@ def describe(sweep: Sweep, lanes: Sequence[LaneState], brief: bool = False) -> s
     if brief:
         running = [lane for lane in lanes if lane.state is State.running and lane.progress]
         lines += [f"  job {job}: {progress}" for job, progress in {lane.job: lane.progress for lane in running}.items()]
+    else:
+        lines += [f"  {line}" for line in _made_with(sweep)]
     rows = [_row(lane) for lane in lanes if lane.state.bad or not brief]
     return "\n".join([*lines, *(f"  {line}" for line in plain_table(rows))])
+
+
+def _made_with(sweep: Sweep) -> list[str]:
+    """The recorded digests of model, tokenizer and data; a line for each set of them."""
+    digests = [look_at(RunFolder(sweep.config(key))).digests for key in sweep.runs]
+    sets = Counter(tuple((name, found.get(name, "absent")) for name in SHOWN) for found in digests if found)
+    counted = [f" ({count} runs)" if len(sets) > 1 else "" for count in sets.values()]
+    words = [", ".join(f"{name.removesuffix('_digest')} {digest}" for name, digest in found) for found in sets]
+    return [f"made with {text}{count}" for text, count in zip(words, counted, strict=True)]
 
 
 def _row(lane: LaneState) -> tuple[str, ...]:

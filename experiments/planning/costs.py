@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from experiments.compose.fitting import shape_of
 from experiments.display import plain_table
 from experiments.planning import estimate
-from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, unfinished
+from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, in_packs, unfinished
 from tinylora.models.shapes import shape_parameters
-from tinylora.records.folder import CONFIG, lines_of
+from tinylora.records.damage import status_of
+from tinylora.records.folder import CONFIG, DamagedError, RunFolder, Status, lines_of, read_yaml
 from tinylora.settings.config import ALL, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
+from tinylora.train.origin import require_same_origin
 
 RESPONSE = 300  # assumed tokens of a response where none is given or measured, and the limit is no lower
 TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and two cores keep up on such work
@@ -45,11 +45,12 @@ NOTHING_GIVEN = Assumptions()
 
 def plan(points: Sequence[RunConfig], assumptions: Assumptions = NOTHING_GIVEN) -> list[str]:
     """The lines of a plan, a part for each model."""
+    notes = require_same_origin(points, fetch=False)
     lines = []
     for identity in dict.fromkeys(point.model.identity for point in points):
         own = [point for point in points if point.model.identity == identity]
         lines += _plan_model(own, assumptions)
-    return lines
+    return [*lines, *(f"note: {note}" for note in notes)]
 
 
 def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
@@ -63,9 +64,11 @@ def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
         )
     going = unfinished(points)
     heading = f"model {model.identity}: {shape_parameters(shape):,} parameters in {model.dtype.value}"
+    damaged = sum(status_of(RunFolder(point)) is Status.damaged for point in points)
     counts = (
-        f"{len(points)} points in {len(form_packs(points))} packs; {len(points) - len(going)} have ended in "
-        f"{points[0].outputs_dir} and would be skipped, {len(going)} in {len(form_packs(going))} packs would run"
+        f"{in_packs(points)}; {len(points) - len(going) - damaged} have ended in {points[0].outputs_dir} and would be "
+        f"skipped, {in_packs(going)} would run"
+        + (f"; {damaged} damaged and set aside (experiments.run names them)" if damaged else "")
     )
     return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions), ""]
 
@@ -169,12 +172,14 @@ def measured_speed(points: Sequence[RunConfig]) -> Assumptions:
 
 def _completions_per_step(path: Path, config: RunConfig) -> int:
     """Completions in a step of a recorded run; 0 for one of another model or task."""
-    described: Any = yaml.safe_load(path.read_text())
-    settings = described.get("scientific", {}) if isinstance(described, dict) else {}
-    if (settings.get("model", {}).get("name"), settings.get("task", {}).get("name")) != (
-        config.model.identity,
-        config.task.name,
-    ):
+    try:
+        described: Any = read_yaml(path)
+    except DamagedError:
         return 0
-    algorithm = settings.get("algorithm", {})
-    return int(algorithm.get("prompts", 0)) * int(algorithm.get("samples", 1))
+    try:
+        settings = described["scientific"]
+        names, algorithm = (settings["model"]["name"], settings["task"]["name"]), settings["algorithm"]
+        own = names == (config.model.identity, config.task.name)
+        return int(algorithm.get("prompts", 0)) * int(algorithm.get("samples", 1)) if own else 0
+    except (KeyError, TypeError, ValueError, AttributeError):  # another version's, or damaged
+        return 0

@@ -8,9 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from experiments.compose.fitting import shape_of
+from experiments.display import counted
 from experiments.planning import estimate
 from tinylora.engine.ranks import world_size
-from tinylora.records.folder import RunFolder
+from tinylora.records.damage import status_of
+from tinylora.records.folder import RunFolder, Status
 from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.groups import AUTO_SHARE
@@ -40,9 +42,9 @@ def find_device(gib: float | None = None) -> Device:
 
 
 def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
-    """The points whose runs have neither finished nor failed."""
-    statuses = [(point, RunFolder(point).status()) for point in points]
-    return [point for point, status in statuses if status is None or not status.final]
+    """The points whose runs can be begun or continued: they have neither ended nor been damaged."""
+    statuses = [(point, status_of(RunFolder(point))) for point in points]
+    return [point for point, status in statuses if status in (None, Status.running, Status.cut_short)]
 
 
 def form_packs(
@@ -60,6 +62,11 @@ def form_packs(
         size = most_lanes(group[0], device, ranks or world_size())
         packs += [group[start : start + size] for start in range(0, len(group), size)]
     return packs
+
+
+def in_packs(points: Sequence[RunConfig]) -> str:
+    """For a line: "8 points in 1 pack"."""
+    return f"{counted(len(points), 'point')} in {counted(len(form_packs(points)), 'pack')}"
 
 
 def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> int:

@@ -41,7 +41,7 @@ def of_kind(outputs: Path, kind: Adapter, **changes: Any) -> RunConfig:
 def two_lanes(outputs: Path, kind: Adapter, **changes: Any) -> tuple[Pack, list[LaneRun]]:
     """Two lanes with all values away from where they start."""
     points = [of_kind(outputs, kind, seed=0, **changes), of_kind(outputs, kind, seed=1, n_tie=2, **changes)]
-    pack, lanes = open_pack(points, outputs)
+    pack, lanes = open_pack(points)
     for number, lane in enumerate(lanes):
         lane.v.data += 0.05 * torch.randn(lane.v.shape, generator=torch.Generator().manual_seed(number))
     return pack, lanes
@@ -118,9 +118,9 @@ def test_rollouts_and_merged_weights_are_those_of_the_dense_formula(
 @pytest.mark.parametrize("kind", Adapter)
 def test_an_untrained_lane_is_the_base_model(kind: Adapter, tmp_path: Path) -> None:
     ids = torch.tensor(PROMPTS[:1])
-    base_pack, _ = open_pack([of_kind(tmp_path, Adapter.none)], tmp_path)
+    base_pack, _ = open_pack([of_kind(tmp_path, Adapter.none)])
     base = base_pack.engine.model(ids).logits
-    pack, _ = open_pack([of_kind(tmp_path, kind)], tmp_path)
+    pack, _ = open_pack([of_kind(tmp_path, kind)])
     with pack.engine.adapters.rows(torch.tensor([0])):
         torch.testing.assert_close(pack.engine.model(ids).logits, base, atol=0, rtol=0)
 
@@ -134,8 +134,8 @@ def test_lora_trains_as_many_values_as_its_factors_hold_and_lora_xs_r_squared_pe
 
 
 def test_a_step_of_full_fine_tuning_is_a_step_of_adam_on_the_model(tmp_path: Path) -> None:
-    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, algorithm=SftConfig(prompts=3))], tmp_path)
-    plain, _ = open_pack([of_kind(tmp_path, Adapter.none)], tmp_path)
+    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, algorithm=SftConfig(prompts=3))])
+    plain, _ = open_pack([of_kind(tmp_path, Adapter.none)])
     problems = pack.task.batch(0, 1, 3)
     optimizer = torch.optim.Adam(plain.engine.model.requires_grad_(True).parameters(), lr=0.003)
     losses, tokens = torch.zeros(()), 0
@@ -155,7 +155,7 @@ def test_a_step_of_full_fine_tuning_is_a_step_of_adam_on_the_model(tmp_path: Pat
 
 def test_full_fine_tuning_keeps_the_base_model_for_the_kl_term(tmp_path: Path) -> None:
     algorithm = GrpoConfig(prompts=2, samples=2, kl_coefficient=0.5)
-    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, algorithm=algorithm)], tmp_path)
+    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, algorithm=algorithm)])
     completions = replace(COMPLETIONS, lane_of_prompt=torch.zeros(4, dtype=torch.long))
     found = grpo.accumulate(pack, completions, torch.zeros(4, 5), torch.zeros(4))
     assert found["train/kl"].item() == pytest.approx(0, abs=1e-6)
@@ -166,7 +166,7 @@ def test_full_fine_tuning_keeps_the_base_model_for_the_kl_term(tmp_path: Path) -
 
 @pytest.mark.parametrize("precision", [Precision.fp32, Precision.bf16])
 def test_the_model_computes_with_the_stored_values_of_full_fine_tuning(precision: Precision, tmp_path: Path) -> None:
-    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, precision=precision)], tmp_path)
+    pack, (lane,) = open_pack([of_kind(tmp_path, Adapter.full, precision=precision)])
     grpo.grpo_step(pack, [lane])
     v = torch.cat([parameter.detach().flatten() for parameter in pack.engine.model.parameters()])
     assert torch.equal(v, lane.v.detach())
@@ -193,7 +193,7 @@ def test_recomputed_activations_give_the_same_gradient(kind: Adapter, tmp_path: 
     for recompute in (False, True):
         model = ModelConfig(device="cpu", gradient_checkpointing=recompute)
         config = of_kind(tmp_path, kind, model=model, algorithm=SftConfig(prompts=2))
-        pack, (lane,) = open_pack([config], tmp_path)
+        pack, (lane,) = open_pack([config])
         if kind is Adapter.tinylora:
             lane.v.data += 0.1
         sft.accumulate(pack, replace(COMPLETIONS, lane_of_prompt=torch.zeros(4, dtype=torch.long)))

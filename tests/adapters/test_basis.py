@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from tinylora.adapters import basis as basis_module
-from tinylora.adapters.basis import Factors, cached_basis, compute_basis, truncated_svd
+from tinylora.adapters import basis_cache
+from tinylora.adapters.basis import Factors, compute_basis, truncated_svd
+from tinylora.adapters.basis_cache import cached_basis
 from tinylora.adapters.noise import torch_stream
 from tinylora.settings.config import Solver
 from tinylora.settings.errors import UsageError
@@ -216,7 +218,7 @@ def test_cache_is_read_without_a_decomposition(tmp_path: Path, monkeypatch: pyte
 def written(folder: Path, weights: dict[str, torch.Tensor], rank: int = 2) -> tuple[Path, bytes]:
     """The one cache file of a folder, after the basis of these weights was asked for."""
     cached_basis(weights, rank, Solver.fast, folder, "digest")
-    (path,) = folder.iterdir()
+    (path,) = folder.glob("*.safetensors")
     return path, path.read_bytes()
 
 
@@ -236,9 +238,9 @@ def test_a_cache_file_that_does_not_fit_is_replaced(tmp_path: Path) -> None:
 
 
 def test_a_cache_file_of_an_older_version_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(basis_module, "VERSION", 1)
+    monkeypatch.setattr(basis_cache, "VERSION", 1)
     cached_basis({name: 2 * weight for name, weight in small_weights().items()}, 2, Solver.fast, tmp_path, "digest")
     monkeypatch.undo()
     new = cached_basis(small_weights(), 2, Solver.fast, tmp_path, "digest")
     assert new.digest == compute_basis(small_weights(), 2, Solver.fast).digest
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2

@@ -44,7 +44,7 @@ def test_peft_with_our_projections_has_our_update() -> None:
 @pytest.mark.parametrize("kind", [Adapter.tinylora, Adapter.lora_xs, Adapter.lora])
 def test_a_lane_is_exported_to_a_folder_that_peft_loads_to_the_same_logits(kind: Adapter, tmp_path: Path) -> None:
     points = [point(tmp_path, adapter=AdapterConfig(kind), rank=3, u=7, seed=seed) for seed in (0, 1)]
-    pack, lanes = open_pack(points, tmp_path)
+    pack, lanes = open_pack(points)
     for lane in lanes:
         lane.v.data += 0.05 * torch.randn(lane.v.shape, generator=torch.Generator().manual_seed(lane.index))
     ids = torch.tensor([[3, 4, 5, 13, 7], [9, 8, 7, 6, 5]])
@@ -52,7 +52,7 @@ def test_a_lane_is_exported_to_a_folder_that_peft_loads_to_the_same_logits(kind:
         ours = pack.engine.model(ids).logits
     save_peft(pack.engine.model, pack.engine.adapters, tmp_path / "peft", lane=1)
     assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["r"] == 3
-    base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))], tmp_path)
+    base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))])
     untrained = base.engine.model(ids).logits
     peer = peft.PeftModel.from_pretrained(base.engine.model, tmp_path / "peft")
     torch.testing.assert_close(peer(input_ids=ids).logits, ours, atol=1e-4, rtol=1e-4)
@@ -60,8 +60,8 @@ def test_a_lane_is_exported_to_a_folder_that_peft_loads_to_the_same_logits(kind:
 
 
 def test_lora_with_pefts_factors_is_pefts_lora(tmp_path: Path) -> None:
-    pack, (lane,) = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.lora), rank=4)], tmp_path)
-    base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))], tmp_path)
+    pack, (lane,) = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.lora), rank=4)])
+    base, _ = open_pack([point(tmp_path, adapter=AdapterConfig(Adapter.none))])
     targets = sorted({name.rpartition(".")[2] for name in pack.engine.adapters.names})
     peer = peft.get_peft_model(base.engine.model, peft.LoraConfig(r=4, lora_alpha=4, target_modules=targets))
     parts = []

@@ -135,7 +135,7 @@ def test_other_models_are_left_to_transformers(case: str) -> None:
 
 
 def test_a_rollout_is_the_same_with_and_without_the_step(tmp_path: Path) -> None:
-    pack, _ = open_pack([point(tmp_path), point(tmp_path, u=3, n_tie=4, seed=1)], tmp_path)
+    pack, _ = open_pack([point(tmp_path), point(tmp_path, u=3, n_tie=4, seed=1)])
     give_v(pack)
     assert pack.engine.decode_step is not None
     prompts = pack.encode_prompts(pack.task.held_out(Split.test, 8))

@@ -15,7 +15,7 @@ from tinylora.train import grpo
 
 
 def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
-    pack, _ = open_pack([point(tmp_path, pack=PackConfig(memory_gib=1))], tmp_path)
+    pack, _ = open_pack([point(tmp_path, pack=PackConfig(memory_gib=1))])
     bytes_per_cached_token = 3 * 2 * 96 * 4  # layers, keys and values, width, fp32
     assert pack.engine.limits.cached_tokens == int(0.75 * GIB / bytes_per_cached_token)
     matrices = 3 * 21 * 4 * 4  # copies of R of 21 maps, 2 x 2, fp32
@@ -36,7 +36,7 @@ def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
 
 def test_bytes_of_a_trained_token_are_what_autograd_keeps(tmp_path: Path) -> None:
     """Between the activations that any implementation has to keep, and all tensors that a pass makes."""
-    pack, _ = open_pack([point(tmp_path)], tmp_path)
+    pack, _ = open_pack([point(tmp_path)])
     width, mlp, layers, vocabulary, size = 96, 256, 3, 18, 4
     least = layers * (4 * width + 2 * mlp) * size
     assert least < trained_token_bytes(pack.engine.model, pack.engine.adapters) < 10 * least + 2 * vocabulary * size
@@ -53,7 +53,7 @@ def test_a_budget_bounds_the_rows_and_changes_no_result(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Decoder, "step", watched)
     for gib in (1.0, 0.002):
-        pack, (lane,) = open_pack([point(tmp_path, pack=PackConfig(memory_gib=gib))], tmp_path)
+        pack, (lane,) = open_pack([point(tmp_path, pack=PackConfig(memory_gib=gib))])
         prompts = pack.encode_prompts(pack.task.held_out(Split.test, 16))
         noise = torch.rand((64, 40), generator=torch.Generator().manual_seed(0))
         most.clear()

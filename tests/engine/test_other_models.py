@@ -43,7 +43,7 @@ def sliding(tmp_path: Path) -> tuple[Pack, list[LaneRun]]:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(MINIATURES / "miniature-qwen2" / name, tmp_path / "mistral")
     model_config = ModelConfig(path=str(tmp_path / "mistral"), device="cpu")
-    pack, lanes = open_pack([point(tmp_path, model=model_config, u=u) for u in (3, 40)], tmp_path)
+    pack, lanes = open_pack([point(tmp_path, model=model_config, u=u) for u in (3, 40)])
     give_v(pack, scale=0.5)
     return pack, lanes
 

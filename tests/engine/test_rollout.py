@@ -22,7 +22,7 @@ SAMPLED = Sampling(24, temperature=0.8)
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
     cache = tmp_path_factory.mktemp("outputs")
     points = [point(cache), point(cache, u=3, n_tie=4, precision=Precision.bf16, seed=1), point(cache, u=50, seed=2)]
-    opened, _ = open_pack(points, cache)
+    opened, _ = open_pack(points)
     give_v(opened)
     return opened
 

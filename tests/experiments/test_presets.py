@@ -127,6 +127,7 @@ def test_a_plan_uses_what_was_measured_and_leaves_out_what_has_ended(
         config.folder.mkdir()
         folder = RunFolder(config)
         folder.describe({})
+        folder.append(0, {})
         for step in (1, 2, 3):
             times = {"time/rollout_s": 2.0 + step, "time/train_s": 1.0 + step}
             folder.append(step, {"train/completion_tokens": 10.0 * step} | times)
@@ -136,7 +137,7 @@ def test_a_plan_uses_what_was_measured_and_leaves_out_what_has_ended(
     shown = capsys.readouterr().out
     # 2 lanes x 16 completions x (10 + 20 + 30) tokens in 3 + 4 + 5 and 2 + 3 + 4 seconds
     assert "measured here: 160 tokens/s sampled, 213 trained on" in shown and "with 20 a response (measured" in shown
-    assert "2 points in 1 packs; 1 have ended" in shown and "1 in 1 packs would run" in shown
+    assert "2 points in 1 pack; 1 have ended" in shown and "1 point in 1 pack would run" in shown
 
 
 @pytest.mark.parametrize(

@@ -277,9 +277,9 @@ def test_a_sweep_with_completions_beyond_the_models_context_is_refused(fake: Fak
 
 def test_a_run_records_the_commit_of_its_model(fake: FakeHub, outputs: Path) -> None:
     fake.files = MINIATURES / "miniature-qwen2"
-    pack, (lane,) = open_pack([point(outputs, model=MODEL)], outputs)
+    pack, (lane,) = open_pack([point(outputs, model=MODEL)])
     recorded = provenance(pack, lane)
     assert (recorded["model_commit"], recorded["scale_model"]) == (COMMIT, False)
-    shipped, (lane,) = open_pack([point(outputs)], outputs)
+    shipped, (lane,) = open_pack([point(outputs)])
     assert "model_commit" not in provenance(shipped, lane)
     assert provenance(shipped, lane)["model_digest"] == recorded["model_digest"]

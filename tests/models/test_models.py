@@ -14,9 +14,9 @@ from support.tiny_models import TOKENS, at, save_model, save_tokenizer
 
 from tinylora.models.find import MINIATURES, digest, resolve_folder
 from tinylora.models.load import context_length, load, outline, parameter_count, require_context, resolve_device
-from tinylora.models.smollm2 import CACHE_VARIABLE
 from tinylora.settings.config import Attention, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.files import CACHE_VARIABLE
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from tinylora.models.smollm2 import NAME as SMOLLM2
 from tinylora.models.smollm2 import smollm2_folder
 from tinylora.settings.choices import Precision
 from tinylora.settings.config import ModelConfig, ShapeConfig
+from tinylora.settings.files import CACHE_VARIABLE
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SHAPES = {path.stem: ShapeConfig(**yaml.safe_load(path.read_text())["shape"]) for path in sorted(CONF.glob("*.yaml"))}
@@ -155,6 +156,7 @@ def test_shapes_of_shipped_models_are_those_of_their_files(name: str) -> None:
 
 def test_the_shape_of_smollm2_is_that_of_its_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinylora.models.smollm2.PACKAGE", "not_to_be_converted_for_this")
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     try:
         folder = smollm2_folder()
     except ValueError:

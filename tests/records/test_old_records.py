@@ -29,7 +29,6 @@ from tinylora.records.folder import (
 )
 from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
-from tinylora.settings.errors import TinyLoraError
 from tinylora.train import loop
 from tinylora.train.loop import run_pack
 
@@ -79,20 +78,25 @@ def test_the_same_command_leaves_old_runs_alone(
         (CONFIG, "run_key: 0123456789ab\n"),
         (SUMMARY, '{"status": "splendid", "reason": null}'),
         (SUMMARY, '{"status": '),
-        (STATE, "not tensors"),
+        (METRICS, ""),
     ],
 )
-def test_a_damaged_old_run_is_refused_by_name(name: str, content: str, old: list[RunConfig]) -> None:
+def test_a_damaged_old_run_is_set_aside_by_name(name: str, content: str, old: list[RunConfig]) -> None:
     (old[2].folder / name).write_text(content)
-    with pytest.raises(TinyLoraError) as caught:
-        run_sweep(old, mirror=Unmirrored())
-    assert str(old[2].folder / name) in str(caught.value) and caught.value.remedy
+    records = run_sweep(old, mirror=Unmirrored())
+    assert [record.status is Status.damaged for record in records] == [config is old[2] for config in old]
+    assert str(old[2].folder / name) in (records[2].reason or "")
 
 
-def test_the_settings_of_another_run_are_refused_by_name(old: list[RunConfig]) -> None:
+def test_a_damaged_state_of_a_finished_run_does_not_matter(old: list[RunConfig]) -> None:
+    (old[2].folder / STATE).write_text("not tensors")
+    assert {record.status for record in run_sweep(old, mirror=Unmirrored())} == {Status.finished}
+
+
+def test_the_settings_of_another_run_are_named(old: list[RunConfig]) -> None:
     (old[2].folder / CONFIG).write_bytes((old[1].folder / CONFIG).read_bytes())
-    with pytest.raises(TinyLoraError, match=f"{old[2].folder}.*\n.*{old[1].run_key}"):
-        run_sweep(old, mirror=Unmirrored())
+    record = run_sweep(old, mirror=Unmirrored())[2]
+    assert record.status is Status.damaged and old[1].run_key in (record.reason or "")
 
 
 def test_a_run_that_an_older_version_began_is_continued(tmp_path: Path) -> None:

@@ -9,7 +9,11 @@ import torch
 
 from tinylora.records.progress import LaneProgress, Silent
 from tinylora.settings.config import EvalConfig, GrpoConfig, ModelConfig, RolloutConfig, RunConfig
+from tinylora.train import recorder
 from tinylora.train.pack import LaneRun, Pack, load_pack
+
+# States are saved at every step, however slow the disk is at the moment.
+recorder.SAVING_SHARE = 1e9
 
 
 def point(outputs: Path, **changes: Any) -> RunConfig:
@@ -26,9 +30,9 @@ def point(outputs: Path, **changes: Any) -> RunConfig:
     return RunConfig(**(settings | changes))
 
 
-def open_pack(configs: list[RunConfig], cache: Path) -> tuple[Pack, list[LaneRun]]:
+def open_pack(configs: list[RunConfig]) -> tuple[Pack, list[LaneRun]]:
     """The pack of some points, with every lane open."""
-    pack = load_pack(configs, [f"lane {index}" for index in range(len(configs))], cache, Silent())
+    pack = load_pack(configs, [f"lane {index}" for index in range(len(configs))], Silent())
     return pack, list(pack.lanes)
 
 

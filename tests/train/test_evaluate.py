@@ -36,7 +36,7 @@ PROBLEMS = SumsTask().held_out(Split.test, 6)
 
 
 def test_a_suite_without_validation_gives_its_metrics_and_the_merge_check(tmp_path: Path) -> None:
-    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)], tmp_path)
+    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)])
     give_v(pack)
     task = SuitesOfSums(Suite("test", PROBLEMS), Suite("aime24", PROBLEMS[:3], samples=4))
     metrics = evaluate(replace(pack, task=task), [0, 1], Silent())
@@ -48,7 +48,7 @@ def test_a_suite_without_validation_gives_its_metrics_and_the_merge_check(tmp_pa
 
 
 def test_each_lane_answers_every_problem_as_often_as_asked(tmp_path: Path) -> None:
-    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)], tmp_path)
+    pack, _ = open_pack([point(tmp_path), point(tmp_path, seed=1)])
     task = SuitesOfSums(Suite("amc23", PROBLEMS[:2], samples=3))
     evaluate(replace(pack, task=task), [0, 1], Silent())
     sampled = task.scored[2 * 2 :]
@@ -60,7 +60,7 @@ def test_each_lane_answers_every_problem_as_often_as_asked(tmp_path: Path) -> No
 
 
 def test_the_noise_is_a_function_of_the_suite(tmp_path: Path) -> None:
-    pack, _ = open_pack([point(tmp_path)], tmp_path)
+    pack, _ = open_pack([point(tmp_path)])
     texts = {}
     for name, others in (("amc23", ()), ("aime24", ()), ("amc23 after another", (Suite("aime24", PROBLEMS[:2], 2),))):
         task = SuitesOfSums(*others, Suite(name.split()[0], PROBLEMS[:4], samples=2))

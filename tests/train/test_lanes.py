@@ -73,11 +73,11 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_of_a_mixed_pack_are_those_of_each_lane_alone(case: str, tmp_path: Path) -> None:
     step, changes = CASES[case]
-    pack, lanes = open_pack(mixed(tmp_path, **changes), tmp_path)
+    pack, lanes = open_pack(mixed(tmp_path, **changes))
     give_v(pack)
     together = gradients(pack, lanes, step)
     for number, config in enumerate(mixed(tmp_path, **changes)):
-        alone_pack, alone = open_pack([config], tmp_path)
+        alone_pack, alone = open_pack([config])
         give_v(alone_pack)
         (gradient,) = gradients(alone_pack, alone, step)
         assert relative_difference(together[number], gradient) < 5e-5
@@ -89,7 +89,7 @@ def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int,
     step, changes = CASES[case]
     results = []
     for limit in (100_000, tokens):
-        pack, lanes = open_pack(mixed(tmp_path, **changes), tmp_path)
+        pack, lanes = open_pack(mixed(tmp_path, **changes))
         give_v(pack)
         results.append(gradients(with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=limit)), lanes, step))
     for whole, split in zip(*results, strict=True):
@@ -99,7 +99,7 @@ def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int,
 @pytest.mark.parametrize("width", [0, 60, 10_000])
 def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(width: int, tmp_path: Path) -> None:
     """The slow reference, for rows of one completion, of some, and of all completions of a prompt."""
-    pack, lanes = open_pack(mixed(tmp_path), tmp_path)
+    pack, lanes = open_pack(mixed(tmp_path))
     give_v(pack)
     pack = with_engine(pack, row_width=width)
     prompts = pack.encode_prompts(pack.task.held_out(Split.train, 8))
@@ -119,7 +119,7 @@ def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(widt
 
 
 def test_groups_of_equal_rewards_are_not_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pack, (lane,) = open_pack([point(tmp_path, u=2)], tmp_path)
+    pack, (lane,) = open_pack([point(tmp_path, u=2)])
     completions = Completions([[5, 6, 7]] * 3, torch.zeros(3, dtype=torch.long), [[8, 2], [9, 2]] * 3)
     seen: list[int] = []
     logps = grpo.completion_logps
@@ -144,7 +144,7 @@ def test_a_micro_batch_that_runs_out_of_memory_is_split(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(sft, "completion_logps", logps_if_small)
     for most[0] in (1000, 3):
-        pack, lanes = open_pack(mixed(tmp_path, algorithm=SftConfig(prompts=5)), tmp_path)
+        pack, lanes = open_pack(mixed(tmp_path, algorithm=SftConfig(prompts=5)))
         results.append(gradients(pack, lanes, sft.sft_step))
     for whole, split in zip(*results, strict=True):
         assert relative_difference(split, whole) < 1e-5
@@ -181,8 +181,8 @@ def test_what_completions_begin_with_alike_is_read_once() -> None:
 
 def test_a_lane_trains_the_same_in_any_pack(tmp_path: Path) -> None:
     """Several steps: prompts, noise, optimizer and rounding of a lane do not depend on its neighbours."""
-    pack, lanes = open_pack(mixed(tmp_path), tmp_path)
-    other_pack, others = open_pack(mixed(tmp_path)[2:3] + mixed(tmp_path)[:1], tmp_path)
+    pack, lanes = open_pack(mixed(tmp_path))
+    other_pack, others = open_pack(mixed(tmp_path)[2:3] + mixed(tmp_path)[:1])
     for _ in range(3):
         for trained_pack, trained in ((pack, lanes), (other_pack, others)):
             grpo.grpo_step(trained_pack, trained)
@@ -195,11 +195,11 @@ def test_a_lane_trains_the_same_in_any_pack(tmp_path: Path) -> None:
 
 def test_a_lane_that_is_not_finite_is_stopped_and_the_others_do_not_notice(tmp_path: Path) -> None:
     healthy, sick = mixed(tmp_path)[:2], point(tmp_path, u=2, seed=5)
-    pack, lanes = open_pack([*healthy, sick], tmp_path)
+    pack, lanes = open_pack([*healthy, sick])
     give_v(pack)
     lanes[2].v.data.fill_(float("nan"))
     together = gradients(pack, lanes, grpo.grpo_step)
-    alone_pack, alone = open_pack(healthy, tmp_path)
+    alone_pack, alone = open_pack(healthy)
     give_v(alone_pack)
     expected = gradients(alone_pack, alone, grpo.grpo_step)
     assert [lane.failure is None for lane in lanes] == [True, True, False]
@@ -209,7 +209,7 @@ def test_a_lane_that_is_not_finite_is_stopped_and_the_others_do_not_notice(tmp_p
 
 
 def test_v_that_overflows_its_storage_type_stops_the_lane_with_v_as_it_was(tmp_path: Path) -> None:
-    pack, (lane,) = open_pack([point(tmp_path, u=2, precision=Precision.fp16, lr=1e6)], tmp_path)
+    pack, (lane,) = open_pack([point(tmp_path, u=2, precision=Precision.fp16, lr=1e6)])
     grpo.grpo_step(pack, [lane])
     assert lane.failure is not None and "fp16" in lane.failure
     assert lane.v.abs().max() == 0
@@ -217,6 +217,6 @@ def test_v_that_overflows_its_storage_type_stops_the_lane_with_v_as_it_was(tmp_p
 
 def test_lanes_of_one_pack_learn_from_demonstrations_of_their_own_manner(tmp_path: Path) -> None:
     manners = [TaskConfig(demonstrations=manner) for manner in (Demonstrations.own, Demonstrations.foreign)]
-    pack, lanes = open_pack([point(tmp_path, algorithm=SftConfig(prompts=16), task=task) for task in manners], tmp_path)
+    pack, lanes = open_pack([point(tmp_path, algorithm=SftConfig(prompts=16), task=task) for task in manners])
     own, foreign = sft.sft_step(pack, lanes).values()
     assert own["train/loss"] < 1.5 < foreign["train/loss"], "the base model knows one manner and not the other"

@@ -1,6 +1,5 @@
 """Records and resumption: what a stop, a kill or a second call leaves behind."""
 
-import json
 import os
 import signal
 import subprocess
@@ -16,11 +15,9 @@ from support.packs import At, interrupt, point, steps_in_mlflow
 from tinylora.adapters.adapter_file import read_adapter, read_safetensors
 from tinylora.records.folder import (
     ADAPTER,
-    CONFIG,
     METRICS,
     PREVIOUS,
     STATE,
-    SUMMARY,
     RunFolder,
     Status,
     Unmirrored,
@@ -198,24 +195,77 @@ def test_a_folder_in_use_is_refused(outputs: Path) -> None:
         run([config])
 
 
-def test_folders_that_do_not_match_or_are_damaged_are_refused(uninterrupted: Path, outputs: Path) -> None:
-    config = point(outputs, steps=2)
-    other = points(uninterrupted)[0]
-    config.folder.mkdir()
-    (config.folder / CONFIG).write_bytes((other.folder / CONFIG).read_bytes())
-    with pytest.raises(UsageError, match="another config"):
-        RunFolder(config).check()
-    (config.folder / CONFIG).write_text("{")
-    with pytest.raises(FailureError, match="damaged"):
-        RunFolder(config).check()
-    (config.folder / CONFIG).unlink()
-    (config.folder / STATE).write_bytes((other.folder / STATE).read_bytes()[:-40])
-    with pytest.raises(FailureError, match="damaged"):
-        run([config])
-    (config.folder / STATE).unlink()
-    (config.folder / SUMMARY).write_text(json.dumps({"status": "splendid"}))
-    with pytest.raises(FailureError, match="damaged"):
-        run([config])
+def cut_at(step: int, outputs: Path) -> list[RunConfig]:
+    """The two points, interrupted after a step."""
+    configs = points(outputs)
+    with pytest.raises(KeyboardInterrupt):
+        run_pack(configs, ["a", "b"], At(step, interrupt))
+    return configs
+
+
+def flip(path: Path, place: int) -> None:
+    """Flip a bit of a file, counted from its end."""
+    content = bytearray(path.read_bytes())
+    content[-place] ^= 16
+    path.write_bytes(content)
+
+
+def out_of_memory(*_: object) -> None:
+    raise RuntimeError("out of memory")
+
+
+def test_a_damaged_folder_is_set_aside_and_the_others_go_on(uninterrupted: Path, outputs: Path) -> None:
+    configs = cut_at(2, outputs)
+    for name in (STATE, PREVIOUS):
+        flip(configs[0].folder / name, 3)
+    records = run_pack(configs, ["a", "b"], Silent())
+    assert [record.status for record in records] == [Status.damaged, Status.finished]
+    assert STATE in (records[0].reason or "") and RunFolder(configs[0]).status() is Status.cut_short
+    assert steps_in_mlflow(configs[1]) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lane", [0, 1])
+def test_a_flipped_bit_in_a_state_makes_the_run_continue_from_the_one_before(
+    lane: int, uninterrupted: Path, outputs: Path
+) -> None:
+    configs = cut_at(3, outputs)
+    flip(configs[lane].folder / STATE, 2)
+    assert run(configs) == [Status.finished] * 2
+    assert (configs[lane].folder / f"{STATE}.damaged").exists()
+    same_results(outputs, uninterrupted)
+
+
+@pytest.mark.parametrize("lost", ["all", "a middle line", "the lines after the untrained model"])
+def test_a_state_without_the_lines_up_to_it_is_not_continued(lost: str, outputs: Path) -> None:
+    config = cut_at(3, outputs)[0]
+    path = config.folder / METRICS
+    lines = path.read_text().splitlines(keepends=True)
+    kept = {"all": [], "a middle line": [lines[0], *lines[2:]], "the lines after the untrained model": lines[:1]}
+    path.write_text("".join(kept[lost]))
+    (record,) = run_pack([config], ["a"], Silent())
+    assert record.status is Status.damaged and METRICS in (record.reason or "")
+    assert "0 to 3" in (record.reason or "")
+
+
+def test_lines_that_lack_the_newest_step_continue_from_the_state_before(uninterrupted: Path, outputs: Path) -> None:
+    """As a power cut can leave them, where fsync is off."""
+    configs = cut_at(3, outputs)
+    for config in configs:
+        path = config.folder / METRICS
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert run(configs) == [Status.finished] * 2
+    same_results(outputs, uninterrupted)
+
+
+def test_states_beyond_the_step_from_which_a_lane_continues_are_dropped(outputs: Path) -> None:
+    """Else a kill could bring them back, beside lines that another grouping of lanes has made again."""
+    configs = cut_at(3, outputs)
+    os.replace(configs[0].folder / PREVIOUS, configs[0].folder / STATE)
+    with pytest.raises(RuntimeError), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train, "grpo_step", out_of_memory)
+        run(configs)
+    assert [saved_step(config.folder / STATE) for config in configs] == [2, 2]
+    assert not (configs[1].folder / PREVIOUS).exists()
 
 
 def test_another_model_under_the_same_name_is_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,10 +322,6 @@ def test_an_error_is_recorded_and_raised_and_the_run_goes_on_later(
     uninterrupted: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs = points(outputs)
-
-    def out_of_memory(*_: object) -> None:
-        raise RuntimeError("out of memory")
-
     with monkeypatch.context() as patched:
         patched.setattr(train, "grpo_step", out_of_memory)
         with pytest.raises(RuntimeError, match="out of memory"):

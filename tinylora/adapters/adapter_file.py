@@ -21,6 +21,7 @@ from tinylora.settings.config import RECIPE, as_plain
 from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
 from tinylora.settings.recorded import build
+from tinylora.settings.tensor_files import is_whole, with_digest
 
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
@@ -28,7 +29,9 @@ SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within 
 Tensors = dict[str, torch.Tensor]
 
 
-def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[str, str] | None = None) -> None:
+def save_adapter(
+    path: Path, adapter: Adapters, index: int, provenance: Mapping[str, str] | None = None, fsync: bool = True
+) -> None:
     """Write one lane's adapter: the payload is what was trained, the header says how to rebuild the rest.
 
     The payload of TinyLoRA and LoRA-XS is the stored v, of LoRA its factors, of full fine-tuning the weights, by name.
@@ -39,7 +42,7 @@ def save_adapter(path: Path, adapter: Adapters, index: int, provenance: Mapping[
     if isinstance(adapter, TinyLora):
         header |= {"rank": str(adapter.rank), "spectrum": json.dumps(spectrum(adapter))}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in lane.tensors().items()}
-    write_atomically(path, save(tensors, metadata=header))
+    write_atomically(path, with_digest(save(tensors, metadata=header)), fsync)
 
 
 def spectrum(adapter: TinyLora) -> dict[str, float]:
@@ -79,7 +82,9 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Tensors and metadata of a file; raises FailureError where it is damaged."""
+    """Tensors and metadata of a file; raises FailureError where it is damaged, also by its digest."""
+    if not is_whole(path):
+        raise damaged(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

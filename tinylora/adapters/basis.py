@@ -16,14 +16,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from tinylora.adapters.noise import torch_stream
 from tinylora.settings.config import Solver
@@ -194,37 +190,3 @@ def compute_basis(
             progress(f"basis: {index + 1} of {len(weights)} weights")
         factors[name] = truncated_svd(weight, rank, solver)
     return Basis(rank, factors)
-
-
-def cached_basis(
-    weights: Mapping[str, torch.Tensor],
-    rank: int,
-    solver: Solver,
-    cache: Path,
-    model_digest: str,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Basis:
-    """The basis from the cache folder, or computed and put there (atomically). A damaged file is computed anew."""
-    path = cache / f"{model_digest}-r{rank}-{solver.value}-v{VERSION}.safetensors"
-    if path.exists() and (basis := _read(path, rank, weights)) is not None:
-        return basis
-    basis = compute_basis(weights, rank, solver, progress)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    tensors: dict[str, torch.Tensor] = {}
-    for name, factors in basis.factors.items():
-        tensors |= {f"{name}.u": factors.left, f"{name}.sigma": factors.sigma, f"{name}.v": factors.right}
-    save_file(tensors, part)
-    os.replace(part, path)
-    return basis
-
-
-def _read(path: Path, rank: int, weights: Mapping[str, torch.Tensor]) -> Basis | None:
-    """The basis of a cache file, or None where it is not a whole one of these weights."""
-    try:
-        tensors = load_file(path)
-        factors = {n: Factors(tensors[f"{n}.u"], tensors[f"{n}.sigma"], tensors[f"{n}.v"]) for n in weights}
-    except (SafetensorError, KeyError):
-        return None
-    fits = all((len(f.left), len(f.right), len(f.sigma)) == (*weights[n].shape, rank) for n, f in factors.items())
-    return Basis(rank, factors) if fits else None

@@ -5,9 +5,11 @@ package. A model is a folder with config.json, model*.safetensors and a tokenize
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from tinylora.models import hub, smollm2
+from tinylora.models.file_digests import file_digest
 from tinylora.models.hub import WEIGHTS
 from tinylora.settings.config import ModelConfig
 from tinylora.settings.errors import UsageError
@@ -44,13 +46,25 @@ def resolved_commit(config: ModelConfig) -> str | None:
     return config_folder(config).name if config.path is None and config.hub is not None else None
 
 
-def digest(folder: Path) -> str:
-    """16 hex digits over config.json and the weight files, names and contents: the identity of the model."""
+def digest(folder: Path, remember: bool = False) -> str:
+    """16 hex digits over config.json and the weight files, names and contents: the identity of the model.
+
+    With `remember` files that have not changed are not read again (`file_digest`).
+    """
+    return _digest_of([folder / "config.json", *sorted(folder.glob(WEIGHTS))], remember)
+
+
+def tokenizer_digest(folder: Path, remember: bool = False) -> str:
+    """16 hex digits over what else decides how texts become tokens and where they end: all but config and weights."""
+    others = [pattern for pattern in hub.FILES if pattern not in ("config.json", WEIGHTS, f"{WEIGHTS}*")]
+    found = {path for pattern in others for path in folder.glob(pattern) if path.is_file()}
+    return _digest_of(sorted(found), remember)
+
+
+def _digest_of(paths: Sequence[Path], remember: bool) -> str:
     state = hashlib.sha256()
-    for path in [folder / "config.json", *sorted(folder.glob(WEIGHTS))]:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        state.update(f"{path.name} {content}\n".encode())
+    for path in paths:
+        state.update(f"{path.name} {file_digest(path, remember)}\n".encode())
     return state.hexdigest()[:16]
 
 

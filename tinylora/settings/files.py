@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,48 @@ from filelock import FileLock, Timeout
 
 from tinylora.settings.errors import FailureError, first_line
 
+CACHE_VARIABLE = "TINYLORA_CACHE"
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: under a temporary name, then renamed."""
+Content = bytes | tuple[bytes | memoryview, ...]
+"""What a file holds, or the pieces of it in order."""
+
+
+def write_atomically(path: Path, content: Content, fsync: bool = True) -> None:
+    """Write a file whole or not at all: under a temporary name, then renamed.
+
+    With `fsync` content and name are on the disk when this returns, so that a power cut does not lose them.
+    """
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
+    write_part(part, content, fsync)
     os.replace(part, path)
+    if fsync:
+        fsync_folder(path.parent)
+
+
+def write_part(part: Path, content: Content, fsync: bool = True) -> None:
+    """Write a file that is to be renamed: its content is on the disk before its new name is."""
+    with part.open("wb") as file:
+        file.writelines(content if isinstance(content, tuple) else (content,))
+        if fsync:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk; nothing where its file system cannot do that for a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def cache_folder() -> Path:
+    """Where models are converted and bases computed once for all outputs_dir: TINYLORA_CACHE, or ~/.cache/tinylora."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tinylora")
 
 
 @contextmanager

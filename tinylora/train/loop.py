@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinylora.engine.ranks import Ranks, ranks_of_process, require_work
-from tinylora.records.folder import BASIS_CACHE, RunFolder, RunRecord, Status, Unmirrored
+from tinylora.records.damage import damage_of
+from tinylora.records.folder import DamagedError, RunFolder, RunRecord, Status, Unmirrored
 from tinylora.records.progress import LaneProgress, Progress, Silent
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import Algorithm, RunConfig
@@ -24,7 +24,7 @@ from tinylora.train.grpo import grpo_step
 from tinylora.train.pack import LaneMetrics, LaneRun, Pack, load_pack
 from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
-from tinylora.train.state import State, common_states, load_states, restore
+from tinylora.train.state import State, common_states, restore, set_aside_damaged, usable_states
 
 if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
@@ -37,41 +37,64 @@ def run_pack(
     mirror: Mirror | Unmirrored | None = None,
     stop: StopRequest | None = None,
 ) -> list[RunRecord]:
-    """Run the points of one pack; those that have ended before are skipped. Returns their records, in order.
+    """Run the points of one pack; returns their records, in order.
 
-    `mirror` stands in for the points' own MLflow store. Raises FailureError where a folder is in use, damaged or cannot
-    be written, UsageError where it holds another run, Stopped after `stop` was asked for.
+    Those that have ended before are skipped, and those whose folder is damaged are set aside. `mirror` stands in for
+    the points' own MLflow store. Raises FailureError where a folder is in use or cannot be written to, UsageError where
+    its run was begun with other files, Stopped after `stop` was asked for.
     """
     ranks = ranks_of_process()
     require_work(configs, ranks.count)
     folders = [RunFolder(config) for config in configs]
     with ranks.noting_errors(), ExitStack() as held, explained_disk_errors():
-        ended = ranks.first(lambda: _take(folders, held))
+        ended, damaged = ranks.first(lambda: _take(folders, held, progress))
         if not ranks.leads:
             mirror, progress = Unmirrored(), Silent()
         elif mirror is None:
             from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
             mirror = Mirror(configs[0])
-        open_folders = [folder for folder in folders if folder.config.run_key not in ended]
-        if open_folders:
-            open_labels = [label for label, folder in zip(labels, folders, strict=True) if folder in open_folders]
-            _train(open_folders, open_labels, mirror, progress, stop or StopRequest(), ranks)
+        whole = [folder for folder in folders if folder.config.run_key not in damaged]
+        going = [folder for folder in whole if folder.config.run_key not in ended]
+        if going:
+            names = [label for label, folder in zip(labels, folders, strict=True) if folder in going]
+            _train(going, names, mirror, progress, stop or StopRequest(), ranks)
 
         def write() -> list[RunRecord]:
             if not isinstance(mirror, Unmirrored):
                 progress.phase("writing records to MLflow")
-            mirror.push(folders, final=True)
-            return [folder.record(skipped=folder.config.run_key in ended) for folder in folders]
+            mirror.push(whole, final=True)
+            return [_record(folder, ended, damaged) for folder in folders]
 
         return ranks.first(write)
 
 
-def _take(folders: Sequence[RunFolder], held: ExitStack) -> set[str]:
-    """Lock the folders; returns the keys of the runs that have ended."""
+def _take(folders: Sequence[RunFolder], held: ExitStack, progress: Progress) -> tuple[set[str], dict[str, str]]:
+    """Lock the folders; returns the keys of the runs that have ended, and why others are damaged, by run key."""
+    ended: set[str] = set()
+    damaged: dict[str, str] = {}
     for folder in folders:
         held.enter_context(folder.locked())
-    return {folder.config.run_key for folder in folders if (status := folder.status()) and status.final}
+        key, status = folder.config.run_key, folder.status()
+        if (reason := damage_of(folder)) is not None:
+            damaged[key] = reason
+        elif status is not None and status.final:
+            ended.add(key)
+        else:
+            try:
+                for news in set_aside_damaged(folder.path):
+                    progress.phase(news)
+            except DamagedError as error:
+                damaged[key] = str(error)
+    return ended, damaged
+
+
+def _record(folder: RunFolder, ended: set[str], damaged: Mapping[str, str]) -> RunRecord:
+    """The record of a run after its pack was trained."""
+    key = folder.config.run_key
+    if key in damaged:
+        return RunRecord(folder.config, Status.damaged, damaged[key], skipped=False, summary={})
+    return folder.record(skipped=key in ended)
 
 
 @contextmanager
@@ -98,13 +121,13 @@ def _train(
     ranks: Ranks,
 ) -> None:
     configs = [folder.config for folder in folders]
-    pack = load_pack(configs, labels, Path(configs[0].outputs_dir) / BASIS_CACHE, progress, ranks)
+    pack = load_pack(configs, labels, progress, ranks)
     recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
     trained = [(lane.label, pack.engine.adapters.lane(lane.index)) for lane in pack.lanes]
     counts = [f"{values.trained_values} ({values.trained_bytes} bytes) in {label}" for label, values in trained]
     progress.phase("trained values: " + ", ".join(counts))
     recorder.begin()
-    states = common_states([load_states(folder.path) for folder in folders])
+    states = common_states([usable_states(folder) for folder in folders])
     PackRun(pack, recorder, progress, stop).run(states)
 
 

@@ -12,19 +12,21 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tinylora.adapters.base import Adapters, LaneSpec
-from tinylora.adapters.basis import Basis, cached_basis
+from tinylora.adapters.basis import Basis
+from tinylora.adapters.basis_cache import FOLDER, cached_basis
 from tinylora.adapters.full import OwnModel
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
 from tinylora.engine.engine import Engine, build_engine
 from tinylora.engine.ranks import Ranks
-from tinylora.models.find import digest, resolve_folder
+from tinylora.models.find import digest, resolve_folder, tokenizer_digest
 from tinylora.models.load import load
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 
@@ -68,6 +70,7 @@ class Pack:
     lanes: Sequence[LaneRun]
     basis: Basis | None  # of adapters that are made of one
     model_digest: str
+    tokenizer_digest: str
 
     def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
         """The tokens of problems' prompts, in the chat template where the task is a conversation."""
@@ -101,11 +104,11 @@ class Pack:
 
 
 def load_pack(
-    configs: Sequence[RunConfig], labels: Sequence[str], cache: Path, progress: Progress, ranks: Ranks | None = None
+    configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress, ranks: Ranks | None = None
 ) -> Pack:
     """Load what the points share (model, task, basis), with a lane for each point, before its first step.
 
-    `labels` are the short names of the lanes; `cache` is the folder of truncated SVDs.
+    `labels` are the short names of the lanes.
     """
     config, ranks = configs[0], ranks or Ranks()
     assert len({c.pack_key() for c in configs}) == 1, "the points of a pack differ in more than lane fields"
@@ -118,10 +121,12 @@ def load_pack(
     basis = None
     if config.adapter.name.has_basis:
         with ranks.leader_first():  # the others then find it in the cache
-            basis = cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase)
+            cache, earlier = cache_folder() / FOLDER, Path(config.outputs_dir) / FOLDER
+            solver = config.adapter.solver
+            basis = cached_basis(weights, config.rank, solver, cache, model_digest, progress.phase, earlier)
     engine = build_engine(model, tokenizer, make_adapters(configs, model, weights, basis), config, ranks)
     lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
-    return Pack(config, engine, task, tokenizer, lanes, basis, model_digest)
+    return Pack(config, engine, task, tokenizer, lanes, basis, model_digest, tokenizer_digest(folder))
 
 
 def _task_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase, progress: Progress) -> Task:

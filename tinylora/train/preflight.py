@@ -12,13 +12,14 @@ from tinylora.records.folder import RunFolder, require_writable
 from tinylora.settings.config import RECIPE, Algorithm, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import task_of
-from tinylora.train.state import load_states
+from tinylora.train.origin import require_same_origin
 
 
-def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
+def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
 
-    Points that run `in_jobs` write to servers only, so no store of their own is looked at.
+    Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
+    could not be checked.
     """
     outlines: dict[str, list[ModuleShape]] = {}
     for config in configs:
@@ -31,6 +32,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
     asked = {repr((c.task, c.eval.suites, c.algorithm.name, c.training_steps > 0)): c for c in configs}
     for config in asked.values():  # another seed or number of problems is nothing new to a task
         _check_task(config)
+    notes = require_same_origin(configs)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
@@ -40,6 +42,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
         Mirror(config)
+    return notes
 
 
 def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
@@ -66,9 +69,7 @@ def _check_task(config: RunConfig) -> None:
 
 
 def _check_folder(folder: RunFolder) -> None:
-    folder.check()
     status, recipe = folder.status(), folder.config.recipe
-    load_states(folder.path)
     if recipe != RECIPE and not (status is not None and status.final):
         raise UsageError(
             f"run {folder.config.run_key} of recipe {recipe}",

@@ -25,7 +25,7 @@ from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
 from tinylora.records.source import git_state
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
-from tinylora.train.state import load_states, save_state
+from tinylora.train.state import drop_states_after, newest_step, save_state
 
 if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
@@ -72,19 +72,21 @@ class FolderRecorder(Recorder):
             folder.reopen()
 
     def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Drop the lines of metrics.jsonl after these steps."""
+        """Drop the lines of metrics.jsonl and the states after these steps."""
         for index, step in steps.items():
             self.folders[index].drop_after(step)
+            drop_states_after(self.folders[index].path, step)
 
     def step(self, metrics: LaneMetrics) -> None:
         """Add a line to metrics.jsonl of each lane; save states unless that took too much of the time lately."""
         lanes = [self.pack.lanes[index] for index in metrics]
-        for lane in lanes:
-            self.folders[lane.index].append(lane.step, metrics[lane.index])
         now = time.perf_counter()
         self._all_saved = (
             any(lane.done for lane in lanes) or (now - self._saved_at) * SAVING_SHARE >= self._saving_seconds
         )
+        for lane in lanes:
+            evaluated = any(name.startswith("eval/") for name in metrics[lane.index])
+            self.folders[lane.index].append(lane.step, metrics[lane.index], durable=self._all_saved or evaluated)
         if self._all_saved:
             for lane in lanes:
                 save_state(self.folders[lane.index].path, lane)
@@ -95,10 +97,10 @@ class FolderRecorder(Recorder):
         """Write summary.json, and adapter.safetensors of a finished run."""
         folder, trained = self.folders[lane.index], self.pack.engine.adapters.lane(lane.index)
         if status is Status.finished:
-            origin = {"model_digest": self.pack.model_digest}
+            origin = {"model_digest": self.pack.model_digest, "tokenizer_digest": self.pack.tokenizer_digest}
             if self.pack.basis is not None:
                 origin["basis_digest"] = self.pack.basis.digest
-            save_adapter(folder.path / ADAPTER, self.pack.engine.adapters, lane.index, origin)
+            save_adapter(folder.path / ADAPTER, self.pack.engine.adapters, lane.index, origin, lane.config.fsync)
         counts: Metrics = {"trained_values": trained.trained_values, "trained_bytes": trained.trained_bytes}
         folder.conclude(status, reason, counts)
 
@@ -106,7 +108,7 @@ class FolderRecorder(Recorder):
         """Save the state of every lane whose newest saved state is older than its step."""
         for lane in self.pack.lanes:
             folder = self.folders[lane.index].path
-            if lane.failure is None and max(load_states(folder), default=-1) < lane.step:
+            if lane.failure is None and newest_step(folder) < lane.step:
                 save_state(folder, lane)
 
     def cut_short(self, reason: str) -> None:
@@ -114,7 +116,7 @@ class FolderRecorder(Recorder):
         for lane in self.pack.lanes:
             folder = self.folders[lane.index]
             if folder.status() is Status.running:
-                folder.drop_after(max(load_states(folder.path), default=-1))
+                folder.drop_after(newest_step(folder.path))
                 self.conclude(lane, Status.cut_short, reason)
         self.mirror.push(self.folders, final=True)
 
@@ -137,6 +139,7 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         "lr_setting": lane.config.lr,
         "model.parameters": parameter_count(pack.engine.model),
         "model_digest": pack.model_digest,
+        "tokenizer_digest": pack.tokenizer_digest,
         **({} if commit is None else {"model_commit": commit}),
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,

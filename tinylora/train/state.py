@@ -1,9 +1,9 @@
 """The state of a lane, from which its training continues: safetensors, written atomically.
 
 It is v, Adam's moments and the step counter, and no more: random streams are functions of seed and step (see
-`settings.seeds`). The last two states are kept. Lanes of a pack are saved one after the other, so a kill in between
-leaves some of them one step ahead; they then continue together from the newest step that all of them have saved, in the
-same batches as if nothing had happened.
+`settings.seeds`). The last two states are kept, each with a digest: where the newest is damaged, the one before it
+serves. Lanes of a pack are saved one after the other, so a kill in between leaves some of them one step ahead; they
+then continue together from the newest step that all of them have saved, in the same batches as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from pathlib import Path
 from safetensors.torch import save
 
 from tinylora.adapters.adapter_file import Tensors, damaged, read_safetensors
-from tinylora.records.folder import PREVIOUS, STATE
+from tinylora.records.folder import PREVIOUS, STATE, DamagedError, RunFolder, saved_step
 from tinylora.settings.errors import FailureError
-from tinylora.settings.files import write_atomically
+from tinylora.settings.files import fsync_folder, write_part
+from tinylora.settings.tensor_files import with_digest
 from tinylora.train.pack import LaneRun
 
 
@@ -35,22 +36,71 @@ def save_state(folder: Path, lane: LaneRun) -> None:
     for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
         tensors["adam_step" if name == "step" else name] = value
     content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata={"step": str(lane.step)})
+    part = folder / f"{STATE}.part"
+    write_part(part, with_digest(content), lane.config.fsync)
     if (folder / STATE).exists():
         os.replace(folder / STATE, folder / PREVIOUS)
-    write_atomically(folder / STATE, content)
+    os.replace(part, folder / STATE)
+    if lane.config.fsync:
+        fsync_folder(folder)
 
 
 def load_states(folder: Path) -> dict[int, State]:
-    """The saved states by step, none to two. Raises FailureError where a file is damaged."""
-    states = {}
-    for name in (PREVIOUS, STATE):
-        if (folder / name).exists():
-            tensors, metadata = read_safetensors(folder / name)
-            if "v" not in tensors or not metadata.get("step", "").isdecimal():
-                raise damaged(folder / name)
-            step = int(metadata["step"])
-            states[step] = State(step, tensors)
-    return states
+    """The saved states by step, none to two. Raises DamagedError where a file is damaged."""
+    return {state.step: state for name in (PREVIOUS, STATE) if (state := _load(folder / name)) is not None}
+
+
+def usable_states(folder: RunFolder) -> dict[int, State]:
+    """The saved states from which a run can continue: those with the metrics of all steps up to them."""
+    steps = len(folder.lines()) - 1
+    return {step: state for step, state in load_states(folder.path).items() if step <= steps}
+
+
+def _load(path: Path) -> State | None:
+    """The state in a file; None where there is no file. Raises DamagedError."""
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = read_safetensors(path)
+        if "v" in tensors and metadata.get("step", "").isdecimal():
+            return State(int(metadata["step"]), tensors)
+    except FailureError as error:
+        raise DamagedError(*error.args) from error
+    raise DamagedError(*damaged(path).args)
+
+
+def set_aside_damaged(folder: Path) -> list[str]:
+    """Rename a damaged state where the other one is whole, so that the run continues from that; returns sentences.
+
+    Raises DamagedError where no state is whole.
+    """
+    whole, broken = [], []
+    for name in (STATE, PREVIOUS):
+        try:
+            whole += [name] if _load(folder / name) is not None else []
+        except DamagedError as error:
+            broken.append((name, error))
+    if broken and not whole:
+        raise broken[0][1]
+    for name, _ in broken:
+        os.replace(folder / name, folder / f"{name}.damaged")
+    return [f"{folder / name} is damaged and set aside: the run continues from {whole[0]}" for name, _ in broken]
+
+
+def drop_states_after(folder: Path, step: int) -> None:
+    """Remove states beyond a step, from which the run continues: these steps are made again."""
+    if saved_step(folder / STATE) > step:
+        if 0 <= saved_step(folder / PREVIOUS) <= step:
+            os.replace(folder / PREVIOUS, folder / STATE)
+        else:
+            (folder / STATE).unlink()
+    if saved_step(folder / PREVIOUS) > step:
+        (folder / PREVIOUS).unlink()
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest saved state; -1 where there is none."""
+    return max(saved_step(folder / name) for name in (STATE, PREVIOUS))
 
 
 def restore(lane: LaneRun, state: State) -> None:

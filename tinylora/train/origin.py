@@ -1,0 +1,65 @@
+"""Whether runs that have ended were made with the model, tokenizer and data that are asked for now.
+
+The run key knows a model and its data by their names. So a run that would be shown as done is compared with the files
+that lie there now; those of a run that has not ended are compared when it goes on. Needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from tinylora.models.find import digest, resolve_folder, resolved_commit, tokenizer_digest
+from tinylora.records.damage import status_of
+from tinylora.records.folder import RunFolder, Status
+from tinylora.settings.config import RunConfig
+from tinylora.tasks import task_of
+from tinylora.tasks.sources import TESTS
+
+MODEL, TASK = ("model_digest", "tokenizer_digest"), ("data_digest", "prompt_digest")
+
+Digests = dict[str, str]
+
+
+def require_same_origin(points: Sequence[RunConfig], fetch: bool = True) -> list[str]:
+    """Raise UsageError for the first run that has ended and was made with other files; both digests are named.
+
+    Returns sentences on digests that records of earlier versions lack. A model of the hub whose commit is the recorded
+    one is not fetched for this. Without `fetch`, models and data of the hub are not compared.
+    """
+    known: dict[str, Digests] = {}
+    absent = Counter[str]()
+    for point in points:
+        folder = RunFolder(point)
+        if status_of(folder) not in (Status.finished, Status.failed):
+            continue
+        described = folder.described()
+        assert described is not None
+        recorded = described["provenance"]
+        for what, names, digests in _origins(point, recorded, fetch):
+            if what not in known:
+                known[what] = digests(point)
+            folder.require_same(recorded, known[what], [name for name in names if name in recorded])
+            absent.update(name for name in names if name not in recorded)
+    return [f"{count} of {len(points)} runs have ended and do not record {name}" for name, count in absent.items()]
+
+
+def _origins(
+    point: RunConfig, recorded: dict[str, str], fetch: bool
+) -> Iterator[tuple[str, Sequence[str], Callable[[RunConfig], Digests]]]:
+    """What is to be compared: a key by which it is known, its entries in the provenance, and how they are found."""
+    from_hub = point.model.path is None and point.model.hub is not None
+    if not from_hub or (fetch and recorded.get("model_commit") != resolved_commit(point.model)):
+        yield repr(point.model), MODEL, _of_model
+    if fetch or point.task.folder is not None or point.task.name not in TESTS:
+        yield repr((point.task, point.eval.suites, point.algorithm.name, point.trains)), TASK, _of_task
+
+
+def _of_model(point: RunConfig) -> Digests:
+    folder = resolve_folder(point.model)
+    return {"model_digest": digest(folder, remember=True), "tokenizer_digest": tokenizer_digest(folder, remember=True)}
+
+
+def _of_task(point: RunConfig) -> Digests:
+    task = task_of(point)
+    return {"data_digest": task.data_digest, "prompt_digest": task.prompt_digest}
