@@ -69,7 +69,8 @@ class Sweep:
 
     def _differences(self, folder: Path) -> list[str]:
         try:
-            return differences(folder / "outputs", self.wanted / "outputs")
+            left = [f"left over: {path.relative_to(folder)}" for path in (folder / "cache").rglob("*.part")]
+            return left + differences(folder / "outputs", self.wanted / "outputs")
         except Exception as error:  # what cannot even be read is a difference
             return [f"{type(error).__name__}: {error}"]
 

@@ -118,7 +118,10 @@ def arm(job: dict[str, Any]) -> None:
 
 
 def do(job: dict[str, Any]) -> int:
-    """The job itself: the sweep of `points`, the store alone (`schema`: before it is used), or a command."""
+    """The job itself, which is the sweep of `points`, a part of it, or a command.
+
+    `folders` is the sweep without MLflow, `store` MLflow's store alone, `schema` that store before it is used.
+    """
     from faults.points import points
 
     from experiments.command import run_command
@@ -131,6 +134,11 @@ def do(job: dict[str, Any]) -> int:
         if job["mode"] != "none":
             mirror.SECONDS_BETWEEN_PUSHES = 0.0  # the store is written to after every step: more to be hit
         return run_command(lambda: require_finished(run_sweep(points(outputs))))
+    if name == "folders":
+        from experiments.sweep import require_finished, run_sweep
+        from tinylora.records.folder import Unmirrored
+
+        return run_command(lambda: require_finished(run_sweep(points(outputs), mirror=Unmirrored())))
     if name == "schema":
         from tinylora.records.mirror import SQLITE, _touch
         from tinylora.records.sqlite_store import make_store
