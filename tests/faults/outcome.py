@@ -17,6 +17,7 @@ import yaml
 from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, PREVIOUS, STATE, SUMMARY
 
+SOURCES = ("git_commit", "git_dirty")  # which may change between two runs that are compared
 VOLATILE_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
 
 
@@ -72,6 +73,7 @@ def _same_tensors(one: Path, other: Path) -> bool:
 def _config(folder: Path) -> Any:
     content = yaml.safe_load((folder / CONFIG).read_text())
     del content["config"]["outputs_dir"]
+    content["provenance"] = {name: value for name, value in content["provenance"].items() if name not in SOURCES}
     return content
 
 
@@ -119,6 +121,7 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
         runs: dict[str, dict[str, Any]] = {}
         for uuid, status, ended in database.execute("SELECT run_uuid, status, end_time FROM runs"):
             tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (uuid,)))
+            params = database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (uuid,)).fetchall()
             asked = "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?"
             metrics = Counter(database.execute(asked, (uuid,)))
             key = tags.get("run_key", f"no run_key: {uuid}")
@@ -126,7 +129,7 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
                 "count": runs.get(key, {"count": 0})["count"] + 1,
                 "status": (status, ended is not None),
                 "tags": {name: value for name, value in tags.items() if name not in VOLATILE_TAGS},
-                "params": dict(database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (uuid,))),
+                "params": {name: value for name, value in params if name not in SOURCES},
                 "metrics": metrics,
                 "values": sorted(m[:3] for m in metrics.elements() if not m[0].startswith("time/")),
             }
