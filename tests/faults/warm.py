@@ -140,10 +140,10 @@ def do(job: dict[str, Any]) -> int:
 
         return run_command(lambda: require_finished(run_sweep(points(outputs), mirror=Unmirrored())))
     if name == "schema":
-        from tinylora.records.mirror import SQLITE, _touch
-        from tinylora.records.sqlite_store import make_store
+        from mlflow import MlflowClient
 
-        make_store(Path(points(outputs)[0].tracking_uri.removeprefix(SQLITE)), _touch)
+        outputs.mkdir(exist_ok=True)
+        MlflowClient(tracking_uri=points(outputs)[0].tracking_uri).search_experiments()
         return 0
     if name == "store":
         from tinylora.records.mirror import Mirror
