@@ -50,7 +50,8 @@ class Sweep:
         """What went wrong with one fault."""
         folder = self._fresh(f"{fault.mode}-{fault.k}")
         problems: list[str] = []
-        first = self.warm.attempt(folder, fault)
+        listed = self.folder / "at"
+        first = self.warm.attempt(folder, fault, events=listed)
         if first.status == 0:  # survived; or over before the k-th event came
             problems += ["survived, but: " + line for line in self._differences(folder)]
         else:
@@ -61,9 +62,7 @@ class Sweep:
         else:
             problems += ["after the next start: " + line for line in self._differences(folder)]
         if problems:
-            names = self.statements if fault.mode.startswith("sql") else self.events
-            event = names[fault.k - 1] if fault.k <= len(names) else "after the end"
-            problems = [f"{fault.mode} at {fault.k} ({event}): {line}" for line in problems]
+            problems = [f"{fault.mode} at {fault.k} ({event_at(fault.k, listed)}): {line}" for line in problems]
         shutil.rmtree(folder)
         return problems
 
@@ -92,6 +91,12 @@ def faults_of_first(fault: Fault, first: Attempt) -> list[str]:
     if "Traceback" in first.said or "Exception ignored" in first.said:
         wrong.append(f"a traceback: {first.said[-600:]}")
     return wrong
+
+
+def event_at(k: int, listed: Path) -> str:
+    """The k-th event of an attempt that listed its events."""
+    events = listed.read_text().splitlines()
+    return events[k - 1] if k <= len(events) else f"after the last of {len(events)}"
 
 
 def require(attempt: Attempt, status: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults.attempts import Fault, Warm
-from faults.sweep import KILLS, faults_of_first, require, spread
+from faults.sweep import KILLS, event_at, faults_of_first, require, spread
 
 MODES = ("kill", "tear", "error", "full", "sqlkill", "sqlerror")
 PARTS = 4
@@ -46,7 +46,8 @@ class StoreSweep:
     def _at(self, fault: Fault) -> list[str]:
         folder = self.folder / f"{fault.mode}-{fault.k}"
         folder.mkdir()
-        first = self.warm.attempt(folder, fault, "store")
+        listed = self.folder / "at"
+        first = self.warm.attempt(folder, fault, "store", listed)
         problems = [] if first.status == 0 else faults_of_first(fault, first)
         second = self.warm.attempt(folder, job="store")
         files = sorted(path.name for path in (folder / "outputs").iterdir()) if second.status == 0 else []
@@ -56,9 +57,8 @@ class StoreSweep:
             problems.append(f"it leaves {files}")
         elif (found := schema(folder / "outputs")) != self.wanted:
             problems.append(f"another schema: {sorted(found ^ self.wanted)[:3]}")
-        names = self.statements if fault.mode.startswith("sql") else self.events
         shutil.rmtree(folder)
-        return [f"{fault.mode} at {fault.k} ({names[fault.k - 1]}): {line}" for line in problems]
+        return [f"{fault.mode} at {fault.k} ({event_at(fault.k, listed)}): {line}" for line in problems]
 
 
 def schema(outputs: Path) -> set[tuple[str, ...]]:
