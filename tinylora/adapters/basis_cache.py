@@ -53,6 +53,8 @@ def cached_basis(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_turn(path, progress))
+            for left in path.parent.glob(f"{path.stem}.*.part"):  # of a process that was killed: others wait
+                left.unlink(missing_ok=True)
         except (OSError, FailureError) as error:  # none can be had there
             progress(f"basis: computed without a lock ({first_line(error)})")
         if (basis := _read(path, rank, weights)) is not None:

@@ -7,6 +7,7 @@ not noticed; those of a state are, where training continues from it (`train.stat
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from tinylora.records.folder import (
     CONFIG,
     DIGESTS,
+    LOCK,
     METRICS,
     PREVIOUS,
     STATE,
@@ -30,6 +32,12 @@ from tinylora.settings.errors import TinyLoraError, first_line
 
 def require_whole(folder: RunFolder) -> None:
     """Raise DamagedError where a run cannot be continued, or is not the record of how it ended."""
+    if (not folder.path.is_dir() and os.path.lexists(folder.path)) or (folder.path / LOCK).is_dir():
+        raise DamagedError(
+            f"{folder.path} cannot be locked",
+            f"a run has a folder, with a file {LOCK} in it",
+            "move away what lies in its place",
+        )
     described, summary = folder.described(), folder.summary()
     if described is None:
         _require_not_begun(folder.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -20,7 +21,10 @@ CONFIG, METRICS, SUMMARY = "config.yaml", "metrics.jsonl", "summary.json"
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError, TinyLoraError)
 """What reading a damaged file can raise: UnicodeDecodeError and JSON's errors are ValueErrors."""
-NESTED = 200  # brackets, or indentation and dashes of a line: more than in any file that we write
+NESTED = 100  # levels: more than in any file that we write
+METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")
+LATEST = 1e11  # seconds since the epoch: the year 5138
+LARGEST = 2**63
 
 Metrics = dict[str, float]
 
@@ -55,18 +59,22 @@ def lines_of(folder: Path) -> list[MetricLine]:
             line = MetricLine(**json.loads(text))
         except (ValueError, TypeError, RecursionError):
             break
-        if line.step != step or not _is_number(line.time) or not _are_metrics(line.metrics):
+        if line.step != step or not _is_time(line.time) or not _are_metrics(line.metrics):
             break
         lines.append(line)
     return lines
 
 
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value < LATEST
+
+
 def _are_metrics(metrics: object) -> bool:
-    return isinstance(metrics, dict) and all(map(_is_number, metrics.values()))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float)
+    """Whether MLflow takes them, too: numbers of its size (also NaN and infinities) under names of its letters."""
+    return isinstance(metrics, dict) and all(
+        METRIC_NAME.fullmatch(name) and (isinstance(value, float) or (isinstance(value, int) and abs(value) < LARGEST))
+        for name, value in metrics.items()
+    )
 
 
 def saved_step(path: Path) -> int:
@@ -95,20 +103,29 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML file, by the faster loader where it is installed. Raises DamagedError."""
     try:
         content = path.read_bytes()
-        fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        return yaml.load(content, yaml.SafeLoader if _is_nested(content) else fast)
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        if _is_unusual(content):
+            _require_flat(content, loader)
+        return yaml.load(content, loader)
     except UNREADABLE as error:
         raise _damaged(path, error) from error
 
 
-def _is_nested(content: bytes) -> bool:
-    """Whether YAML may be nested deeply: the faster loader then overflows the stack of the process, and ends it."""
-    if content.count(b"[") + content.count(b"{") > NESTED:
+def _is_unusual(content: bytes) -> bool:
+    """Whether YAML may be nested deeply or repeat parts of itself; to ask the parser takes as long as reading it."""
+    if b"&" in content or content.count(b"[") + content.count(b"{") > NESTED:
         return True
-    return any(
-        len(line) > NESTED and len(line) - len(line.lstrip()) + line.count(b"- ") + line.count(b"? ") > NESTED
-        for line in content.splitlines()
-    )
+    lines = (line for line in content.splitlines() if len(line) > NESTED)
+    return any(len(line) - len(line.lstrip()) + line.count(b"- ") + line.count(b"? ") > NESTED for line in lines)
+
+
+def _require_flat(content: bytes, loader: Any) -> None:
+    """Raise ValueError for what would end the process (the loader overflows its stack) or never end."""
+    depth = 0
+    for event in yaml.parse(content, loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > NESTED or isinstance(event, yaml.AliasEvent):
+            raise ValueError("it is nested too deeply, or repeats parts of itself")
 
 
 def _damaged(path: Path, error: Exception) -> DamagedError:
@@ -123,7 +140,7 @@ def read_config(path: Path, outputs: Path) -> RunConfig:
     """The config of a run folder, as one in `outputs`, wherever it was made. Raises DamagedError or UsageError."""
     try:
         config = from_plain(read_yaml(path / CONFIG)["config"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, RecursionError) as error:
         raise _damaged(path / CONFIG, error) from error
     config = replace(config, outputs_dir=str(outputs))
     if config.run_key != path.name:

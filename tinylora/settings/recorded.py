@@ -19,7 +19,7 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
         config = build(RunConfig, plain)
     except UsageError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"a recorded config: {type(error).__name__}: {error}",
             "it has the settings of tinylora/settings/config.py",

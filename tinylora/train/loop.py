@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from tinylora.engine.ranks import Ranks, ranks_of_process, require_work
-from tinylora.records.damage import damage_of
+from tinylora.records.damage import require_whole
 from tinylora.records.folder import DamagedError, RunFolder, RunRecord, Status, Unmirrored
 from tinylora.records.progress import LaneProgress, Progress, Silent
 from tinylora.records.stopping import Stopped, StopRequest
@@ -74,18 +74,19 @@ def _take(folders: Sequence[RunFolder], held: ExitStack, progress: Progress) -> 
     ended: set[str] = set()
     damaged: dict[str, str] = {}
     for folder in folders:
-        held.enter_context(folder.locked())
-        key, status = folder.config.run_key, folder.status()
-        if (reason := damage_of(folder)) is not None:
-            damaged[key] = reason
-        elif status is not None and status.final:
-            ended.add(key)
-        else:
-            try:
-                for news in set_aside_damaged(folder.path):
+        key = folder.config.run_key
+        try:
+            require_whole(folder)
+            held.enter_context(folder.locked())
+            require_whole(folder)  # nobody else changes it from here on
+            status = folder.status()
+            if status is not None and status.final:
+                ended.add(key)
+            else:
+                for news in set_aside_damaged(folder):
                     progress.phase(news)
-            except DamagedError as error:
-                damaged[key] = str(error)
+        except DamagedError as error:
+            damaged[key] = f"{error.given}; {error.rule}"
     return ended, damaged
 
 

@@ -35,7 +35,8 @@ def save_state(folder: Path, lane: LaneRun) -> None:
     tensors = {"v": lane.v.detach()}
     for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
         tensors["adam_step" if name == "step" else name] = value
-    content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata={"step": str(lane.step)})
+    metadata = {"step": str(lane.step), "run_key": lane.config.run_key}
+    content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata=metadata)
     part = folder / f"{STATE}.part"
     write_part(part, with_digest(content), lane.config.fsync)
     if (folder / STATE).exists():
@@ -46,7 +47,7 @@ def save_state(folder: Path, lane: LaneRun) -> None:
 
 
 def load_states(folder: Path) -> dict[int, State]:
-    """The saved states by step, none to two. Raises DamagedError where a file is damaged."""
+    """The saved states by step, none to two. Raises DamagedError where a file is damaged, or is another run's."""
     return {state.step: state for name in (PREVIOUS, STATE) if (state := _load(folder / name)) is not None}
 
 
@@ -62,29 +63,30 @@ def _load(path: Path) -> State | None:
         return None
     try:
         tensors, metadata = read_safetensors(path)
-        if "v" in tensors and metadata.get("step", "").isdecimal():
+        own = metadata.get("run_key", path.parent.name) == path.parent.name  # earlier versions did not say
+        if own and "v" in tensors and metadata.get("step", "").isdecimal():
             return State(int(metadata["step"]), tensors)
     except FailureError as error:
         raise DamagedError(*error.args) from error
     raise DamagedError(*damaged(path).args)
 
 
-def set_aside_damaged(folder: Path) -> list[str]:
+def set_aside_damaged(folder: RunFolder) -> list[str]:
     """Rename a damaged state where the other one is whole, so that the run continues from that; returns sentences.
 
     Raises DamagedError where no state is whole.
     """
     whole, broken = [], []
-    for name in (STATE, PREVIOUS):
+    for path in (folder.path / STATE, folder.path / PREVIOUS):
         try:
-            whole += [name] if _load(folder / name) is not None else []
+            whole += [path] if _load(path) is not None else []
         except DamagedError as error:
-            broken.append((name, error))
+            broken.append((path, error))
     if broken and not whole:
         raise broken[0][1]
-    for name, _ in broken:
-        os.replace(folder / name, folder / f"{name}.damaged")
-    return [f"{folder / name} is damaged and set aside: the run continues from {whole[0]}" for name, _ in broken]
+    for path, _ in broken:
+        os.replace(path, path.with_name(f"{path.name}.damaged"))
+    return [f"{path} is damaged and set aside: the run continues from {whole[0].name}" for path, _ in broken]
 
 
 def drop_states_after(folder: Path, step: int) -> None:
