@@ -18,6 +18,7 @@ from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, PREVIOUS, STATE, SUMMARY
 
 SOURCES = ("git_commit", "git_dirty")  # which may change between two runs that are compared
+NOTES = "record/"  # what the mirror notes for itself, which depends on times
 VOLATILE_TAGS = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
 
 
@@ -106,7 +107,7 @@ def _of_store(found: Path, wanted: Path) -> Iterator[str]:
             for line in map(json.loads, (found / key / METRICS).read_text().splitlines())
             for name, value in line["metrics"].items()
         }
-        in_store = {(name, *rest) for name, *rest in own[key]["metrics"] if name != "record/lines"}
+        in_store = {metric for metric in own[key]["metrics"] if not metric[0].startswith(NOTES)}
         if in_store != in_folder:
             yield f"{key}: metrics that are not those of the folder: {sorted(in_store ^ in_folder)[:4]}"
         if twice := [metric for metric, count in own[key]["metrics"].items() if count > 1]:
@@ -119,7 +120,9 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
         if (state := database.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
             raise AssertionError(f"{path}: {state}")
         runs: dict[str, dict[str, Any]] = {}
-        for uuid, status, ended in database.execute("SELECT run_uuid, status, end_time FROM runs"):
+        for uuid, status, ended in database.execute(
+            "SELECT run_uuid, status, end_time FROM runs WHERE lifecycle_stage = 'active'"
+        ):
             tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (uuid,)))
             params = database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (uuid,)).fetchall()
             asked = "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?"
@@ -128,10 +131,10 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
             runs[key] = {
                 "count": runs.get(key, {"count": 0})["count"] + 1,
                 "status": (status, ended is not None),
-                "tags": {name: value for name, value in tags.items() if name not in VOLATILE_TAGS},
+                "tags": {name: value for name, value in tags.items() if not name.startswith((NOTES, *VOLATILE_TAGS))},
                 "params": {name: value for name, value in params if name not in SOURCES},
                 "metrics": metrics,
-                "values": sorted(m[:3] for m in metrics.elements() if not m[0].startswith("time/")),
+                "values": sorted(m[:3] for m in metrics.elements() if not m[0].startswith(("time/", NOTES))),
             }
     return runs
 
