@@ -78,7 +78,7 @@ def store(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> StoreSweep:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_few_faults_while_the_store_is_made(mode: str, store: StoreSweep) -> None:
-    places = spread(store.places(mode, writes=2), 3)
+    places = spread(store.places(mode, writes=2), 2)
     assert not (wrong := store.run(mode, places)), "\n".join(wrong)
 
 

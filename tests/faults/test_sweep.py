@@ -24,7 +24,7 @@ def few(sweep: Sweep, mode: str, count: int) -> list[int]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_few_faults(mode: str, sweep: Sweep) -> None:
-    assert not (wrong := sweep.run(mode, few(sweep, mode, 6))), "\n".join(wrong)
+    assert not (wrong := sweep.run(mode, few(sweep, mode, 4))), "\n".join(wrong)
 
 
 @pytest.mark.slow
