@@ -166,7 +166,9 @@ class SqliteStore:
             "SELECT position, step, value, is_nan FROM metrics CROSS JOIN wanted USING (run_uuid) WHERE key = ? "
             "ORDER BY timestamp, step"
         )
-        return np.fromiter(self.connection.execute(query, (metric,)), dtype=POINT)
+        points = np.fromiter(self.connection.execute(query, (metric,)), dtype=POINT)
+        self.connection.commit()  # of the temporary table: it lets go of the store, which others may write to
+        return points
 
 
 class ClientStore:

@@ -23,7 +23,7 @@ def make_folder(
     config = RunConfig(**({"lr": 0.01, "steps": max(1, len(values) - 1), "outputs_dir": str(outputs)} | settings))
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
-    folder.describe({"scale_model": True, "trained_values": 13, **DIGESTS, **(provenance or {})})
+    folder.describe({"scale_model": True, "trained_values": 13, "trained_bytes": 52, **DIGESTS, **(provenance or {})})
     for step, value in enumerate(values):
         folder.append(step, {"eval/test/greedy_strict": value, "train/loss": value / 3})
     for name in (ADAPTER, STATE, PREVIOUS):
