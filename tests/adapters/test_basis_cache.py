@@ -101,7 +101,7 @@ def test_without_locks_the_first_to_publish_wins(tmp_path: Path, monkeypatch: py
     def beaten(*_: object) -> Basis:
         """Computes, while another process publishes."""
         name = tmp_path / "digest-r2-exact-v2.safetensors"
-        basis_cache._publish(name, other)
+        basis_cache._publish(name, other, alone=False)
         return compute_basis(WEIGHTS, 2, Solver.exact)
 
     monkeypatch.setattr(fcntl, "flock", flock)

@@ -244,7 +244,7 @@ def test_a_state_without_the_lines_up_to_it_is_not_continued(lost: str, outputs:
     path.write_text("".join(kept[lost]))
     (record,) = run_pack([config], ["a"], Silent())
     assert record.status is Status.damaged and METRICS in (record.reason or "")
-    assert "0 to 3" in (record.reason or "")
+    assert "its states are of step 2 and 3" in (record.reason or "")
 
 
 def test_lines_that_lack_the_newest_step_continue_from_the_state_before(uninterrupted: Path, outputs: Path) -> None:

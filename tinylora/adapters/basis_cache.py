@@ -21,6 +21,7 @@ from tinylora.adapters.basis import VERSION, Basis, Factors, compute_basis
 from tinylora.settings.config import Solver
 from tinylora.settings.errors import FailureError, first_line
 from tinylora.settings.files import held, write_part
+from tinylora.settings.leftovers import clear_files, temporary
 from tinylora.settings.tensor_files import is_whole, with_digest
 
 FOLDER = "basis"  # below the cache folder of the machine; earlier versions had it below outputs_dir
@@ -49,21 +50,20 @@ def cached_basis(
         if (basis := _read(known, rank, weights)) is not None:
             return basis
 
+    alone = False
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_turn(path, progress))
-            for left in path.parent.glob(f"{path.stem}.*.part"):  # of a process that was killed: others wait
-                left.unlink(missing_ok=True)
+            alone = True
+            clear_files(cache)
         except (OSError, FailureError) as error:  # none can be had there
             progress(f"basis: computed without a lock ({first_line(error)})")
         if (basis := _read(path, rank, weights)) is not None:
             return basis  # of the process that had the lock
         computed = compute_basis(weights, rank, solver, progress)
         try:
-            if _read(path, rank, weights) is None:
-                path.unlink(missing_ok=True)  # damaged, or of other weights
-            _publish(path, computed)
+            _publish(path, computed, alone)
         except OSError as error:
             progress(f"basis: not kept for other runs ({first_line(error)})")
     return _read(path, rank, weights) or computed
@@ -82,19 +82,22 @@ def _turn(path: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _publish(path: Path, basis: Basis) -> None:
-    """Put a basis where others find it, unless another process was faster."""
+def _publish(path: Path, basis: Basis, alone: bool) -> None:
+    """Put a basis where others find it; whoever is not `alone` at it leaves what another process has put there."""
     tensors: dict[str, torch.Tensor] = {}
     for name, factors in basis.factors.items():
         tensors |= {f"{name}.u": factors.left, f"{name}.sigma": factors.sigma, f"{name}.v": factors.right}
-    part = path.with_suffix(f".{os.getpid()}.part")
+    part = temporary(path)
     try:
         write_part(part, with_digest(save(tensors)))
         part.chmod(part.stat().st_mode | READABLE_BY_GROUP)
         with suppress(PermissionError):  # another member of the group has made the folder
             path.parent.chmod(path.parent.stat().st_mode | OPEN_TO_GROUP)
-        with suppress(FileExistsError):  # as a rename would not, this leaves what another process has published
-            os.link(part, path)
+        if alone or (path.exists() and not is_whole(path)):
+            os.replace(part, path)
+        else:
+            with suppress(FileExistsError):
+                os.link(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from tinylora.settings.files import cache_folder, write_part
+from tinylora.settings.leftovers import clear_files, temporary
 
 REMEMBERED = "digests.json"
 MOST = 2000  # files
@@ -50,6 +50,7 @@ def _write(known: dict[str, list[int | str]]) -> None:
     kept = dict(list(known.items())[-MOST:])
     with suppress(OSError):  # it only saves time
         cache_folder().mkdir(parents=True, exist_ok=True)
-        part = cache_folder() / f".{REMEMBERED}.{os.getpid()}.part"  # others may write at the same time
+        clear_files(cache_folder())
+        part = temporary(cache_folder() / REMEMBERED)  # others may write at the same time
         write_part(part, json.dumps(kept).encode(), fsync=False)
         part.replace(cache_folder() / REMEMBERED)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import tarfile
 import tempfile
@@ -27,9 +28,9 @@ import yaml
 from tinylora.records.archive_check import check_run, check_same
 from tinylora.records.archive_stream import FILES, check_size, foreign, members
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, Status, lines_of, read_yaml, run_folders
-from tinylora.records.import_runs import UNREADABLE, why_unreadable
+from tinylora.records.reading import UNREADABLE, why_unreadable
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.files import held
+from tinylora.settings.files import fsync_folder, held
 from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outputs, temporary
 
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
@@ -84,7 +85,7 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     summary = path / SUMMARY
     if not summary.exists() or not Status(json.loads(summary.read_bytes())["status"]).final:
         return None
-    check_run(path, outputs)
+    check_run(path)
     content = read_yaml(path / CONFIG)
     content["config"]["outputs_dir"] = "outputs"
     content["config"]["tracking"]["uri"] = None
@@ -118,7 +119,10 @@ def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
                     member = tarfile.TarInfo(f"{key}/{name}")
                     member.size = len(archived[key][name])
                     tar.addfile(member, io.BytesIO(archived[key][name]))
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(archive)
+        fsync_folder(archive.parent)
     except OSError as error:
         raise FailureError(
             f"{archive}: {error.strerror}",
@@ -173,7 +177,7 @@ def restore(archive: Path, outputs: Path) -> Restored:
 
 def _check(folder: Path, outputs: Path, archive: Path, present: bool) -> None:
     try:
-        check_run(folder, outputs)
+        check_run(folder)
     except UNREADABLE as error:
         what = why_unreadable(error).replace(f"{folder.parent}/", "")
         raise UsageError(

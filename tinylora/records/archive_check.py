@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinylora.records.checks import parse_lines, parse_summary, wrong_end
+from tinylora.records.damage import require_whole
 from tinylora.records.digests import contradictions
-from tinylora.records.folder import CONFIG, METRICS, SUMMARY, Status, read_config, read_yaml
-from tinylora.records.import_runs import UNREADABLE
+from tinylora.records.folder import CONFIG, RunFolder, read_config, read_yaml
+from tinylora.records.reading import UNREADABLE
 from tinylora.settings.errors import UsageError
 
 
-def check_run(folder: Path, outputs: Path) -> None:
-    """Raise UsageError, or another of UNREADABLE, where a run folder is not the whole record of a run that ended."""
-    config = read_config(folder, outputs)
-    _provenance(folder)
-    content = (folder / METRICS).read_bytes() if (folder / METRICS).exists() else b""
-    try:
-        lines = parse_lines(content)
-    except ValueError as error:
-        raise _damaged(folder / METRICS, error) from error
-    try:
-        summary = parse_summary((folder / SUMMARY).read_bytes())
-        if not Status(summary["status"]).final:
-            raise ValueError(f"its status is {summary['status']!r}")
-        if wrong := wrong_end(summary, lines, config.training_steps):
-            raise ValueError(wrong)
-    except ValueError as error:
-        raise _damaged(folder / SUMMARY, error) from error
+def check_run(path: Path) -> None:
+    """Raise one of UNREADABLE where a run folder is not the whole record of a run that ended."""
+    folder = RunFolder(read_config(path, path.parent))
+    require_whole(folder)
+    status = folder.status()
+    if status is None or not status.final:
+        raise UsageError(f"{path} has not ended", "an archive holds runs that have ended", "let it finish")
 
 
 def check_same(new: Path, old: Path) -> None:
@@ -49,14 +39,6 @@ def _provenance(folder: Path) -> dict[str, object]:
     if not isinstance(provenance, dict):
         raise UsageError(f"{folder / CONFIG} is damaged", "it says what a run was made with", "restore it")
     return provenance
-
-
-def _damaged(path: Path, error: ValueError) -> UsageError:
-    return UsageError(
-        f"{path} is damaged: {error}",
-        "a run that has ended has the lines of all its steps, and a summary that agrees with them",
-        "restore the file, or remove the folder",
-    )
 
 
 def _other(old: Path, given: str) -> UsageError:

@@ -8,13 +8,15 @@ not noticed; those of a state are, where training continues from it (`train.stat
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tinylora.records.digests import DIGESTS
 from tinylora.records.folder import (
     CONFIG,
-    DIGESTS,
+    LATER,
     LOCK,
     METRICS,
     PREVIOUS,
@@ -23,39 +25,45 @@ from tinylora.records.folder import (
     DamagedError,
     RunFolder,
     Status,
-    lines_of,
-    saved_step,
 )
-from tinylora.records.reading import UNREADABLE
+from tinylora.records.measured import MetricLine, read_lines, wrong_end
+from tinylora.records.reading import UNREADABLE, read_config, saved_step
 from tinylora.settings.errors import TinyLoraError, first_line
 
 
 def require_whole(folder: RunFolder) -> None:
-    """Raise DamagedError where a run cannot be continued, or is not the record of how it ended."""
-    if (not folder.path.is_dir() and os.path.lexists(folder.path)) or (folder.path / LOCK).is_dir():
-        raise DamagedError(
-            f"{folder.path} cannot be locked",
-            f"a run has a folder, with a file {LOCK} in it",
-            "move away what lies in its place",
-        )
+    """Raise DamagedError, or UsageError, where a run cannot be continued, or is not the record of how it ended."""
+    _require_place(folder.path)
     described, summary = folder.described(), folder.summary()
     if described is None:
         _require_not_begun(folder.path)
         return
     folder.check()
+    read_config(folder.path, folder.path.parent)
+    # The states are read first: a process that trains this run now writes them after its lines.
     saved = [saved_step(folder.path / name) for name in (STATE, PREVIOUS) if (folder.path / name).exists()]
-    steps = len(lines_of(folder.path)) - 1  # read after the states, which a process may be writing: lines come first
+    lines, wrong = read_lines(folder.path)
     if summary is not None and summary["status"] != Status.cut_short.value:
-        if not (steps == summary["step"] == _count_lines(folder.path / METRICS) - 1):
-            raise _incomplete(folder.path, f"those of the steps 0 to {summary['step']}, at which it ended", steps)
-    elif saved and max(saved) < 0:
-        raise DamagedError(
-            f"{folder.path}: its saved states are damaged",
-            "a run continues from a saved state",
-            f"restore {STATE}, or remove the folder to train this run anew",
+        _require_end(folder, summary, lines, wrong)
+        return
+    absent = [name for name in DIGESTS if name not in LATER and not isinstance(described["provenance"].get(name), str)]
+    if saved and max(saved) < 0:
+        raise _damaged(folder.path / STATE, "it cannot be read, nor can the state before it", "continues from a state")
+    if saved and not any(0 <= step < len(lines) for step in saved):
+        why = f"{wrong or 'lines are missing'}; its states are of step {' and '.join(map(str, sorted(saved)))}"
+        raise _damaged(folder.path / METRICS, why, "continues with the metrics of all steps before")
+    if absent:
+        raise _damaged(
+            folder.path / CONFIG, f"it has no {absent[0]}", "continues with the files that it was begun with"
         )
-    elif saved and not any(0 <= step <= steps for step in saved):
-        raise _incomplete(folder.path, f"those of the steps 0 to {max(saved)}, from which it would continue", steps)
+
+
+def _require_end(folder: RunFolder, summary: dict[str, Any], lines: Sequence[MetricLine], wrong: str | None) -> None:
+    """Raise DamagedError where a run that has ended lacks metrics, or its summary says other things than they."""
+    if wrong is not None:
+        raise _damaged(folder.path / METRICS, wrong, "that has ended has the metrics of all its steps")
+    if (differs := wrong_end(summary, lines, folder.config.training_steps)) is not None:
+        raise _damaged(folder.path / SUMMARY, differs, "that has ended has a summary of its metrics")
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def _look(folder: RunFolder) -> Seen:
         require_whole(folder)
         provenance = (folder.described() or {}).get("provenance", {})
     except TinyLoraError as error:
-        return Seen(f"{error.given}; {error.rule}", {})
+        return Seen(error.given if isinstance(error, DamagedError) else f"{error.given}; {error.rule}", {})
     except UNREADABLE as error:
         return Seen(f"{folder.path} cannot be read: {first_line(error)}", {})
     return Seen(None, {name: str(provenance[name]) for name in DIGESTS if name in provenance})
@@ -112,24 +120,20 @@ def _signature(path: Path) -> list[object]:
     return found
 
 
-def _count_lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _require_place(path: Path) -> None:
+    if (os.path.lexists(path) and not path.is_dir()) or (path / LOCK).is_dir():
+        raise _damaged(path, f"it is no folder with a file {LOCK}", "is held by a lock while it is trained")
 
 
 def _require_not_begun(path: Path) -> None:
     left = [name for name in (METRICS, STATE, PREVIOUS, SUMMARY) if (path / name).exists()]
     if left:
-        raise DamagedError(
-            f"{path / CONFIG} is missing, and {', '.join(left)} is there",
-            "a run folder says which run it holds",
-            f"restore the file, or remove the folder {path} to train this run anew",
-        )
+        raise _damaged(path / CONFIG, f"it is missing, and {', '.join(left)} is there", "says what it is a run of")
 
 
-def _incomplete(path: Path, wanted: str, steps: int) -> DamagedError:
-    found = f"has whole lines up to step {steps} only" if steps >= 0 else "has no whole line"
+def _damaged(path: Path, why: str, rule: str) -> DamagedError:
     return DamagedError(
-        f"{path / METRICS} {found}",
-        f"a run has the metrics of all its steps, here {wanted}",
-        "restore the file, or remove the folder to train this run anew",
+        f"{path} is damaged: {why}",
+        f"a run {rule}",
+        "restore the file, or remove the run's folder to train it anew",
     )

@@ -24,31 +24,39 @@ from typing import Any
 
 import yaml
 
-from tinylora.records.reading import (
-    ADAPTER,
-    CONFIG,
+from tinylora.records.digests import DIGESTS
+from tinylora.records.measured import (
+    CUT_SHORT,
+    FAILED,
+    FINISHED,
     METRICS,
-    PREVIOUS,
-    STATE,
     SUMMARY,
-    DamagedError,
     MetricLine,
     Metrics,
     line_of,
     lines_of,
+    parse_summary,
+)
+from tinylora.records.reading import (
+    ADAPTER,
+    CONFIG,
+    PREVIOUS,
+    STATE,
+    DamagedError,
     read_config,
-    read_json,
     read_yaml,
     run_folders,
     saved_step,
 )
 from tinylora.settings.config import RunConfig, as_plain
-from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.errors import FailureError, UsageError, first_line
 from tinylora.settings.files import held, write_atomically
+from tinylora.settings.leftovers import LOCK, clear_files, temporary
 
 __all__ = [  # what others need of a run folder is imported from here
     "ADAPTER",
     "CONFIG",
+    "LOCK",
     "METRICS",
     "PREVIOUS",
     "STATE",
@@ -62,21 +70,18 @@ __all__ = [  # what others need of a run folder is imported from here
     "run_folders",
     "saved_step",
 ]
-LOCK = ".lock"
 ABSENT = "(absent: its record does not say)"
-DIGESTS = ("model_digest", "tokenizer_digest", "basis_digest", "data_digest", "prompt_digest")
-"""Entries of the provenance that say which files a run was made with."""
 LATER = ("tokenizer_digest",)
-"""Of these, the entries that records of earlier versions lack."""
+"""The digests that records of earlier versions lack."""
 
 
 class Status(Enum):
     """How a run stands."""
 
     running = "running"
-    finished = "finished"
-    failed = "failed"
-    cut_short = "cut short"
+    finished = FINISHED
+    failed = FAILED
+    cut_short = CUT_SHORT
     damaged = "damaged"
     """Its folder cannot be read any more (see `damage`): set aside, and never written down."""
 
@@ -139,7 +144,7 @@ class RunFolder:
             }
             self._write(CONFIG, yaml.safe_dump(content, sort_keys=False))
             return
-        self.require_same(written["provenance"], provenance, DIGESTS)
+        self.require_same(written["provenance"], provenance, (*DIGESTS, "basis_digest"))
 
     def require_same(self, begun_with: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str]) -> None:
         """Raise UsageError, naming both, where one of these digests is not the one that is recorded."""
@@ -230,28 +235,20 @@ class RunFolder:
         path = self.path / SUMMARY
         if not path.exists():
             return None
-        content = read_json(path)
-        if not _is_summary(content):
+        try:
+            return parse_summary(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise DamagedError(
-                f"{path} is damaged: it has no status, step and metrics",
+                f"{path} is damaged: {first_line(error)}",
                 "summary.json says how a run ended",
                 "remove the file: the same command then concludes the run again",
-            )
-        return dict(content)
+            ) from error
 
     def _write(self, name: str, content: str) -> None:
         write_atomically(self.path / name, content.encode(), self.config.fsync)
 
     def _scientific(self) -> Any:
         return json.loads(json.dumps(self.config.scientific()))
-
-
-def _is_summary(content: Any) -> bool:
-    if not isinstance(content, dict):
-        return False
-    kinds = {"status": str, "reason": str | None, "step": int, "base": dict, "last": dict}
-    ends = {status.value for status in (Status.finished, Status.failed, Status.cut_short)}
-    return all(isinstance(content.get(name, ""), kind) for name, kind in kinds.items()) and content["status"] in ends
 
 
 class Unmirrored:
@@ -262,12 +259,15 @@ class Unmirrored:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise FailureError where `folder` cannot be made or written to."""
+    """Raise FailureError where `folder` cannot be made or written to. What dead processes left there is removed."""
+    probe = temporary(folder / "write-test")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_bytes(b"tinylora")
-        probe.unlink()
+        clear_files(folder)
+        try:
+            probe.write_bytes(b"tinylora")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise FailureError(
             f"outputs_dir={folder}: {error.strerror}",

@@ -12,26 +12,15 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from tinylora.records.checks import wrong_lines
-from tinylora.records.folder import (
-    LOCK,
-    METRICS,
-    PREVIOUS,
-    SUMMARY,
-    MetricLine,
-    RunFolder,
-    read_config,
-    run_folders,
-    saved_step,
-)
-from tinylora.settings.errors import FailureError, TinyLoraError, first_line
+from tinylora.records.damage import damage_of
+from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
+from tinylora.records.reading import UNREADABLE, why_unreadable
+from tinylora.settings.errors import FailureError
 from tinylora.settings.files import held
 from tinylora.settings.leftovers import clear_outputs
 
 SYNC_LOCK = ".sync.lock"
 SQLITE = "sqlite:///"
-UNREADABLE = (TinyLoraError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading a damaged record raises: text that is none, what is not there, what is something else, deep nesting."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +48,19 @@ class SettledFolder(RunFolder):
 
 
 def readable(outputs: Path) -> tuple[list[SettledFolder], dict[str, str]]:
-    """The run folders in `outputs` that can be read, and why others cannot, by their names."""
+    """The run folders in `outputs` that can be trusted, and why others cannot, by their names."""
     folders, damaged = [], {}
     for path in run_folders(outputs):
         try:
             folder = SettledFolder(read_config(path, outputs))
-            folder.described()
-            folder.reason()
-            if wrong := wrong_lines(RunFolder.lines(folder)):
-                raise ValueError(f"{path / METRICS}: {wrong}")
+            why = damage_of(folder)
         except UNREADABLE as error:
-            damaged[path.name] = why_unreadable(error).replace(f"{path}/", "")
-        else:
+            why = why_unreadable(error)
+        if why is None:
             folders.append(folder)
+        else:
+            damaged[path.name] = why.replace(f"{path}/", "")
     return folders, damaged
-
-
-def why_unreadable(error: Exception) -> str:
-    """What reading a damaged record stumbled on, in a line."""
-    if isinstance(error, TinyLoraError):
-        return error.given
-    said = first_line(error)[:200]
-    return said if type(error) is ValueError else f"{type(error).__name__}: {said}"
 
 
 def sync(outputs: Path, servers: bool = False) -> Synced:

@@ -156,19 +156,16 @@ class Mirror:
         records = self._records(folder, provenance)  # before the lines: these are then at least what is in them
         lines = marked(RunFolder.lines(folder))
         held = {run.info.run_id: self._held(run, lines) for run in records}
-        run = max(
-            (run for run in records if isinstance(held[run.info.run_id], int)),
-            key=lambda run: held[run.info.run_id],
-            default=None,
-        )
+        counts = {name: count for name, count in held.items() if isinstance(count, int)}
+        ours = [run for run in records if run.info.run_id in counts]
+        run = max(ours, key=lambda run: counts[run.info.run_id], default=None)
         run = self._described(run or self._create(folder, lines), folder, provenance)
-        count = held.get(run.info.run_id, 0)
-        assert isinstance(count, int)
+        count = counts.get(run.info.run_id, 0)
         settled = len(folder.lines())
         old = count and run.data.metrics[MARKER] != lines[count - 1].mark  # an earlier version's: marked anew
         for batch in batches(lines[count - 1 if old else count : settled]):
             self.client.log_batch(run.info.run_id, metrics=batch)
-        self._conclude(run, folder, lines, scale_model=provenance["scale_model"])
+        self._conclude(run, folder, lines, scale_model=bool(provenance.get("scale_model")))
         for record in records:
             if self._replaced(record, held[record.info.run_id]):
                 self.client.delete_run(record.info.run_id)

@@ -79,6 +79,8 @@ def _take(folders: Sequence[RunFolder], held: ExitStack, progress: Progress) -> 
             require_whole(folder)
             held.enter_context(folder.locked())
             require_whole(folder)  # nobody else changes it from here on
+            for part in folder.path.glob("*.part"):  # of a process that was killed
+                part.unlink()
             status = folder.status()
             if status is not None and status.final:
                 ended.add(key)
