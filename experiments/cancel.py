@@ -8,9 +8,8 @@ The command that submitted it submits what is unfinished again.
 from __future__ import annotations
 
 import argparse
-import sys
 
-from experiments.command import add_outputs_dir, require_folder, run_command
+from experiments.command import add_outputs_dir, leave, require_folder, run_command
 from experiments.jobs import ledger
 from experiments.jobs.states import cancel
 
@@ -32,4 +31,4 @@ def _cancel(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

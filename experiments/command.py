@@ -8,12 +8,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
@@ -34,16 +37,46 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted;
         on_signals((*ENDINGS, signal.SIGINT), signal.default_int_handler)
         return work() or 0
     except KeyboardInterrupt:
-        if interrupted:
-            print(interrupted, file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted(interrupted)
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}; the same command goes on from here", file=sys.stderr)
         return MORE_TO_DO
-    except TinyLoraError as error:
+    except Exception as error:
+        if _hides_interrupt(error):
+            return _interrupted(interrupted)
+        if not isinstance(error, TinyLoraError):
+            raise
         who = f"rank {rank_of_process()}: " if world_size() > 1 else ""
         print(f"{who}error: {error}", file=sys.stderr)
         return error.exit_status
+
+
+def _interrupted(said: str) -> int:
+    if said:
+        print(said, file=sys.stderr)
+    return INTERRUPTED
+
+
+def _hides_interrupt(error: BaseException | None) -> bool:
+    """Whether an error came of an interrupt: libraries turn what is raised in their midst into errors of their own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def leave(status: int) -> NoReturn:
+    """End the process with this status.
+
+    Python would end one by SIGINT in which an interrupt has passed through an `exec`, even where it was caught.
+    """
+    if status == INTERRUPTED:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def stop_after(minutes: float) -> StopRequest:
@@ -58,7 +91,7 @@ def stop_after(minutes: float) -> StopRequest:
 
 
 def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, FrameType | None], object]) -> None:
-    """From now on do this on these signals, but for ignored ones (SIGHUP under nohup); in the main thread."""
+    """From now on do this on these signals, except on ignored ones (SIGHUP under nohup); in the main thread alone."""
     if threading.current_thread() is threading.main_thread():
         for number in numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:

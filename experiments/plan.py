@@ -13,12 +13,11 @@ there, or follow from the operations and --tflops. `--write` writes the points i
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from experiments.command import run_command
+from experiments.command import leave, run_command
 from experiments.compose.points import compose
 from experiments.compose.written import write_points
 from experiments.planning.capacity import UNKNOWN, require_memory
@@ -68,4 +67,4 @@ def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, l
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -16,7 +16,6 @@ import argparse
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers import PreTrainedTokenizerFast as Tokens
 
-from experiments.command import run_command
+from experiments.command import leave, run_command
 from tinylora.models.find import MINIATURES
 from tinylora.settings.config import Split
 from tinylora.settings.seeds import python_stream, stream_seed
@@ -230,4 +229,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
-from experiments.command import run_command
+from experiments.command import leave, run_command
 from tinylora.records.folder import require_writable
 from tinylora.settings.choices import Split
 from tinylora.settings.config import TaskConfig
@@ -91,4 +90,4 @@ def _line(problem: Problem) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from experiments.command import run_command
+from experiments.command import leave, run_command
 from tinylora.records import archive
 from tinylora.settings.errors import UsageError
 
@@ -50,4 +50,4 @@ def _restore(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from experiments.command import run_command, stop_after
+from experiments.command import leave, run_command, stop_after
 from experiments.compose import CONF
 from tinylora.engine.ranks import rank_of_process
 from tinylora.records.folder import Unmirrored
@@ -135,4 +135,4 @@ def _launcher_setting(word: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -8,9 +8,8 @@ Without an id, all sweeps. Exit status: 0 all runs finished, wait or run; 1 some
 from __future__ import annotations
 
 import argparse
-import sys
 
-from experiments.command import add_outputs_dir, require_folder, run_command
+from experiments.command import add_outputs_dir, leave, require_folder, run_command
 from experiments.jobs import ledger
 from experiments.jobs.watch import import_runs, look
 
@@ -36,4 +35,4 @@ def _status(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

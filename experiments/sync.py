@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from experiments.command import add_outputs_dir, require_folder, run_command
+from experiments.command import add_outputs_dir, leave, require_folder, run_command
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,4 +41,4 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

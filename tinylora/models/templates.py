@@ -58,6 +58,7 @@ def render_one(tokens: PreTrainedTokenizerBase, text: str) -> str:
 def _render(sender: Connection, tokens: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # not what the parent does on them
+    signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)  # ends it where the parent was killed meanwhile
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY
