@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from analysis.records import load, stores
 from tinylora.records.folder import SUMMARY, run_folders
 from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.leftovers import clear_files, temporary
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,11 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
     store = (options.outputs_dir / "mlflow.db").resolve()
     try:
         _require_folder(options.out)
-        if options.uri is None:
-            import_run_folders(options.outputs_dir, store)
+        damaged = {} if options.uri else import_run_folders(options.outputs_dir, store)
         only = _words("--only", options.only, report.NAMES)
         formats = _words("--format", options.format, FORMATS)
-        records = load.load(options.uri or f"sqlite:///{store}", options.experiment)
+        records = load.load(options.uri or f"sqlite:///{store}", options.experiment, damaged)
         files = report.make_files(records, only, formats)
         write_files(options.out, files)
     except TinyLoraError as error:
@@ -59,27 +58,30 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def import_run_folders(outputs: Path, store: Path) -> None:
+def import_run_folders(outputs: Path, store: Path) -> dict[str, str]:
     """Write the run folders in `outputs` into the store beside them: jobs without a server write only their folders.
 
-    This is what `experiments.sync` does. Runs that the store holds as they ended are not written again.
+    This is what `experiments.sync` does. Runs that the store holds as they ended are not written again. Returned are
+    the runs whose folders are damaged, and why.
     """
     folders = list(run_folders(outputs))
     if not folders:
-        return
+        return {}
     held = stores.ended_runs(store)
     new = [folder for folder in folders if _ended_as(folder) is None or _ended_as(folder) != held.get(folder.name)]
     if new:
         print(f"importing {len(new)} runs of {outputs} into MLflow (as experiments.sync does)", flush=True)
-    for problem in sync(outputs).problems:
+    synced = sync(outputs)
+    for problem in synced.problems:
         print(f"not imported into MLflow: {problem}", file=sys.stderr)
+    return synced.damaged
 
 
 def _ended_as(folder: Path) -> str | None:
     """The status in which a run ended; None where it has not, or where its summary cannot be read."""
     try:
         return str(json.loads((folder / SUMMARY).read_bytes())["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -100,6 +102,7 @@ def _require_folder(out: Path) -> None:
     """Fail before the work, not after it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        clear_files(out)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
@@ -111,16 +114,16 @@ def write_files(out: Path, files: dict[str, bytes]) -> None:
     written: list[tuple[Path, Path]] = []
     try:
         for name, content in files.items():
-            temporary = out / f".{name}.{os.getpid()}.tmp"
-            written.append((temporary, out / name))
-            temporary.write_bytes(content)
-        for temporary, final in written:
-            temporary.replace(final)
+            made = temporary(out / name)
+            written.append((made, out / name))
+            made.write_bytes(content)
+        for made, final in written:
+            made.replace(final)
     except OSError as error:
         raise _unwritable(out, error) from error
     finally:
-        for temporary, _ in written:
-            temporary.unlink(missing_ok=True)
+        for made, _ in written:
+            made.unlink(missing_ok=True)
 
 
 def _unwritable(out: Path, error: OSError) -> UsageError:

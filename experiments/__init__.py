@@ -7,3 +7,10 @@ models). `command` is what they share, `sweep` trains the packs of a sweep, `dis
 Imports go down only: commands -> jobs -> sweep -> planning -> compose -> display -> tinylora; nothing here is imported
 by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose.points`.
 """
+
+try:
+    from tinylora.settings.interrupts import quiet_until_started
+
+    quiet_until_started()
+except KeyboardInterrupt:  # in this very moment
+    raise SystemExit(130) from None

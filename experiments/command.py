@@ -1,7 +1,7 @@
 """What all commands have in common: errors in three parts, exit status, signals, the time after which one stops.
 
 0    done                      3    stopped when its time was over, and there is more to do
-1    something failed          130  interrupted by Ctrl-C or SIGTERM
+1    something failed          130  interrupted by Ctrl-C, SIGTERM or SIGHUP
 2    it cannot be done
 """
 
@@ -11,25 +11,27 @@ import argparse
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 
 from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.interrupts import INTERRUPTED
 
-MORE_TO_DO, INTERRUPTED = 3, 130
+MORE_TO_DO = 3
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler or the system ends the process; its terminal is gone
 
 
 def run_command(work: Callable[[], int | None], interrupted: str = "interrupted; the same command resumes") -> int:
     """Do the work of a command and return the exit status: what `work` returns (None: 0), or that of its error.
 
-    Errors that a person can act on are printed without a traceback. SIGTERM counts as Ctrl-C: a run that it ends is
-    recorded and can be resumed; `interrupted` is what is then said.
+    Errors that a person can act on are printed without a traceback. SIGTERM and SIGHUP count as Ctrl-C: a run that they
+    end is recorded and can be resumed; `interrupted` is what is then said.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        on_signals((*ENDINGS, signal.SIGINT), signal.default_int_handler)
         return work() or 0
     except KeyboardInterrupt:
         if interrupted:
@@ -45,15 +47,22 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted;
 
 
 def stop_after(minutes: float) -> StopRequest:
-    """A request to stop, which is made when the minutes are over, or by SIGTERM."""
+    """A request to stop, which is made when the minutes are over, or by SIGTERM or SIGHUP."""
     stop = StopRequest()
     if minutes < threading.TIMEOUT_MAX / 60:
         timer = threading.Timer(60 * minutes, stop.ask, (f"its {minutes:g} minutes are over",))
         timer.daemon = True
         timer.start()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: stop.ask("the process was told to end"))
+    on_signals(ENDINGS, lambda *_: stop.ask("the process was told to end"))
     return stop
+
+
+def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, FrameType | None], object]) -> None:
+    """From now on do this on these signals, but for ignored ones (SIGHUP under nohup); in the main thread."""
+    if threading.current_thread() is threading.main_thread():
+        for number in numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, act)
 
 
 def add_outputs_dir(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from experiments.command import run_command
 from experiments.compose.points import compose
 from experiments.compose.written import write_points
+from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plan(assumptions: Assumptions, file: Path | None, overrides: Sequence[str]) -> None:
     composition = compose(overrides)
     points = composition.points
+    require_memory(points, UNKNOWN)
     for line in [*plan(points, assumptions), *(f"note: {note}" for note in composition.notes)]:
         print(line)
     if file is not None:

@@ -79,7 +79,7 @@ def _options(words: Sequence[str]) -> dict[str, object]:
             raise UsageError(word, "options of the generator are given as name=value", f"give {word}=<value>")
         try:
             options[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UsageError(word, "values are written as in YAML: 3, 0.5, true, [1, 2]", f"correct {name}") from error
     return options
 

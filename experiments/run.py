@@ -101,6 +101,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
 
     from experiments.compose import schema
     from experiments.compose.usage import check_flags, readable_errors
+    from experiments.compose.words import check_words
     from experiments.jobs.settings import LaunchSettings
 
     def start(asked: DictConfig | Sequence[RunConfig]) -> None:
@@ -110,12 +111,13 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
     sys.argv[1:] = [_launcher_setting(word) for word in words]
-    check_flags(sys.argv[1:])
+    overrides = check_flags(sys.argv[1:])
     if sys.argv[1:] == ["-sc", "install=bash"]:
         print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
         return
     schema.register()
     with readable_errors([field.name for field in fields(LaunchSettings)]):
+        check_words(overrides)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(start)()
 
 

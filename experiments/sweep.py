@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.display import counted, open_progress, print_summary, time_left
+from experiments.planning.capacity import Place, require_memory
 from experiments.planning.packing import form_packs, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
 from tinylora.records.damage import status_of
@@ -41,13 +42,15 @@ def run_sweep(
     return [records[point.run_key] for point in points]
 
 
-def check(points: Sequence[RunConfig], in_jobs: bool = False) -> None:
+def check(points: Sequence[RunConfig], in_jobs: bool = False, place: Place | None = None) -> None:
     """Find out what can be known before training. Raises UsageError or FailureError for a point that cannot run.
 
-    Points `in_jobs`, and those that write run folders alone, have no MLflow store to be looked at.
+    Points `in_jobs`, and those that write run folders alone, have no MLflow store to be looked at. `place` is where
+    they would run; None: here.
     """
     with open_progress() as progress:
         progress.phase(f"checking {counted(len(points), 'run')}")
+        require_memory(unfinished(points), place)
         from tinylora.train import preflight
 
         notes = preflight.check(points, in_jobs)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.numbers.bootstrap import bootstrap_interval
+from analysis.records.apart import apart_settings
 from analysis.records.load import ALL_SCORES, MERGE, SCORES, SIZES, SUITE_SCORES
 
 CHUNK = 500  # cells resampled at once: bounds the memory
@@ -194,11 +195,12 @@ def base_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
     Runs of one seed may share their samples, so seeds are averaged, not runs. Columns: extra, greedy, sampled, seeds.
     """
     runs = runs[runs["averaged"]]
-    by = [name for name in BASE_SETTINGS if name in runs and runs[name].nunique(dropna=False) > 1]
+    names = [*BASE_SETTINGS, *apart_settings(runs)]
+    by = [name for name in names if name in runs and runs[name].nunique(dropna=False) > 1]
     groups = runs.groupby(by, dropna=False, sort=True) if by else [((), runs)]
     rows = []
     for values, group in groups:
         per_seed = group.groupby("seed")[["base test/greedy_strict", "base test/sampled_strict"]].mean()
-        extra = ", ".join(f"{_short(name)}={value}" for name, value in zip(by, values, strict=True))
+        extra = ", ".join(f"{_short(name)}={value}" for name, value in zip(by, values, strict=True) if value != "")
         rows.append((extra, per_seed.iloc[:, 0].mean(), per_seed.iloc[:, 1].mean(), len(per_seed)))
     return pd.DataFrame(rows, columns=["extra", "greedy", "sampled", "seeds"])

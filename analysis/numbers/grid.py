@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.numbers.cells import METHOD_SETTINGS
 from analysis.numbers.text import show
+from analysis.records.apart import MADE_WITH
 from analysis.records.load import NAMES
 
 ORDER = (*NAMES, "task.demonstrations", "adapter.name", "precision", "u", "n_tie", "sharing", "rank", "lr", "steps")
@@ -56,10 +57,13 @@ def in_order(values: Any) -> list[Any]:
 
 
 def axes(runs: pd.DataFrame, settings: tuple[str, ...]) -> list[str]:
-    """The independent axes of a sweep beside method, lr and seed: settings that the axes before them do not fix."""
+    """The independent axes of a sweep beside method, lr and seed: settings that the axes before them do not fix.
+
+    What files runs were made with is none: nobody asked for each point with each of them.
+    """
     kept = ["method"]
     for name in varying(runs, settings):
-        if name in METHOD_SETTINGS or name == "lr":
+        if name in METHOD_SETTINGS or name == "lr" or name.startswith(MADE_WITH):
             continue
         if runs.groupby(kept, dropna=False)[name].nunique(dropna=False).max() > 1:
             kept.append(name)

@@ -16,6 +16,7 @@ import pandas as pd
 from analysis.numbers.cells import UNTRAINED
 from analysis.numbers.grid import varying
 from analysis.numbers.text import show
+from analysis.records.apart import MADE_WITH
 
 NUMBER = "a number"
 """In a `Where`: any value but `all`."""
@@ -31,7 +32,7 @@ ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template")
 FAMILIES = ("qwen", "llama")
 """In the paper's order."""
-OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.")
+OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.", MADE_WITH)
 """Beginnings of the settings on which the score of the untrained model depends."""
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
 
 from analysis.drawing import style
 from analysis.drawing.panels import render
 from analysis.numbers.text import GAP
+from analysis.page.escaping import csv_cell, markdown, one_line
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -71,6 +73,8 @@ def table_files(name: str, table: pd.DataFrame, caption: str, data: pd.DataFrame
 def to_csv(table: pd.DataFrame) -> bytes:
     """CSV with six significant digits, counts with all of theirs; a gap is an empty field."""
     floats = table.select_dtypes("float")
+    words = [name for name, column in table.items() if column.dtype == object or not is_numeric_dtype(column)]
+    table = table.assign(**{name: table[name].map(csv_cell) for name in words}).rename(columns=csv_cell)
     whole = [name for name, column in floats.items() if _whole(column.dropna())]
     text: str = table.astype(dict.fromkeys(whole, "Int64")).to_csv(
         index=False, float_format="%.6g", lineterminator="\n"
@@ -84,13 +88,9 @@ def _whole(values: pd.Series) -> bool:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A Markdown table, padded so that it also reads as plain text."""
-    cells = table.map(lambda value: _one_line(value).replace("|", r"\|"))
+    cells = table.map(markdown).rename(columns=markdown)
     text: str = cells.to_markdown(index=False, disable_numparse=True)  # numbers stay as they are written
     return text
-
-
-def _one_line(value: object) -> str:
-    return " ".join(str(value).split())
 
 
 LATEX = str.maketrans(
@@ -104,9 +104,7 @@ LATEX = str.maketrans(
 def to_latex(table: pd.DataFrame, caption: str) -> str:
     """A LaTeX table (booktabs); numbers to the right."""
     columns = "".join("r" if table[name].map(_numberlike).all() else "l" for name in table.columns)
-    cells = table.map(lambda value: _one_line(value).translate(LATEX)).rename(
-        columns=lambda name: name.translate(LATEX)
-    )
+    cells = table.map(lambda value: one_line(value).translate(LATEX)).rename(columns=lambda name: name.translate(LATEX))
     text: str = cells.to_latex(index=False, caption=caption.translate(LATEX), column_format=columns)
     return f"% needs \\usepackage{{booktabs}}\n{text}"
 

@@ -11,6 +11,7 @@ from analysis.numbers.grid import in_order
 from analysis.numbers.text import percent, show
 from analysis.page.tables import SCORE_COLUMNS
 from analysis.records.load import CURVES
+from tinylora.records.digests import DIGESTS
 
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
@@ -105,12 +106,13 @@ def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[st
     """Averaged or compared runs that were made from different code, versions, weights or data."""
     notes = []
     for name in provenance:
+        known = averaged[averaged[name] != ""] if name in DIGESTS else averaged  # who lacks a digest is in a note
         if name in WITHIN_CELLS:
-            differing = int((averaged.groupby("cell")[name].nunique(dropna=False) > 1).sum())
+            differing = int((known.groupby("cell")[name].nunique(dropna=False) > 1).sum())
             if differing:
                 notes.append(f"In {differing} cell(s) the averaged seeds differ in {name}.")
-        elif name != "git_dirty" and averaged[name].nunique(dropna=False) > 1:
-            counts = averaged[name].map(lambda value: show(value) or "none").value_counts()
+        elif name != "git_dirty" and known[name].nunique(dropna=False) > 1:
+            counts = known[name].map(lambda value: show(value) or "none").value_counts()
             parts = ", ".join(f"{value} ({counts[value]} runs)" for value in in_order(counts.index))
             notes.append(f"The averaged runs differ in {name}: {parts}.")
     if "git_dirty" in averaged:

@@ -12,6 +12,7 @@ from analysis.numbers import cells as stats
 from analysis.numbers import grid, selection
 from analysis.page import tables
 from analysis.page.entries import Entry, make_entry
+from analysis.page.escaping import markdown
 from analysis.page.formats import FORMATS, table_files, to_csv, to_markdown
 from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
@@ -40,6 +41,8 @@ class Report:
     by_model: pd.DataFrame | None
     """The claims in short."""
     sections: list[Section]
+    digests: pd.DataFrame
+    """Of the model, its tokenizer, data and prompts that runs were made with."""
     runs: pd.DataFrame
     records: Records
 
@@ -70,6 +73,7 @@ def make_files(
         verdicts.claims_table(checked) if checked else None,
         verdicts.claims_by_model(checked) if checked else None,
         sections,
+        tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
     )
@@ -115,17 +119,17 @@ def _summary(report: Report) -> str:
     parts = ["# What the sweep found", *([SCALE_SENTENCE] if report.scale_model else [])]
     for entry in report.entries:
         for drawing in entry.drawings:
-            said = "\n".join(f"- {line}" for line in drawing.notes)
-            heading = f"## {entry.item.title}: {drawing.part.title}"
+            said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
+            heading = f"## {entry.item.title}: {markdown(drawing.part.title)}"
             parts += [heading, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
     if report.claims is not None and any(entry.drawings for entry in report.entries):
         columns = ["claim", "measured on", "effect", "95% interval", "runs", "verdict"]
         parts += ["## Claims of the paper", to_markdown(report.claims[columns])]
     for section in report.sections:
-        parts += [f"## {section.title}", section.headline, to_markdown(section.summary)]
-        lines = list(section.notes)
+        parts += [f"## {markdown(section.title)}", markdown(section.headline), to_markdown(section.summary)]
+        lines = [markdown(note) for note in section.notes]
         if len(section.missing):
-            lines.append(f"{len(section.missing)} missing points of the grid {section.grid}: listed in index.html.")
+            lines.append(f"{len(section.missing)} missing points of the grid {markdown(section.grid)}: see index.html.")
         if lines:
             parts.append("\n".join(f"- {line}" for line in lines))
     waiting = [entry.item for entry in report.entries if not entry.drawings]
@@ -133,7 +137,7 @@ def _summary(report: Report) -> str:
         parts.append("Not drawn, for want of runs: " + ", ".join(item.name for item in waiting) + " (see index.html).")
     counts = report.records.runs["status"].value_counts().sort_index()
     parts.append("Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
-    return "\n\n".join([*parts, *report.records.notes]) + "\n"
+    return "\n\n".join([*parts, *map(markdown, report.records.notes)]) + "\n"
 
 
 def _page(report: Report) -> bytes:

@@ -9,7 +9,9 @@ import pandas as pd
 from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
 from analysis.numbers.grid import axes, in_order, ordered, varying_within
 from analysis.numbers.text import GAP, percent, percent_range, show
+from analysis.records.apart import ABSENT
 from analysis.records.load import DERIVED, SCORES
+from tinylora.records.digests import DIGESTS
 
 SCORE_COLUMNS = [f"{when} {score}" for when in ("base", "final") for score in SCORES]
 
@@ -85,6 +87,19 @@ def run_table(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
         "greedy strict %": table[TEST].map(percent),
     }
     return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def digests_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """What the averaged runs were made with: each digest that is recorded, of each model and task, and of how many."""
+    averaged = runs[runs["averaged"]]
+    rows = []
+    for (model, task), group in averaged.groupby(["model.name", "task.name"], sort=True):
+        for name in (name for name in DIGESTS if name in group):
+            counts = group[name].replace("", ABSENT).value_counts().sort_index()
+            rows += [(model, task, name, value, str(count)) for value, count in counts.items()]
+    return pd.DataFrame(rows, columns=["model", "task", "digest of", "digest", "runs"]).assign(
+        **{"digest of": lambda table: table["digest of"].str.removesuffix("_digest")}
+    )
 
 
 def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[str, ...]) -> pd.DataFrame:

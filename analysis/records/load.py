@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analysis.records.stores import STORE_ERRORS, Raw, Store, open_store, unreadable
+from analysis.records.apart import apart_settings, told_apart
+from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
+from tinylora.records.digests import DIGESTS
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -28,13 +31,14 @@ TAGS = ("run_key", "status", "reason", "label", "scale_model")
 SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 DERIVED = ("lr_setting", *SIZES)
 """Parameters that follow from the settings."""
-DIGESTS = ("model_digest", "basis_digest", "data_digest", "prompt_digest")
-PROVENANCE = (*DIGESTS, "data_commits", "data_notes", "git_commit", "git_dirty")
+PROVENANCE = (*DIGESTS, "basis_digest", "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
 NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")
 REQUIRED = (*NAMES, "precision", "lr", "seed", "steps", "trained_values", "trained_bytes")
 FEW = 3
+DAMAGED = "damaged"
+"""Status of a run whose folder cannot be read, whatever the store says of it."""
 FIRST_RECIPE = "1"  # of runs whose records are older than recipes (see `tinylora.settings.identity`)
 
 
@@ -54,22 +58,34 @@ class Records:
     """What a reader must know about the records."""
 
 
-def load(uri: str, experiment: str) -> Records:
-    """Read all runs of an experiment; errors say what to do."""
+def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) -> Records:
+    """Read all runs of an experiment; errors say what to do.
+
+    `damaged` are the runs whose folders cannot be read, and why: they are shown so, and not averaged.
+    """
     try:
         store = open_store(uri)
         raw = store.read(_experiment(store, uri, experiment))
-        runs, notes = _runs_frame(raw)
+        runs, notes = _runs_frame(raw, damaged or {})
         _require_finished(runs, uri, experiment)
         history = _history_frame(store, runs[runs["averaged"]])
     except STORE_ERRORS as error:
         raise unreadable(uri, error) from error
-    columns = [name for name in runs.columns if name.startswith("param:")]
-    names = [name.removeprefix("param:") for name in columns]
-    provenance = [name for name in names if name in PROVENANCE or name.startswith("version.")]
-    settings = [name for name in names if name not in (*DERIVED, *provenance, "seed")]
-    runs = runs.rename(columns=dict(zip(columns, names, strict=True)))
-    return Records(runs, history, tuple(settings), tuple(provenance), notes)
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        if not isinstance(error, UsageError) and (said := damage(uri)):  # it holds what cannot be
+            raise said from error
+        raise
+    params = list(dict.fromkeys([*raw.params, *REQUIRED]))
+    provenance = [name for name in params if _is_provenance(name)]
+    return Records(runs, history, tuple([*_settings(params), *apart_settings(runs)]), tuple(provenance), notes)
+
+
+def _is_provenance(param: str) -> bool:
+    return param in PROVENANCE or param.startswith("version.")
+
+
+def _settings(params: Iterable[str]) -> list[str]:
+    return [name for name in params if not _is_provenance(name) and name not in (*DERIVED, "seed")]
 
 
 def _experiment(store: Store, uri: str, name: str) -> str:
@@ -83,33 +99,64 @@ def _experiment(store: Store, uri: str, name: str) -> str:
     return present[name]
 
 
-def _runs_frame(raw: Raw) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def _runs_frame(raw: Raw, damaged: Mapping[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row per run that is ours, in a stable order, and the notes on what was left out of the averages."""
-    tags = raw.tags.reindex(columns=list(TAGS), fill_value="")
-    params = raw.params.add_prefix("param:")
-    runs = pd.concat([raw.runs, tags, params], axis=1)
-    runs = runs[tags["run_key"] != ""]
+    runs = pd.concat([raw.runs, raw.tags.reindex(columns=list(TAGS), fill_value=""), raw.params], axis=1)
+    runs = runs[runs["run_key"] != ""]
     notes = []
     if len(runs) < len(raw.runs):
         notes.append(f"{len(raw.runs) - len(runs)} run(s) without a run_key tag are not of this project: left out.")
+    runs = _mark_damaged(runs, damaged)
     if runs.empty:
         return runs, tuple(notes)
     runs = runs.assign(started=runs["started"].map(_utc), ended=runs["ended"].map(_utc))
     for name in NUMBERS:
-        if f"param:{name}" in runs:
-            runs[f"param:{name}"] = pd.to_numeric(runs[f"param:{name}"], errors="coerce")
-    if "param:recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
-        runs["param:recipe"] = runs["param:recipe"].fillna("").replace("", FIRST_RECIPE)
+        if name in runs:
+            runs[name] = pd.to_numeric(runs[name], errors="coerce")
+    if "recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
+        runs["recipe"] = runs["recipe"].fillna("").replace("", FIRST_RECIPE)
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"
-    again = runs[finished].duplicated("run_key", keep="last").reindex(runs.index, fill_value=True)
+    told, differing = told_apart(runs[finished], _settings(raw.params))
+    apart = apart_settings(told)
+    runs = runs.assign(**{name: told[name].reindex(runs.index, fill_value="") for name in apart})
+    again = runs[finished].duplicated(["run_key", *apart], keep="last").reindex(runs.index, fill_value=True)
     runs["averaged"] = finished & ~again
     repeated = sorted(runs.loc[finished & ~runs["averaged"], "run_key"].unique())
-    notes += _for_each("finished more than once: only its latest record is averaged", repeated)
+    notes += [*differing, *_for_each("finished more than once: only its latest record is averaged", repeated)]
     for reason, group in runs[runs["status"] == "incomplete"].groupby("reason", sort=True):
         notes += _for_each(f"is marked finished, but {reason}: not averaged", sorted(group["run_key"]))
-    return runs, tuple(notes)
+    notes += _of_damaged(damaged)
+    return _name_apart(runs, apart), tuple(notes)
+
+
+def _mark_damaged(runs: pd.DataFrame, damaged: Mapping[str, str]) -> pd.DataFrame:
+    """The runs, with those whose folders are damaged marked so; the store need not have them."""
+    absent = sorted(set(damaged) - set(runs["run_key"]))
+    rows = pd.DataFrame("", index=range(len(absent)), columns=list(runs.columns), dtype=object)
+    rows = rows.assign(run_key=absent, started=None, ended=None, unjudged=0.0)
+    runs = pd.concat([runs, rows], ignore_index=True) if absent else runs.copy()
+    found = runs["run_key"].isin(damaged)
+    runs.loc[found, "status"] = DAMAGED
+    runs.loc[found, "reason"] = runs.loc[found, "run_key"].map(damaged)
+    return runs
+
+
+def _of_damaged(damaged: Mapping[str, str]) -> list[str]:
+    if len(damaged) <= FEW:
+        return [f"The folder of run {key} is damaged, and the run not averaged: {damaged[key]}." for key in damaged]
+    some = ", ".join(sorted(damaged)[:FEW])
+    return [f"The folders of {len(damaged)} runs are damaged ({some} and others; see the runs): they are not averaged."]
+
+
+def _name_apart(runs: pd.DataFrame, apart: list[str]) -> pd.DataFrame:
+    """Keys that are unique among the averaged runs: of one key, those told apart have their digests behind it."""
+    keys = runs.loc[runs["averaged"], "run_key"]
+    twice = keys[keys.duplicated(keep=False)]
+    words = runs.loc[twice.index, apart].apply(lambda row: ", ".join(value for value in row if value), axis=1)
+    runs.loc[twice.index, "run_key"] = twice + " (" + words + ")" if len(twice) else ""
+    return runs
 
 
 def _for_each(what: str, keys: list[str]) -> list[str]:
@@ -130,10 +177,9 @@ def _mark_incomplete(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.copy()
     runs["status"] = runs["status"].where(runs["status"] != "", "unknown")
     for name in REQUIRED:
-        column = f"param:{name}"
-        if column not in runs:
-            runs[column] = ""
-        absent = (runs[column].isna() | (runs[column].astype(str) == "")) & (runs["status"] == "finished")
+        if name not in runs:
+            runs[name] = ""
+        absent = (runs[name].isna() | (runs[name].astype(str) == "")) & (runs["status"] == "finished")
         runs.loc[absent, "reason"] = f"its record lacks {name}"
         runs.loc[absent, "status"] = "incomplete"
     return runs

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from tinylora.records import sqlite_store
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError)
@@ -63,12 +64,23 @@ def open_store(uri: str) -> Store:
 
 
 def unreadable(uri: str, error: Exception) -> FailureError:
-    """What to say of a store that does not answer."""
+    """What to say of a store that does not answer, or that is damaged."""
+    if (said := damage(uri)) and not sqlite_store.of_the_machine(error):
+        return said
     return FailureError(
         f"MLflow store {uri}: {first_line(error)}",
         "the report is read from an MLflow store that answers",
         "check the address and that the server runs, or give another one with --uri",
     )
+
+
+def damage(uri: str) -> FailureError | None:
+    """What to say of the SQLite store of an outputs_dir, where it is damaged: all of it is read."""
+    path = Path(uri.removeprefix(sqlite_store.SQLITE))
+    if not uri.startswith(sqlite_store.SQLITE) or path.name != sqlite_store.STORE or not path.is_file():
+        return None
+    why = sqlite_store.damage_of(path, thorough=True)
+    return sqlite_store.damaged(path, why, path.parent) if why else None
 
 
 def _sqlite_path(uri: str) -> Path:
@@ -84,9 +96,12 @@ def _sqlite_path(uri: str) -> Path:
     try:
         tables = _connect(path).execute(query).fetchone()[0]
     except sqlite3.Error as error:
-        raise UsageError(f"{path}: {error}", "the store is an SQLite file written by MLflow", remedy) from error
+        said = UsageError(f"{path}: {error}", "the store is an SQLite file written by MLflow", remedy)
+        raise damage(uri) or said from error
     if tables < 5:
-        raise UsageError(f"{path}: holds no MLflow tables", "the store is an SQLite file written by MLflow", remedy)
+        raise damage(uri) or UsageError(
+            f"{path}: holds no MLflow tables", "the store is an SQLite file written by MLflow", remedy
+        )
     return path
 
 
@@ -95,10 +110,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def ended_runs(path: Path) -> dict[str, str]:
-    """run_key -> status of the runs in an SQLite store, of all its experiments; none where there is no such store."""
-    query = "SELECT key.value, status.value FROM tags AS key JOIN tags AS status USING (run_uuid) "
+    """run_key -> status of the runs that ended in an SQLite store, of all its experiments; none without a store."""
+    query = (
+        "SELECT key.value, status.value FROM runs JOIN tags AS key USING (run_uuid) JOIN tags AS status "
+        "USING (run_uuid) WHERE key.key = 'run_key' AND status.key = 'status' "
+        "AND runs.lifecycle_stage = 'active' AND runs.status != 'RUNNING'"
+    )
     try:
-        return dict(_connect(path).execute(query + "WHERE key.key = 'run_key' AND status.key = 'status'").fetchall())
+        return dict(_connect(path).execute(query).fetchall())
     except sqlite3.Error:
         return {}
 
@@ -147,7 +166,9 @@ class SqliteStore:
             "SELECT position, step, value, is_nan FROM metrics CROSS JOIN wanted USING (run_uuid) WHERE key = ? "
             "ORDER BY timestamp, step"
         )
-        return np.fromiter(self.connection.execute(query, (metric,)), dtype=POINT)
+        points = np.fromiter(self.connection.execute(query, (metric,)), dtype=POINT)
+        self.connection.commit()  # of the temporary table: it lets go of the store, which others may write to
+        return points
 
 
 class ClientStore:

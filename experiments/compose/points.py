@@ -14,16 +14,20 @@ from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
 
 from experiments.compose import CONF, schema
 from experiments.compose.composer import Composer, Job
 from experiments.compose.fitting import fitting
-from experiments.compose.usage import readable_errors
+from experiments.compose.unused import require_used
+from experiments.compose.usage import SHOW, readable_errors
+from experiments.compose.words import check_words, given_settings
 from experiments.display import open_progress
 from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
-from tinylora.settings.errors import UsageError
+from tinylora.settings.errors import UsageError, first_line
 
 MANY = 100  # points that take a second or more to compose
 
@@ -43,6 +47,8 @@ class Composition:
 def compose(overrides: Sequence[str]) -> Composition:
     """The points of a command line, where Hydra has not been started. Raises UsageError."""
     schema.register()
+    with readable_errors():
+        check_words(overrides)
     with readable_errors(), initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         return compose_points(Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN)), overrides)
@@ -53,13 +59,32 @@ def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
     jobs = composer.jobs(overrides)
     with open_progress() if len(jobs) >= MANY else Silent() as progress:
         progress.phase(f"composing {len(jobs)} points")
-        composed = [composer.point(job) for job in jobs]
+        composed = [_composed(composer, job) for job in jobs]
+    require_used(composed, given_settings(composer.parser.parse_overrides(list(overrides))))
     kept, notes = fitting(composed)
     points = distinct(kept)
+    if not points:
+        raise UsageError(
+            " ".join(overrides), f"no point is left: {'; '.join(notes) or 'there is none'}", "give other settings"
+        )
     if len(points) < len(kept):
         notes.append(f"{len(kept) - len(points)} of {len(kept)} points repeat another one and run once")
     chosen = {id(point) for point in points}
     return Composition(points, [job for job, point in zip(jobs, composed, strict=True) if id(point) in chosen], notes)
+
+
+def _composed(composer: Composer, job: Job) -> RunConfig:
+    """The point of a job. Raises Hydra's errors, or UsageError, also for what Hydra has no error of its own for."""
+    try:
+        return composer.point(job)
+    except (UsageError, HydraException, OmegaConfBaseException):
+        raise
+    except Exception as error:  # of OmegaConf, on what its types do not foresee
+        raise UsageError(
+            " ".join(job) or "conf/config.yaml",
+            f"settings are composed from conf/ and name=value, and these are not: {first_line(error)}",
+            SHOW,
+        ) from error
 
 
 def distinct(points: Sequence[RunConfig]) -> list[RunConfig]:

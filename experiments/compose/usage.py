@@ -17,15 +17,15 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from tinylora.settings.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.rules import KIND_WORDS
 
 SHOW = "`python -m experiments.run --cfg job` shows all settings, `--help` the groups"
 SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO, "pack.max_lanes": AUTO}
-PLURALS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
 COMPLETION_COMMAND = "(install|uninstall|query)=(bash|fish|zsh)"
 
 
-def check_flags(arguments: Sequence[str]) -> None:
-    """Raise UsageError for flags that Hydra does not know or cannot combine; `name=value` is left to Hydra."""
+def check_flags(arguments: Sequence[str]) -> list[str]:
+    """The words that are no flags. Raises UsageError for flags that Hydra does not know or that cannot be combined."""
     parser = get_args_parser()
     parser.error = _refuse_flag  # type: ignore[method-assign]
     given = parser.parse_args(list(arguments))
@@ -41,6 +41,14 @@ def check_flags(arguments: Sequence[str]) -> None:
             "-sc takes install=, uninstall= or query= and bash, fish or zsh",
             "give -sc install=bash",
         )
+    if given.run or given.experimental_rerun or (given.package and given.cfg is None):
+        raise UsageError(
+            " ".join(arguments),
+            "--run would leave out the points of presets, --experimental-rerun reads a pickle, and --package is for "
+            "--cfg alone",
+            "leave it out: one run is a sweep of one point",
+        )
+    return [] if given.shell_completion else list(given.overrides)
 
 
 @contextmanager
@@ -65,6 +73,9 @@ def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError
     if "requires --multirun" in str(error) or "Ambiguous value" in str(error):
         given = str(error).split("'")[1]
         return UsageError(given, "settings are shown for one point, not for a sweep", "give one value")
+    if added := re.search("Either remove [+] prefix: '(.*?)'", str(error)):
+        given = added.group(1)
+        return UsageError(f"+{given}", "+ adds a setting, and this one is there already", f"give {given}")
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(error).__name__]
     rule = " ".join(lines[1:]) or "settings are composed from conf/ and name=value on the command line"
     return UsageError(lines[0], rule, SHOW)
@@ -178,8 +189,8 @@ def _describe(name: str, kind: Any) -> str:
     if name in SPECIAL_WORDS:
         return f"{'a whole number' if name in ('n_tie', 'pack.max_lanes') else 'a number'} or `{SPECIAL_WORDS[name]}`"
     if get_origin(kind) in (Union, types.UnionType):
-        return " or ".join(PLURALS[part] for part in get_args(kind))
-    return PLURALS.get(kind, "a group of settings")
+        return " or ".join(KIND_WORDS.get(part, "a group of settings") for part in get_args(kind))
+    return KIND_WORDS.get(get_origin(kind) or kind, "a group of settings")
 
 
 def _closest(given: str, options: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
+from tinylora.settings.given_files import GIB, Unreadable, json_of, read_regular, text_of
 from tinylora.settings.recorded import from_plain
 
 
@@ -22,10 +23,12 @@ def write_points(file: Path, points: Sequence[RunConfig]) -> None:
 def read_points(file: Path) -> list[RunConfig]:
     """The points of a file, in order. Raises UsageError where it is none, or one of another version."""
     try:
-        content = json.loads(file.read_bytes())
+        content = json_of(text_of(read_regular(file, GIB)))
         points = [from_plain(plain) for plain in content.values()]
         keys = list(content)
-    except (OSError, ValueError, AttributeError) as error:
+    except UsageError as error:
+        raise UsageError(f"{file}: {error.given}", error.rule, error.remedy) from error
+    except (Unreadable, AttributeError) as error:
         raise UsageError(
             f"{file}: {error}",
             "it holds the points of a sweep",

@@ -1,7 +1,7 @@
 """What runs in a job: it trains the packs that it was given, with the sources that were copied at submission.
 
 A scheduler gives notice of a job's end by a signal: the one that submitit asked for (before the time limit, or by
-`scancel --signal`), USR1 or TERM. The pack then stops before its next step, with all states saved. Only then is
+`scancel --signal`), USR1, TERM or HUP. The pack then stops before its next step, with all states saved. Only then is
 submitit's own handler called, which saves the job for its next start and requeues it. TERM can also mean that the job
 was cancelled: SLURM then no longer counts it as running, and the job ends without being requeued.
 """
@@ -88,8 +88,9 @@ class Notice:
         self.own = self.environment._usr_sig()
         self.requeue: Any = signal.getsignal(self.own)
         self.received = 0
-        for number in {self.own, signal.SIGUSR1, signal.SIGTERM}:
-            signal.signal(number, self._receive)
+        for number in {self.own, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP}:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+                signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self.received:
@@ -102,7 +103,7 @@ class Notice:
         self.received = max(self.ranks.gather(self.received))  # a signal may have reached some of them alone
         if not self.ranks.leads:
             sys.exit(0)  # rank 0 decides what becomes of the job
-        if sweep.cancelled or (self.received == signal.SIGTERM and not self._terminated_alone()):
+        if sweep.cancelled or (self.received in (signal.SIGTERM, signal.SIGHUP) and not self._terminated_alone()):
             sys.exit(ENDED)
         self.requeue(self.own, None)
 

@@ -25,6 +25,7 @@ from experiments.jobs.slurm import PREFIX
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held, write_atomically
+from tinylora.settings.given_files import GIB, json_of, read_regular, text_of
 from tinylora.settings.recorded import from_plain
 
 SWEEPS, SWEEP, LOCK = "sweeps", "sweep.json", ".lock"
@@ -122,10 +123,10 @@ def sweep_of(points: Sequence[RunConfig], labels: Sequence[str]) -> Sweep:
 def read(folder: Path) -> Sweep:
     """The sweep of a folder. Raises FailureError where sweep.json is damaged."""
     try:
-        content = json.loads((folder / SWEEP).read_text())
+        content = json_of(text_of(read_regular(folder / SWEEP, GIB)))
         submissions = [Submission(**entry | {"kind": Kind(entry["kind"])}) for entry in content["submissions"]]
         return Sweep(folder, content["runs"], submissions)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise FailureError(
             f"{folder / SWEEP} is damaged",
             "sweep.json says what was submitted",

@@ -12,6 +12,7 @@ from jinja2 import StrictUndefined, Template
 
 from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
 from experiments.jobs.settings import Kind, LaunchSettings
+from experiments.planning.capacity import UNKNOWN, Place
 from experiments.planning.packing import GB, GIB, Device, find_device
 from tinylora.settings.errors import UsageError
 
@@ -32,6 +33,19 @@ def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
         "lanes are chosen by the memory of the jobs' GPU (known where this machine has one too) or launcher.memory_gb",
         "give pack.memory_gib=<GiB for rows, such as half of the GPU's>, or pack.max_lanes=<number>",
     )
+
+
+def place_of_jobs(kind: Kind, settings: LaunchSettings) -> Place | None:
+    """What is known of the machine of a job; None for background processes, which are here."""
+    if kind is Kind.local:
+        return None
+    host = UNKNOWN.host
+    if settings.memory_gb is not None:
+        host = Device("a job", settings.memory_gb * GB / GIB, accelerator=False)
+    if not settings.gpus:
+        return Place(host, host)
+    found = find_device()
+    return Place(found if found.accelerator else UNKNOWN.device, host)
 
 
 def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, environme
 from experiments.jobs import ledger, slurm, snapshot
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
-from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters
+from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters, place_of_jobs
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.states import Active
+from experiments.planning.capacity import Place
 from experiments.planning.packing import form_packs, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
@@ -47,7 +48,7 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
         )
     if kind is Kind.slurm:
         slurm.require_commands()
-    _check(points)
+    _check(points, place_of_jobs(kind, settings))
     outputs = Path(points[0].outputs_dir)
     with ledger.locked(outputs):
         others = ledger.all_sweeps(outputs)
@@ -152,7 +153,7 @@ def _without_streams() -> Iterator[None]:
             os.close(copy)
 
 
-def _check(points: Sequence[RunConfig]) -> None:
+def _check(points: Sequence[RunConfig], place: Place | None) -> None:
     """Raise UsageError or FailureError for the first point that cannot run in a job."""
     for point in points:
         if point.tracking.uri is not None and point.tracking.uri.partition(":")[0] in ("sqlite", "file", ""):
@@ -161,7 +162,7 @@ def _check(points: Sequence[RunConfig]) -> None:
                 "jobs write to a tracking server, or to run folders alone: one file would have many writers",
                 "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
             )
-    check(points, in_jobs=True)
+    check(points, in_jobs=True, place=place)
 
 
 def _with_absolute_paths(point: RunConfig) -> RunConfig:

@@ -11,9 +11,13 @@ from tinylora.adapters.tying import tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
 from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, ShapeConfig
 from tinylora.settings.groups import CACHE_SHARE
+from tinylora.settings.uses import reads_questions
 
 SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
 OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
+# Of what a step or an evaluation holds on the host, at the least: of a token that may be sampled (its noise, number and
+# log-probability, the number as an object), and of a problem (its texts). A line of metrics as it is read.
+TOKEN_BYTES, PROBLEM_BYTES, LINE_BYTES = 24, 500, 2000
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,43 @@ def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
 
 
 def lane_bytes(point: RunConfig, shape: ShapeConfig) -> int:
-    """Bytes that each lane adds: its values, their gradient and moments."""
-    return OPTIMIZER_BYTES * trained_values(point, shape)
+    """Bytes that each lane adds: its values, their gradient and moments, and TinyLoRA's projections."""
+    return OPTIMIZER_BYTES * trained_values(point, shape) + projection_bytes(point, shape)
+
+
+def projection_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes of P (M, u, r, r), fp32, of one lane."""
+    if point.adapter.name is not Adapter.tinylora:
+        return 0
+    return 4 * len(adapted_shapes(shape)) * point.u * point.rank**2
+
+
+def drawing_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes beyond those while a lane is made: the projections of all maps are drawn, then put together."""
+    return projection_bytes(point, shape)
+
+
+def step_bytes(point: RunConfig) -> int:
+    """Bytes that a step of one lane holds on the host at the least: problems, and completions at their longest."""
+    algorithm = point.algorithm
+    if not point.trains:
+        return 0
+    sampled = algorithm.samples * point.rollout.max_new_tokens if isinstance(algorithm, GrpoConfig) else 0
+    return algorithm.prompts * (PROBLEM_BYTES + sampled * TOKEN_BYTES)
+
+
+def evaluation_bytes(point: RunConfig) -> int:
+    """The same for an evaluation: of problems that are made, and of one of a set that is there already."""
+    settings, one = point.eval, point.rollout.max_new_tokens * TOKEN_BYTES
+    if reads_questions(point.task):
+        return settings.samples_per_item * one
+    made = max(settings.test_items, settings.validation_items) * (PROBLEM_BYTES + one)
+    return max(made, settings.samples_per_item * one if settings.suites else 0)
+
+
+def record_bytes(point: RunConfig) -> int:
+    """Bytes of a run's metrics, which are read as a whole at its end."""
+    return point.training_steps * LINE_BYTES
 
 
 def row_bytes(point: RunConfig, shape: ShapeConfig) -> int:

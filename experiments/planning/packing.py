@@ -37,8 +37,13 @@ def find_device(gib: float | None = None) -> Device:
         name, mib = answer.splitlines()[0].rsplit(",", 1)
         return Device(name.strip(), gib or float(mib) / 1024, accelerator=True)
     except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-        return Device("this machine" if gib is None else "the device", gib or memory, accelerator=gib is not None)
+        name = "this machine" if gib is None else "the device"
+        return Device(name, gib or machine_memory(), accelerator=gib is not None)
+
+
+def machine_memory() -> float:
+    """The memory of this machine, in GiB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:

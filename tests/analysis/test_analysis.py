@@ -291,7 +291,7 @@ def test_tables_show_gaps_not_zeros(sweep: Path, tmp_path: Path) -> None:
     grpo = accuracy[(accuracy["line"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
     assert (grpo["mean"], grpo["low"], grpo["high"], grpo["n_seeds"]) == pytest.approx((0.65, 0.6, 0.7, 2))
     assert not ((accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)).any()
-    assert "out of <memory> \\| see log" in (tmp_path / "runs.md").read_text()
+    assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text()
 
 
 def test_markdown_and_percent() -> None:

@@ -131,7 +131,7 @@ def test_effects_of_the_claims_are_those_by_hand(study_report: Path, expected: d
         for model in table.columns[2:]:
             if (row["claim"], model) in wanted:
                 effect = wanted[row["claim"], model]
-                shown = row[model].split(" ")[0].rstrip("%")
+                shown = row[model].lstrip("'").split(" ")[0].rstrip("%")
                 assert (
                     shown == "more"
                     if math.isinf(effect)

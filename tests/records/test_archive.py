@@ -22,7 +22,7 @@ PASSWORD = "https://me:secret@tracking.example"
 
 
 def make_run(outputs: Path, seed: int, status: Status | None = Status.finished) -> RunFolder:
-    config = RunConfig(lr=0.01, seed=seed, outputs_dir=str(outputs), tracking=TrackingConfig(uri=PASSWORD))
+    config = RunConfig(lr=0.01, seed=seed, steps=1, outputs_dir=str(outputs), tracking=TrackingConfig(uri=PASSWORD))
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     folder.describe({"scale_model": True, "trained_values": 13})

@@ -55,13 +55,20 @@ def test_a_point_that_cannot_run_is_refused_with_all_others(case: str, outputs: 
     assert {path.name for path in outputs.iterdir()} <= {"mlflow.db", ".mlflow.db.lock"}, "something was started"
 
 
+def conversing(folder: Path) -> ModelConfig:
+    """The miniature with a chat template."""
+    (folder / "chat.jinja").write_text("{% for message in messages %}{{ message.content }}{% endfor %}")
+    return ModelConfig(device="cpu", chat_template=str(folder / "chat.jinja"))
+
+
 def test_demonstrations_that_a_task_lacks_are_refused(outputs: Path, tmp_path: Path) -> None:
     row = '{"id": "%s/%d", "question": "1+%d?", "answer": "%d", "solution": "It is %d.\\n#### %d"}\n'
     for split in ("train", "test"):
         rows = "".join(row % (f"gsm8k-{split}", i, i, 1 + i, 1 + i, 1 + i) for i in range(60))
         (tmp_path / f"gsm8k-{split}.jsonl").write_text(rows)
     task = TaskConfig("gsm8k", folder=str(tmp_path), demonstrations=Demonstrations.foreign)
-    preflight.check([point(outputs, task=task, algorithm=SftConfig())])
+    model = conversing(tmp_path)
+    preflight.check([point(outputs, task=task, algorithm=SftConfig(), model=model)])
     own = TaskConfig("gsm8k", folder=str(tmp_path), demonstrations=Demonstrations.own)
     with pytest.raises(UsageError, match="foreign"):
         preflight.check([point(outputs, task=own, algorithm=SftConfig())])
@@ -71,7 +78,7 @@ def test_a_test_set_is_evaluated_and_not_trained_on(outputs: Path, tmp_path: Pat
     rows = [{"question": f"{n}?", "answer": f"{n}"} for n in range(3)]
     (tmp_path / "aime24.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = TaskConfig("aime24", folder=str(tmp_path))
-    preflight.check([point(outputs, task=task, adapter=AdapterConfig(Adapter.none))])
+    preflight.check([point(outputs, task=task, adapter=AdapterConfig(Adapter.none), model=conversing(tmp_path))])
     with pytest.raises(UsageError, match="adapter=none"):
         preflight.check([point(outputs, task=task)])
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tinylora.models import hub, smollm2
 from tinylora.models.file_digests import file_digest
+from tinylora.models.files import require_files
 from tinylora.models.hub import WEIGHTS
 from tinylora.settings.config import ModelConfig
 from tinylora.settings.errors import UsageError
 
 MINIATURES = Path(__file__).parent / "miniatures"
-FOLDER_REMEDY = "give model.path=<folder> with config.json, model.safetensors and a tokenizer"
 
 
 def resolve_folder(config: ModelConfig) -> Path:
@@ -30,7 +30,7 @@ def resolve_folder(config: ModelConfig) -> Path:
         folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
     else:
         folder, named = _named_folder(config.name), f"model.name={config.name}"
-    _require_files(folder, named)
+    require_files(folder, named)
     return folder
 
 
@@ -93,23 +93,3 @@ def _hub_of(config: ModelConfig) -> str:
             "give model.name=<name for the records> too",
         )
     return config.hub
-
-
-def _require_files(folder: Path, named: str) -> None:
-    if not folder.is_dir():
-        raise UsageError(named, "a model is a folder, and this one does not exist", "give model.path=<folder>")
-    if not (folder / "config.json").is_file():
-        raise UsageError(named, f"a model folder holds a config.json; {folder} has none", FOLDER_REMEDY)
-    if not any(folder.glob(WEIGHTS)):
-        raise UsageError(
-            named,
-            f"weights are read from {WEIGHTS} only (pickled ones can run code); {folder} has none",
-            "save the model with save_pretrained, which writes safetensors",
-        )
-    missing = hub.missing_weights(folder)
-    if missing:
-        raise UsageError(
-            named,
-            f"its index names weight files that {folder} lacks: {', '.join(missing[:3])}",
-            "copy the model again, all model*.safetensors of it",
-        )

@@ -8,7 +8,6 @@ is resolved once in a process, so that all of a process uses one commit of a mod
 from __future__ import annotations
 
 import errno
-import json
 import re
 import shutil
 from fnmatch import fnmatch
@@ -28,6 +27,7 @@ from huggingface_hub.errors import (
 )
 
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
+from tinylora.settings.given_files import MIB, json_of, read_regular, text_of
 
 WEIGHTS = "model*.safetensors"
 FILES = [
@@ -43,6 +43,7 @@ FILES = [
     "merges.txt",
     "*.jinja",
 ]
+LARGEST_INDEX = 64 * MIB
 TIMEOUT = 10.0  # seconds for an answer: what cannot be reached is said at once
 _ELSEWHERE = "model.path=<folder> takes a model fetched on another machine"
 
@@ -78,7 +79,8 @@ def missing_weights(folder: Path) -> list[str]:
     if not index.is_file():
         return [] if any(folder.glob(WEIGHTS)) else [WEIGHTS]
     try:
-        named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+        content = json_of(text_of(read_regular(index, LARGEST_INDEX)))
+        named = {str(name) for name in content["weight_map"].values()}
     except (ValueError, LookupError, TypeError, AttributeError):
         return [index.name]  # damaged
     return sorted(name for name in named if not (folder / name).is_file())

@@ -17,7 +17,6 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -25,9 +24,12 @@ from transformers import (
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
-from tinylora.models.find import FOLDER_REMEDY, config_folder, resolve_folder
+from tinylora.models.files import FOLDER_REMEDY, read_template, unreadable_weights
+from tinylora.models.find import config_folder, resolve_folder
+from tinylora.models.hub import WEIGHTS
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
+from tinylora.models.tokenizer import fit_tokenizer, load_tokenizer
 from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
@@ -40,9 +42,22 @@ def outline(config: ModelConfig) -> list[ModuleShape]:
     Raises UsageError for all that is known to be wrong before loading: files, family, attention, chat template.
     """
     folder = config_folder(config)
-    _read_template(config)
+    read_template(config)
     model = _skeleton(folder, _read_config(folder), config.attention)
     return [ModuleShape(name, *weight_of(module).shape) for name, module in adapted_modules(model).items()]
+
+
+def known_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a model, fitted to it; None of a hub model that is not fetched yet.
+
+    Raises UsageError where it is missing, cannot be read or is not the model's.
+    """
+    folder = config_folder(config)
+    if not any(folder.glob(WEIGHTS)):
+        return None
+    tokens = load_tokenizer(folder, read_template(config))
+    fit_tokenizer(tokens, _skeleton(folder, _read_config(folder), config.attention), folder)
+    return tokens
 
 
 def context_length(settings: PreTrainedConfig) -> int | None:
@@ -66,6 +81,17 @@ def require_context(config: RunConfig, longest_prompt: int) -> None:
     )
 
 
+def require_room(config: ModelConfig, prompt: int) -> None:
+    """Raise UsageError where a prompt of so many tokens alone fills the model's context."""
+    context = context_length(_read_config(config_folder(config)))
+    if context is not None and prompt >= context:
+        raise UsageError(
+            f"a prompt of {prompt} tokens for {config.identity}",
+            f"it reads at most {context} tokens, prompt and completion together",
+            "take a model of longer context, or a task with shorter prompts",
+        )
+
+
 def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The frozen model in evaluation mode and its tokenizer, which pads on the left.
 
@@ -75,9 +101,9 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     folder = resolve_folder(config)
     settings = _read_config(folder)
     _skeleton(folder, settings, config.attention)
-    tokens = _load_tokenizer(folder, _read_template(config))
+    tokens = load_tokenizer(folder, read_template(config))
     model = _load_weights(folder, settings, config)
-    _fit_tokenizer(tokens, model, folder)
+    fit_tokenizer(tokens, model, folder)
     try:
         model.to(device)  # type: ignore[arg-type]
     except (RuntimeError, AssertionError) as error:
@@ -90,8 +116,22 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of its new name, which versions before 5.20 do not know
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _require_finite(model, folder)
     model.eval()
     return model.requires_grad_(False), tokens
+
+
+def _require_finite(model: nn.Module, folder: Path) -> None:
+    """Raise UsageError for the first weight that is NaN or infinite: nothing could be trained or sampled with it."""
+    for name, weight in model.named_parameters():
+        # A sum passes each value once and makes no copy; it may overflow where all are finite, so it is asked again.
+        if not bool(weight.sum(dtype=torch.float32).isfinite()) and not bool(weight.isfinite().all()):
+            what = "NaN" if bool(weight.isnan().any()) else "infinite"
+            raise UsageError(
+                f"the model in {folder}",
+                f"weights are finite numbers, and {name} holds {what} ones",
+                "copy or save the model again, or take another one",
+            )
 
 
 def recomputed_blocks(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
@@ -166,19 +206,6 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
     return model
 
 
-def _read_template(config: ModelConfig) -> str | None:
-    if config.chat_template is None:
-        return None
-    try:
-        return Path(config.chat_template).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"model.chat_template={config.chat_template}",
-            f"it is a Jinja file, and this one cannot be read: {first_line(error)}",
-            "give the path of a template file, or leave the setting out to use the tokenizer's own",
-        ) from error
-
-
 def _read_config(folder: Path) -> PreTrainedConfig:
     try:
         settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -202,53 +229,6 @@ def _unreadable(folder: Path, error: Exception) -> UsageError:
     )
 
 
-def _load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
-    try:
-        tokens = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, padding_side="left"
-        )
-    except Exception as error:  # the Rust tokenizer raises bare Exception on a damaged file
-        raise UsageError(
-            f"the model in {folder}",
-            f"its tokenizer cannot be read: {first_line(error)}",
-            "put the model's tokenizer.json and tokenizer_config.json into the folder",
-        ) from error
-    if tokens.eos_token is None:
-        raise UsageError(
-            f"the model in {folder}",
-            "completions end at the tokenizer's eos token, and it names none",
-            "set eos_token in tokenizer_config.json",
-        )
-    assert isinstance(tokens, PreTrainedTokenizerBase)
-    if template is not None:
-        tokens.chat_template = template
-        try:
-            tokens.apply_chat_template([{"role": "user", "content": "1"}], add_generation_prompt=True, tokenize=False)
-        except Exception as error:  # Jinja's errors, and those of what a template calls
-            raise UsageError(
-                "model.chat_template=<file>",
-                f"it must be a Jinja template of a conversation: {first_line(error)}",
-                "correct the file, or take the template of a model of the family",
-            ) from error
-    return tokens
-
-
-def _fit_tokenizer(tokens: PreTrainedTokenizerBase, model: PreTrainedModel, folder: Path) -> None:
-    """Check that the tokenizer is the model's, and set its pad token where the model embeds none."""
-    embeddings = model.get_input_embeddings()
-    assert isinstance(embeddings, nn.Embedding)
-    rows = embeddings.num_embeddings
-    # Added tokens may lie beyond the rows: Gemma 3 names an image token that its text models do not have.
-    if tokens.vocab_size > rows or tokens.eos_token_id >= rows:
-        raise UsageError(
-            f"the model in {folder}",
-            f"its tokenizer has {len(tokens)} tokens, and the model embeds {rows}",
-            "put the tokenizer that belongs to the model into the folder",
-        )
-    if tokens.pad_token_id is None or tokens.pad_token_id >= rows:  # transformers invents one for some families
-        tokens.pad_token = tokens.eos_token
-
-
 def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig) -> PreTrainedModel:
     logging.disable_progress_bar()
     try:
@@ -263,11 +243,7 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig)
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UsageError(
-            f"the model in {folder}",
-            f"its weights cannot be read: {type(error).__name__}: {first_line(error)}",
-            "copy or save the model again: a file may be cut short, or not fit its config.json",
-        ) from error
+        raise unreadable_weights(folder, error) from error
     model, report = loaded
     if report["missing_keys"]:  # transformers would go on with random numbers in their place
         raise UsageError(

@@ -6,13 +6,13 @@ is measured on the model itself (`tinylora.models.load`); a test holds the two a
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinylora.settings.choices import Precision
 from tinylora.settings.config import ShapeConfig
+from tinylora.settings.given_files import MIB, Unreadable, json_of, read_regular, text_of
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -61,8 +61,8 @@ def cached_token_bytes(shape: ShapeConfig, dtype: Precision) -> int:
 def shape_of_folder(folder: Path) -> ShapeConfig | None:
     """The sizes that a model folder's config.json gives; None where it is unreadable, or the model not Llama-like."""
     try:
-        given: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        given: Any = json_of(text_of(read_regular(folder / "config.json", 16 * MIB)))
+    except Unreadable:
         return None
     if not isinstance(given, dict) or given.get("model_type") not in LLAMA_LIKE:
         return None
@@ -79,5 +79,11 @@ def shape_of_folder(folder: Path) -> ShapeConfig | None:
             tied=bool(given.get("tie_word_embeddings", False)),
             context=int(given["max_position_embeddings"]),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):  # which numbers a config must hold, transformers says
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        ZeroDivisionError,
+    ):  # which numbers a config must hold, transformers says
         return None

@@ -53,7 +53,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
 
     Raises FailureError where the file is damaged, or a package that reads it is missing.
     """
-    import torch  # for this alone: finding a model needs none
+    import torch  # here alone, so that models are found without it
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:

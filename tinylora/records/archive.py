@@ -5,43 +5,36 @@ has ended. Restored they are run folders again, which `import_runs` brings into 
 adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded. Where the runs lay and
 where they were tracked is left out of every archive: it means nothing elsewhere, and an address may hold a password.
 The same runs give the same bytes.
+
+An archive may come from anyone. It is read as a stream (`archive_stream`), unpacked beside the run folders, and checked
+there, run by run (`archive_check`). It is put in place when all of it is right; else nothing of it stays.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import lzma
-import os
-import re
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
-from tinylora.records.folder import (
-    ADAPTER,
-    CONFIG,
-    METRICS,
-    SUMMARY,
-    Status,
-    lines_of,
-    read_config,
-    read_yaml,
-    run_folders,
-)
-from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
+from tinylora.records.archive_check import check_run, check_same
+from tinylora.records.archive_stream import FILES, check_size, foreign, members
+from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, Status, lines_of, read_yaml, run_folders
+from tinylora.records.import_runs import UNREADABLE, why_unreadable
+from tinylora.settings.errors import FailureError, UsageError
+from tinylora.settings.files import held
+from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outputs, temporary
 
-FILES = (CONFIG, METRICS, SUMMARY, ADAPTER)
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """What a report draws against the step: kept in compact archives."""
 EVALUATIONS = "eval/"
-COMMAND = "python -m experiments.records pack"
-MEMBER = re.compile(rf"([0-9a-f]{{12}})/({'|'.join(map(re.escape, FILES))})")
-LARGEST = 256 * 2**20  # bytes of one file: nothing that a run records comes near it
 
 
 @dataclass(frozen=True)
@@ -69,8 +62,8 @@ def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
     for path in run_folders(outputs):
         try:
             files = _files_of(path, outputs, compact)
-        except (TinyLoraError, OSError, ValueError, KeyError, TypeError) as error:
-            left_out.append(f"{path.name}: {first_line(error)}")
+        except UNREADABLE as error:
+            left_out.append(f"{path.name}: {why_unreadable(error)}")
             continue
         if files is None:
             left_out.append(f"{path.name}: has not ended")
@@ -78,8 +71,8 @@ def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
             archived[path.name] = files
     if not archived:
         raise UsageError(
-            f"{outputs}: no run that has ended",
-            "an archive is made of run folders",
+            f"{outputs}: no run that has ended" + (f" and can be kept ({left_out[0]})" if left_out else ""),
+            "an archive is made of run folders that are whole",
             "give the outputs_dir of a sweep that has run",
         )
     _write_file(archive, archived)
@@ -87,18 +80,22 @@ def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
 
 
 def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | None:
-    """The files of a run that has ended, as they are kept; None for others."""
+    """The files of a run that has ended, as they are kept; None for others. Raises one of UNREADABLE."""
     summary = path / SUMMARY
     if not summary.exists() or not Status(json.loads(summary.read_bytes())["status"]).final:
         return None
-    read_config(path, outputs)  # raises where it is damaged or another run's
+    check_run(path, outputs)
     content = read_yaml(path / CONFIG)
     content["config"]["outputs_dir"] = "outputs"
     content["config"]["tracking"]["uri"] = None
     files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
     if compact:
-        return files | {METRICS: _compact_lines(path)}
-    return files | {name: (path / name).read_bytes() for name in (METRICS, ADAPTER) if (path / name).exists()}
+        files[METRICS] = _compact_lines(path)
+    else:
+        files |= {name: (path / name).read_bytes() for name in (METRICS, ADAPTER) if (path / name).exists()}
+    for name, text in files.items():
+        check_size(name, len(text))
+    return files
 
 
 def _compact_lines(path: Path) -> bytes:
@@ -111,9 +108,10 @@ def _compact_lines(path: Path) -> bytes:
 
 
 def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
-    part = archive.with_name(f"{archive.name}.part")
+    part = temporary(archive)
     try:
         archive.parent.mkdir(parents=True, exist_ok=True)
+        clear_files(archive.parent)
         with tarfile.open(part, "w:xz", format=tarfile.USTAR_FORMAT) as tar:
             for name in FILES:  # like beside like: a third smaller
                 for key in sorted(key for key, files in archived.items() if name in files):
@@ -132,92 +130,75 @@ def _write_file(archive: Path, archived: dict[str, dict[str, bytes]]) -> None:
 
 
 def read(archive: Path) -> dict[str, dict[str, bytes]]:
-    """The files of each run, by run key; nothing is written. UsageError where it is no archive of records."""
-    try:
-        with tarfile.open(archive, "r:xz") as tar:
-            runs: dict[str, dict[str, bytes]] = {}
-            for key, name, content in _members(tar, archive):
-                runs.setdefault(key, {})[name] = content
-    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
-        raise UsageError(
-            f"{archive}: {first_line(error)}",
-            "records are kept in a tar.xz that is whole",
-            f"make it again with {COMMAND}, or copy it again",
-        ) from error
-    except OSError as error:
-        raise UsageError(
-            f"{archive}: {error.strerror or error}",
-            "records are unpacked from a file that can be read",
-            f"give the path of one made by {COMMAND}",
-        ) from error
-    incomplete = [key for key, files in runs.items() if not {CONFIG, SUMMARY} <= set(files)]
-    if incomplete or not runs:
-        raise _foreign(archive, f"run {incomplete[0]} lacks {CONFIG} or {SUMMARY}" if incomplete else "it has no run")
+    """The files of each run, by run key; nothing is written. UsageError where it is no archive of records.
+
+    What the files hold is not looked at. They are all in memory: for archives of one's own.
+    """
+    runs: dict[str, dict[str, bytes]] = {}
+    for key, name, content in members(archive):
+        runs.setdefault(key, {})[name] = content
+    _require_whole(archive, {key: set(files) for key, files in runs.items()})
     return runs
 
 
-def _members(tar: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Run key, name and content of every file. Nothing else may be in it: no link, no folder, no other path."""
-    for member in tar:
-        named = MEMBER.fullmatch(member.name)
-        if not (named and member.isreg() and member.size <= LARGEST):
-            raise _foreign(archive, f"it holds {member.name!r}")
-        file = tar.extractfile(member)
-        assert file is not None
-        yield named[1], named[2], file.read()
-
-
-def _foreign(archive: Path, why: str) -> UsageError:
-    return UsageError(
-        f"{archive}: {why}",
-        f"an archive of records holds <run_key>/ with {', '.join(FILES)}",
-        f"give one made by {COMMAND}; nothing was unpacked",
-    )
+def _require_whole(archive: Path, runs: dict[str, set[str]]) -> None:
+    incomplete = [key for key, files in runs.items() if not {CONFIG, SUMMARY} <= files]
+    if incomplete or not runs:
+        raise foreign(archive, f"run {incomplete[0]} lacks {CONFIG} or {SUMMARY}" if incomplete else "it has no run")
 
 
 def restore(archive: Path, outputs: Path) -> Restored:
     """Make run folders of an archive. Those that are there stay as they are; one of another run is refused."""
-    runs = read(archive)
-    staging = outputs / f".unpack-{os.getpid()}"
-    present = {key for key in runs if (outputs / key).exists()}
     try:
-        for key, files in runs.items():
-            folder = staging / key
-            folder.mkdir(parents=True)
-            for name, content in files.items():
-                (folder / name).write_bytes(content)
-            _require_own(folder, outputs, archive)
-            if key in present:
-                _require_same(folder, outputs / key)
-        for key in sorted(set(runs) - present):
-            (staging / key).rename(outputs / key)
+        with _staging(outputs) as staging:
+            runs: dict[str, set[str]] = {}
+            for key, name, content in members(archive):
+                (staging / key).mkdir(exist_ok=True)
+                (staging / key / name).write_bytes(content)
+                runs.setdefault(key, set()).add(name)
+            _require_whole(archive, runs)
+            present = {key for key in runs if (outputs / key).exists()}
+            for key in sorted(runs):
+                _check(staging / key, outputs, archive, present=key in present)
+            for key in sorted(set(runs) - present):
+                (staging / key).rename(outputs / key)
     except OSError as error:
         raise FailureError(
             f"{outputs}: {error.strerror}",
             "run folders are unpacked there",
             "give a folder that can be written to and has room",
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Restored(len(runs) - len(present), len(present))
 
 
-def _require_own(folder: Path, outputs: Path, archive: Path) -> None:
+def _check(folder: Path, outputs: Path, archive: Path, present: bool) -> None:
     try:
-        read_config(folder, outputs)
-    except UsageError as error:
-        what = error.given.replace(f"{folder.parent}/", "")
-        raise UsageError(f"{archive}: {what}", error.rule, "make the archive again; nothing was unpacked") from error
-
-
-def _require_same(new: Path, old: Path) -> None:
-    try:
-        same = read_yaml(old / CONFIG)["scientific"] == read_yaml(new / CONFIG)["scientific"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        same = False
-    if not same:
+        check_run(folder, outputs)
+    except UNREADABLE as error:
+        what = why_unreadable(error).replace(f"{folder.parent}/", "")
         raise UsageError(
-            f"{old} is there and is not run {new.name}",
-            "no run is overwritten by another",
-            "unpack into another folder, or move this one away; nothing was unpacked",
-        )
+            f"{archive}: {what if folder.name in what else f'{folder.name}: {what}'}",
+            error.rule if isinstance(error, UsageError) else "an archive holds whole records of runs that have ended",
+            "make the archive again; nothing was unpacked",
+        ) from error
+    if present:
+        check_same(folder, outputs / folder.name)
+
+
+@contextmanager
+def _staging(outputs: Path) -> Iterator[Path]:
+    """A folder beside the run folders, held while it is used; what was made for it is gone where it fails."""
+    made = [path for path in (outputs, *outputs.parents) if not path.exists()]
+    outputs.mkdir(parents=True, exist_ok=True)
+    clear_outputs(outputs)
+    staging = Path(tempfile.mkdtemp(prefix=UNPACKING, dir=outputs))
+    try:
+        with held(staging / LOCK):
+            yield staging
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        for path in made:
+            if not any(path.iterdir()):
+                path.rmdir()
+        raise
+    shutil.rmtree(staging, ignore_errors=True)

@@ -1,21 +1,37 @@
 """Run folders into MLflow, through one writer: for runs whose jobs wrote nothing but their folders.
 
 Importing twice changes nothing. Of a run that has not ended, the lines up to the saved state before its newest one are
-taken: it will continue from one of these two states, so these lines will not be made again.
+taken: it will continue from one of these two states, so these lines will not be made again. A folder that is damaged is
+named and left out; the others are imported all the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import Timeout
 
-from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
-from tinylora.settings.errors import FailureError, TinyLoraError
+from tinylora.records.checks import wrong_lines
+from tinylora.records.folder import (
+    LOCK,
+    METRICS,
+    PREVIOUS,
+    SUMMARY,
+    MetricLine,
+    RunFolder,
+    read_config,
+    run_folders,
+    saved_step,
+)
+from tinylora.settings.errors import FailureError, TinyLoraError, first_line
 from tinylora.settings.files import held
+from tinylora.settings.leftovers import clear_outputs
 
 SYNC_LOCK = ".sync.lock"
+SQLITE = "sqlite:///"
+UNREADABLE = (TinyLoraError, OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged record raises: text that is none, what is not there, what is something else, deep nesting."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,9 @@ class Synced:
     runs: int
     """Runs that the store now holds as their folders do."""
     problems: list[str]
-    """Folders that could not be read, and servers that did not answer."""
+    """Folders that could not be read, and stores that did not answer."""
+    damaged: dict[str, str] = field(default_factory=dict)
+    """The names of the folders that could not be read (a folder's name is its run_key), and why."""
 
 
 class SettledFolder(RunFolder):
@@ -40,32 +58,89 @@ class SettledFolder(RunFolder):
         return [line for line in super().lines() if line.step <= settled]
 
 
+def readable(outputs: Path) -> tuple[list[SettledFolder], dict[str, str]]:
+    """The run folders in `outputs` that can be read, and why others cannot, by their names."""
+    folders, damaged = [], {}
+    for path in run_folders(outputs):
+        try:
+            folder = SettledFolder(read_config(path, outputs))
+            folder.described()
+            folder.reason()
+            if wrong := wrong_lines(RunFolder.lines(folder)):
+                raise ValueError(f"{path / METRICS}: {wrong}")
+        except UNREADABLE as error:
+            damaged[path.name] = why_unreadable(error).replace(f"{path}/", "")
+        else:
+            folders.append(folder)
+    return folders, damaged
+
+
+def why_unreadable(error: Exception) -> str:
+    """What reading a damaged record stumbled on, in a line."""
+    if isinstance(error, TinyLoraError):
+        return error.given
+    said = first_line(error)[:200]
+    return said if type(error) is ValueError else f"{type(error).__name__}: {said}"
+
+
 def sync(outputs: Path, servers: bool = False) -> Synced:
     """Bring the SQLite store in `outputs` up to date with the runs there; and with `servers` those that have one.
 
     A run with a server is left to the process that trains it now, which writes itself.
     """
-    problems: list[str] = []
     groups: dict[tuple[str, str], list[RunFolder]] = {}
-    for path in run_folders(outputs):
-        try:
-            config = read_config(path, outputs)
-        except TinyLoraError as error:
-            problems.append(f"{path.name}: {error.given}")
-            continue
-        if config.tracking.uri is None or (servers and not _in_use(path)):
-            groups.setdefault((config.tracking_uri, config.tracking.experiment), []).append(SettledFolder(config))
-    done = 0
+    done, problems = 0, []
     with held(outputs / SYNC_LOCK):
-        for folders in groups.values():
+        clear_outputs(outputs)
+        folders, damaged = readable(outputs)
+        for folder in folders:
+            config = folder.config
+            if config.tracking.uri is None or (servers and not _in_use(folder.path)):
+                groups.setdefault((config.tracking_uri, config.tracking.experiment), []).append(folder)
+        for group in groups.values():
             try:
                 from tinylora.records.mirror import Mirror  # MLflow is needed where there is something to write
 
-                Mirror(folders[0].config).push(folders, final=True)
-                done += len(folders)
+                Mirror(group[0].config).push(group, final=True)
+                done += len(group)
             except FailureError as error:
-                problems.append(error.given)
-    return Synced(done, problems)
+                problems.append(f"{error.given}\n  remedy: {error.remedy}")
+    return Synced(done, [*(f"{name}: {why}" for name, why in damaged.items()), *problems], damaged)
+
+
+def rebuild(outputs: Path) -> list[str]:
+    """Set damaged SQLite stores of the runs in `outputs` aside, for `sync` to make them anew; what was done, in words.
+
+    The store in `outputs` is set aside if it is whole, too, unless it holds runs that have no folder: FailureError.
+    """
+    from tinylora.records import sqlite_store
+
+    own = (outputs / sqlite_store.STORE).resolve()
+    uris = {folder.config.tracking_uri for folder in readable(outputs)[0]}
+    paths = {own, *(Path(uri.removeprefix(SQLITE)).resolve() for uri in uris if uri.startswith(SQLITE))}
+    with held(outputs / SYNC_LOCK):
+        done = [_rebuild(path, outputs, path == own) for path in sorted(paths) if path.is_file()]
+    return [said for said in done if said]
+
+
+def _rebuild(path: Path, outputs: Path, own: bool) -> str | None:
+    from tinylora.records import sqlite_store
+
+    busy = FailureError(f"{path}: another process is writing to it", "it is set aside while none does", "wait for it")
+    with held(sqlite_store.lock_of(path), sqlite_store.SECONDS_FOR_THE_LOCK, busy):
+        why = sqlite_store.damage_of(path, thorough=True) or sqlite_store.why_not_up_to_date(path)
+        runs, said = sqlite_store.runs_without_folders(path, outputs), sqlite_store.lost(path, outputs)
+        if why is None and not own:
+            return None
+        if why is None and runs is not None and runs[1]:
+            raise FailureError(
+                f"{path} is whole, and {said}: these would not be in a new store",
+                "a store is made anew from run folders, and nothing that it alone holds is given up for that",
+                "leave it; or move it away, if a new one without these runs is wanted",
+            )
+        kept = sqlite_store.set_aside(path, "damaged")
+        sqlite_store.forget(path)
+    return f"{path} ({why or 'whole'}; {said}) is kept as {kept.name}"
 
 
 def _in_use(path: Path) -> bool:

@@ -1,13 +1,21 @@
 """MLflow as a mirror of the run folders: idempotent, batched, and never in the way of training.
 
-A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction. So the
-newest step in the store says from which line to go on, even after a kill, and no metric is written twice. Lines of a
-lane are pushed only up to its last saved state: later ones are dropped when the lane continues, and the store cannot
-drop them. An SQLite file has one writer at a time: whoever pushes holds the lock beside it.
+A run is found by its tag `run_key`. Metrics are pushed line by line in order, each line within one transaction, with a
+mark by which a later push knows what is there already, even after a kill (see `mirrored`). Lines of a lane are pushed
+only up to its last saved state: later ones may be made again when the lane continues.
+
+A lane that continues from an older state, in other company, makes steps again with other rounding. MLflow cannot take
+back single metrics. So the run gets a new record, written whole, and the old one is then deleted (MLflow keeps deleted
+runs until `mlflow gc`). That is so for every kind of store, and after a kill between any two calls the next push does
+the rest. Whatever was written last before a kill, a push ends with what the folder says: of an ended run the artifacts
+come first, then MLflow's status, then the tags, of which `record/ended` says that all of it was written.
+
+An SQLite file has one writer at a time: whoever pushes holds the lock beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -16,8 +24,18 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, MetricLine, RunFolder, Status
-from tinylora.records.sqlite_store import make_store
+from tinylora.records.digests import contradictions
+from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, RunFolder, Status
+from tinylora.records.sqlite_store import (
+    SECONDS_FOR_THE_LOCK,
+    SQLITE,
+    damage_of,
+    damaged,
+    forget,
+    lock_of,
+    make_store,
+    of_the_machine,
+)
 from tinylora.settings.config import RunConfig, flatten
 from tinylora.settings.errors import FailureError, first_line
 from tinylora.settings.files import held
@@ -26,21 +44,23 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised too, and said once
 
 from mlflow import MlflowClient  # noqa: E402 - after its settings
-from mlflow.entities import Metric, Param, Run, RunTag  # noqa: E402
+from mlflow.entities import Param, Run, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-BATCH = 1000  # most metrics in one call, MLflow's own limit
-PARAMS_BATCH = 100  # likewise for parameters
-MARKER = "record/lines"  # written with every line: its newest step says how far the mirror is
+from tinylora.records.mirrored import MARK as MARKER  # noqa: E402 - after MLflow's settings
+from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, marked  # noqa: E402
+
+PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
+MOST_RECORDS = 100  # of one run in one store
+ENDED = "record/ended"
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
-SECONDS_FOR_THE_LOCK = 60.0  # another writer pushes a whole sweep in less
-SQLITE = "sqlite:///"
 
 Result = TypeVar("Result")
 
@@ -53,16 +73,23 @@ class Mirror:
 
         `patience` is how many seconds a store may be away, at the start and at a final push, before that is an error.
         """
-        self.uri, self.patience = config.tracking_uri, patience
+        self.config, self.uri, self.patience = config, config.tracking_uri, patience
+        self.file = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         try:
-            self.experiment = self._patiently(lambda: self._connect(config), patience)
+            self._patiently(self._connect, patience)
         except Exception as error:  # the stores raise what their drivers raise
-            raise FailureError(
-                f"tracking.uri={self.uri}: {first_line(error)[:300]}",
-                "the store must answer before training starts",
-                "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)",
-            ) from error
+            rule = "the store must answer before training starts"
+            remedy = "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)"
+            raise self._failure(error, rule, remedy) from error
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
+
+    def _failure(self, error: Exception, rule: str, remedy: str) -> FailureError:
+        """What to say of an error of the store: that it is damaged, where it is."""
+        if isinstance(error, FailureError):
+            return error
+        if self.file and self.file.is_file() and not of_the_machine(error) and (why := damage_of(self.file, True)):
+            return damaged(self.file, why, Path(self.config.outputs_dir))
+        return FailureError(f"tracking.uri={self.uri}: {first_line(error)[:300]}", rule, remedy)
 
     def _patiently(self, action: Callable[[], Result], patience: float) -> Result:
         """The action's result, as the only writer; a store that is away is asked again until patience (s) ends."""
@@ -76,23 +103,25 @@ class Mirror:
                     raise
                 time.sleep(SECONDS_BETWEEN_PUSHES)
 
-    def _connect(self, config: RunConfig) -> str:
+    def _connect(self) -> None:
         """Open the store, and find the experiment in it; both are made where they are not there."""
-        if self.uri.startswith(SQLITE):
-            make_store(Path(self.uri.removeprefix(SQLITE)), _touch)
+        config, name = self.config, self.config.tracking.experiment
+        if self.file:
+            make_store(self.file, _touch, Path(config.outputs_dir))
+            self.number = self.file.stat().st_ino
         self.client = MlflowClient(tracking_uri=self.uri)
-        name = config.tracking.experiment
         found = self.client.get_experiment_by_name(name)
         if found is None:
             local = config.tracking.uri is None
             artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
             try:
-                return str(self.client.create_experiment(name, artifact_location=artifacts))
+                self.experiment = str(self.client.create_experiment(name, artifact_location=artifacts))
+                return
             except MlflowException:  # another process was faster
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
-        return str(found.experiment_id)
+        self.experiment = str(found.experiment_id)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.
@@ -104,59 +133,109 @@ class Mirror:
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
         try:
             self._patiently(lambda: self._push_all(folders), self.patience if final else 0.0)
-        except (MlflowException, SQLAlchemyError) as error:
+        except (MlflowException, SQLAlchemyError, FailureError) as error:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
             if final:
-                raise FailureError(
-                    f"tracking.uri={self.uri}: {first_line(error)[:300]}",
-                    "the store mirrors the run folders, which are complete",
-                    "make the store answer (or make room for it); the same command then only mirrors what is missing",
-                ) from error
+                rule = "the store mirrors the run folders, which are complete"
+                again = (
+                    "make the store answer (or make room for it); the same command then only mirrors what is missing"
+                )
+                raise self._failure(error, rule, again) from error
 
     def _push_all(self, folders: Sequence[RunFolder]) -> None:
+        if self.file and not (self.file.exists() and self.file.stat().st_ino == self.number):
+            forget(self.file)  # it was made anew since, and this process would go on writing to the old one
+            self._connect()
         for folder in folders:
             self._push(folder)
 
     def _push(self, folder: RunFolder) -> None:
         described = folder.described()
         assert described is not None, f"{folder.path} has not begun"
-        run = self._run(folder, described["provenance"])
-        pushed = run.data.metrics.get(MARKER, -1.0)  # of the newest step
-        for batch in _batches([line for line in folder.lines() if line.step > pushed]):
+        provenance = described["provenance"]
+        records = self._records(folder, provenance)  # before the lines: these are then at least what is in them
+        lines = marked(RunFolder.lines(folder))
+        held = {run.info.run_id: self._held(run, lines) for run in records}
+        run = max(
+            (run for run in records if isinstance(held[run.info.run_id], int)),
+            key=lambda run: held[run.info.run_id],
+            default=None,
+        )
+        run = self._described(run or self._create(folder, lines), folder, provenance)
+        count = held.get(run.info.run_id, 0)
+        assert isinstance(count, int)
+        settled = len(folder.lines())
+        old = count and run.data.metrics[MARKER] != lines[count - 1].mark  # an earlier version's: marked anew
+        for batch in batches(lines[count - 1 if old else count : settled]):
             self.client.log_batch(run.info.run_id, metrics=batch)
-        self._conclude(run, folder, scale_model=described["provenance"]["scale_model"])
+        self._conclude(run, folder, lines, scale_model=provenance["scale_model"])
+        for record in records:
+            if self._replaced(record, held[record.info.run_id]):
+                self.client.delete_run(record.info.run_id)
 
-    def _run(self, folder: RunFolder, provenance: dict[str, Any]) -> Run:
-        """The MLflow run of a folder, made where there is none; its parameters and tags are complete on return."""
-        key = folder.config.run_key
-        found = self.client.search_runs([self.experiment], f"tags.run_key = '{key}'", max_results=1)
-        name = name_of(folder.config)
-        run: Run = found[0] if found else self.client.create_run(self.experiment, tags={"run_key": key}, run_name=name)
+    def _records(self, folder: RunFolder, provenance: dict[str, Any]) -> list[Run]:
+        """What the store has of a run, the newest first, but for what was made with another model or other data."""
+        asked = f"tags.run_key = '{folder.config.run_key}'"
+        found = self.client.search_runs([self.experiment], asked, max_results=MOST_RECORDS)
+        return [run for run in found if not contradictions(run.data.params, provenance)]
+
+    def _held(self, run: Run, lines: Sequence[MarkedLine]) -> int | Other:
+        newest = run.data.metrics.get(MARKER)
+        return lines_held(newest, lambda: self.client.get_metric_history(run.info.run_id, MARKER), lines)
+
+    def _replaced(self, record: Run, held: int | Other) -> bool:
+        """Whether a record is one of this folder that holds what the folder no longer says.
+
+        Of another execution that has ended, both stay, and the report says so; on a server it may be someone else's.
+        """
+        if isinstance(held, int):
+            return False
+        ended = record.data.tags.get("status") in (Status.finished.value, Status.failed.value)
+        return held is Other.earlier or (self.config.tracking.uri is None and not ended)
+
+    def _create(self, folder: RunFolder, lines: Sequence[MarkedLine]) -> Run:
+        tags = {"run_key": folder.config.run_key}
+        started = lines[0].stamp if lines else None
+        return self.client.create_run(self.experiment, started, tags=tags, run_name=name_of(folder.config))
+
+    def _described(self, run: Run, folder: RunFolder, provenance: dict[str, Any]) -> Run:
+        """The run; its parameters are complete on return."""
         asked = parameters(folder.config, provenance)
         items = [Param(name, str(value)) for name, value in asked.items() if name not in run.data.params]
         for start in range(0, len(items), PARAMS_BATCH):
             self.client.log_batch(run.info.run_id, params=items[start : start + PARAMS_BATCH])
         return run
 
-    def _conclude(self, run: Run, folder: RunFolder, scale_model: bool) -> None:
+    def _conclude(self, run: Run, folder: RunFolder, lines: Sequence[MarkedLine], scale_model: bool) -> None:
         """Write status and reason, and the artifacts of an ended run, where the store does not have them yet."""
         status = folder.status()
         assert status is not None
-        if run.data.tags.get("status") == status.value:
+        word = "KILLED" if status is Status.cut_short else status.name.upper()  # in MLflow's own words
+        ended = "" if status is Status.running else _digest_of_end(folder, lines)
+        now = run.data.tags
+        if (now.get("status"), run.info.status) == (status.value, word) and now.get(ENDED, ended) == ended:
             return
-        if status is not Status.running:
+        if status is Status.running:
+            self.client.update_run(run.info.run_id, status=word)
+        else:
             for name in (CONFIG, METRICS, SUMMARY, ADAPTER):
                 if (folder.path / name).exists():
                     self.client.log_artifact(run.info.run_id, str(folder.path / name))
+            self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)
         tags = {
             "status": status.value,
             "reason": folder.reason() or "",
             "scale_model": str(scale_model).lower(),
             "label": name_of(folder.config),
+            ENDED: ended,
         }
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        word = "KILLED" if status is Status.cut_short else status.name.upper()  # in MLflow's own words
-        self.client.update_run(run.info.run_id, status=word)
+
+
+def _digest_of_end(folder: RunFolder, lines: Sequence[MarkedLine]) -> str:
+    """12 hex digits over how a run ended and all its lines."""
+    said = f"{lines[-1].mark if lines else ''} ".encode() + (folder.path / SUMMARY).read_bytes()
+    return hashlib.sha256(said).hexdigest()[:12]
 
 
 @contextmanager
@@ -169,7 +248,7 @@ def _only_writer(uri: str) -> Iterator[None]:
     with ExitStack() as stack:
         busy = MlflowException("another process is writing to it all the time")
         try:
-            stack.enter_context(held(path.with_name(f".{path.name}.lock"), SECONDS_FOR_THE_LOCK, busy))
+            stack.enter_context(held(lock_of(path), SECONDS_FOR_THE_LOCK, busy))
         except FailureError as error:
             raise MlflowException(error.given) from error
         yield
@@ -190,17 +269,3 @@ def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
     """The parameters of a run: its scientific settings by dotted name, its recipe, and its provenance."""
     origin = {name: value for name, value in provenance.items() if name != "scale_model"}
     return flatten(config.scientific()) | {"recipe": config.recipe} | origin
-
-
-def _batches(lines: Sequence[MetricLine]) -> list[list[Metric]]:
-    """Metrics of whole lines, in order, at most BATCH in each batch."""
-    batches: list[list[Metric]] = []
-    for line in lines:
-        stamp = int(line.time * 1000)
-        values = line.metrics | {MARKER: float(line.step)}
-        metrics = [Metric(name, float(value), stamp, line.step) for name, value in values.items()]
-        if batches and len(batches[-1]) + len(metrics) <= BATCH:
-            batches[-1] += metrics
-        else:
-            batches.append(metrics)
-    return batches

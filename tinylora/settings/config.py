@@ -30,11 +30,9 @@ from tinylora.settings.groups import (
     AlgorithmConfig,
     EvalConfig,
     GrpoConfig,
-    ModelConfig,
     PackConfig,
     RolloutConfig,
     SftConfig,
-    ShapeConfig,
     TaskConfig,
     TrackingConfig,
 )
@@ -48,36 +46,35 @@ from tinylora.settings.identity import (
     setting,
     shared_settings,
 )
-
-
-def _uses(name: str) -> Any:
-    return lambda run: name not in run.adapter.name.unused
+from tinylora.settings.model import ModelConfig, ShapeConfig
+from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
+from tinylora.settings.uses import TIES_SOME, TRAINS, of_adapters
 
 
 @dataclass(frozen=True)
 class RunConfig:
     """One point of a sweep."""
 
-    u: int = setting(13, Role.lane, used=_uses("u"))
+    u: int = setting(13, Role.lane, used=of_adapters("u"))
     """Trained values per group; with n_tie=all, the number of trained parameters."""
-    n_tie: Union[int, str] = setting(ALL, Role.lane, used=_uses("n_tie"))  # noqa: UP007 - OmegaConf reads this form
+    n_tie: Union[int, str] = setting(ALL, Role.lane, used=of_adapters("n_tie"))  # noqa: UP007 - OmegaConf reads this form
     """Modules that share one v: a number, or `all`."""
-    sharing: Sharing = setting(Sharing.tiled, Role.lane, used=_uses("sharing"))
+    sharing: Sharing = setting(Sharing.tiled, Role.lane, used=of_adapters("sharing"), given=TIES_SOME)
     """Which modules count as neighbours when n_tie is a number."""
     precision: Precision = setting(
-        Precision.fp32, Role.lane, counts_as=lambda run: run.precision if run.trains else run.model.dtype
+        Precision.fp32, Role.lane, counts_as=lambda run: run.precision if run.trains else run.model.dtype, given=TRAINS
     )
     """Type in which v is stored: rounded to it after every optimizer step."""
-    rank: int = setting(2, Role.identity, used=_uses("rank"))
+    rank: int = setting(2, Role.identity, used=of_adapters("rank"))
     """Rank r of the frozen basis."""
     lr: Union[float, int, str] = setting(  # noqa: UP007 - a Union does not convert: lr=1 is an int
-        AUTO, Role.lane, counts_as=lambda run: run.learning_rate
+        AUTO, Role.lane, counts_as=lambda run: run.learning_rate, given=TRAINS
     )
     """Learning rate of Adam, or `auto`: from the model's constant c, c/u for TinyLoRA and c itself for other adapters.
     `auto` counts as the number it resolves to, so that it is the same run as that number given by hand."""
-    seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0)
+    seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0, given=TRAINS)
     """Root of all random streams of the run: projections, data order, sampling."""
-    steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps)
+    steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps, given=TRAINS)
     """Optimizer steps."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
@@ -98,6 +95,8 @@ class RunConfig:
     """How these settings become results (see `identity`): given by the version of the code, not by hand."""
 
     def __post_init__(self) -> None:
+        require_kinds(self)
+        require_path("outputs_dir", self.outputs_dir)
         require_counts(u=self.u, rank=self.rank, steps=self.steps)
         require(
             self.n_tie == ALL or (isinstance(self.n_tie, int) and self.n_tie >= 1),
@@ -134,6 +133,9 @@ class RunConfig:
         rate = self.lr if isinstance(self.lr, str) and self.lr != AUTO else self.learning_rate
         rule = f"a learning rate is a finite number above 0, or `{AUTO}`"
         require(is_positive(rate), f"lr={rate}", rule, f"give lr={AUTO}")
+        within = SMALLEST_FP32 <= float(rate) <= LARGEST_FP32
+        rule = f"a step is computed in fp32, which holds {SMALLEST_FP32:.3g} to {LARGEST_FP32:.3g}"
+        require(within, f"lr={rate}", rule, f"give lr={AUTO}")
 
     @property
     def trains(self) -> bool:

@@ -1,4 +1,4 @@
-"""The groups of settings: model, task, algorithm, adapter, rollout, evaluation, tracking, packs.
+"""The groups of settings: task, algorithm, adapter, rollout, evaluation, tracking, packs (and `model`, in its file).
 
 One frozen dataclass each: type, default, meaning and role (`identity.Role`) of every setting stand at its field. Rules
 are checked in `__post_init__`. The files of `conf/` state only what differs from these defaults. A `RunConfig`
@@ -8,89 +8,31 @@ are checked in `__post_init__`. The files of `conf/` state only what differs fro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Union
 
-from tinylora.settings.choices import (
-    AUTO,
-    Adapter,
-    Algorithm,
-    Attention,
-    Checker,
-    Demonstrations,
-    Precision,
-    Solver,
-    Template,
+from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Template
+from tinylora.settings.errors import is_positive, require, require_counts
+from tinylora.settings.identity import Role, setting
+from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path
+from tinylora.settings.uses import (
+    HAS_BASIS,
+    LEARNS_DEMONSTRATIONS,
+    MAKES_PROBLEMS,
+    NOT_SUMS,
+    READS_SETS,
+    READS_THE_HUB,
+    TASK_SAYS_LENGTH,
+    TRAINS,
 )
-from tinylora.settings.errors import UsageError, is_positive, require, require_counts
-from tinylora.settings.identity import Role, content_digest, setting
 
 AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
+TEMPERATURES = (1e-6, 1e6)  # logits divided by less overflow in fp32
+LEAST_TOP_P = 1e-6  # a smaller probability is none in fp32
 CACHE_SHARE = 0.75  # share of that for keys and values; the rest is for the pass that extends them, and for choices
-
-
-def _trains(run: Any) -> bool:
-    return bool(run.trains)
 
 
 def _algorithm_name(run: Any) -> str:
     return str(run.algorithm.name.value) if run.trains else "none"
-
-
-@dataclass(frozen=True)
-class ShapeConfig:
-    """The sizes of a Llama-like model (seven maps in each block), known without its files."""
-
-    blocks: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_width: int
-    vocabulary: int
-    tied: bool
-    """Whether the head is the transposed embedding."""
-    context: int
-    """Longest sequence, in tokens."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The base model: frozen, except in full fine-tuning."""
-
-    name: str = setting("miniature-qwen2", Role.identity, counts_as=lambda run: run.model.identity)
-    """Name in the records; a shipped miniature, `smollm2-135m` from its package, or that of a model on the hub."""
-    hub: str | None = setting(None, Role.place)
-    """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
-    revision: str = setting("main", Role.identity, used=lambda run: run.model.hub and not run.model.path)
-    """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
-    path: str | None = setting(None, Role.place)
-    """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
-    chat_template: str | None = setting(
-        None,
-        Role.identity,
-        used=lambda run: run.model.chat_template is not None,
-        counts_as=lambda run: content_digest(Path(run.model.chat_template)),
-    )
-    """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
-    dtype: Precision = setting(Precision.fp32, Role.identity)
-    """Type of the base weights and of the arithmetic on them."""
-    device: str = setting("auto", Role.place)
-    """`auto`: the accelerator where there is one, else `cpu`; or a torch device."""
-    attention: Attention = setting(Attention.sdpa, Role.place)
-    """Implementation of attention."""
-    gradient_checkpointing: bool = setting(False, Role.place)
-    """Keep one activation per block in training and compute the others again: less memory, a third more time."""
-    shape: ShapeConfig | None = setting(None, Role.note)
-    """The model's sizes, for planning without its files. Loading uses those in the files."""
-    lr_constants: dict[str, float] = setting(dict, Role.note)
-    """For `lr=auto`, found on validation data: c of lr = c/u for each "task/algorithm" (TinyLoRA), or the rate itself
-    for "task/algorithm/adapter"."""
-
-    @property
-    def identity(self) -> str:
-        """The name under which runs of this model are recorded."""
-        return Path(self.path).resolve().name if self.path else self.name
 
 
 @dataclass(frozen=True)
@@ -99,29 +41,29 @@ class TaskConfig:
 
     name: str = setting("sums", Role.identity)
     """One of `tinylora.tasks.TASKS`."""
-    folder: str | None = setting(None, Role.place)
+    folder: str | None = setting(None, Role.place, given=READS_SETS)
     """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, question sets come from the hub.
     Generated tasks need none."""
-    revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None)
+    revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None, given=READS_THE_HUB)
     """Branch, tag or commit of the task's data sets on the hub; the commit that it resolves to is recorded."""
-    training_set: str | None = setting(None, Role.identity)
+    training_set: str | None = setting(None, Role.identity, given=NOT_SUMS)
     """For tasks with several: which set is trained on; for `reasoning_gym`: the name of questions in `folder`."""
-    template: Template = setting(Template.plain, Role.identity)
+    template: Template = setting(Template.plain, Role.identity, given=NOT_SUMS)
     """What the prompt asks of the form of an answer, and so what strict scoring wants."""
-    checker: Checker = setting(Checker.numeric, Role.identity)
+    checker: Checker = setting(Checker.numeric, Role.identity, given=READS_SETS)
     """How answers are compared; generated tasks have a check of their own."""
-    generator: str | None = setting(None, Role.identity)
+    generator: str | None = setting(None, Role.identity, given=MAKES_PROBLEMS)
     """For `reasoning_gym`: the generator of problems."""
-    generator_options: dict[str, Any] = setting(dict, Role.identity)
+    generator_options: dict[str, Any] = setting(dict, Role.identity, given=MAKES_PROBLEMS)
     """Settings of the generator, such as {min_terms: 2}."""
-    demonstrations: Demonstrations = setting(
-        Demonstrations.own, Role.lane, used=lambda run: run.trains and run.algorithm.name is Algorithm.sft
-    )
+    demonstrations: Demonstrations = setting(Demonstrations.own, Role.lane, used=LEARNS_DEMONSTRATIONS)
     """Manner of the demonstrations for SFT; without meaning for GRPO."""
-    max_new_tokens: int = setting(64, Role.place)
+    max_new_tokens: int = setting(64, Role.place, given=TASK_SAYS_LENGTH)
     """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""
 
     def __post_init__(self) -> None:
+        require_kinds(self, "task.")
+        require_path("task.folder", self.folder)
         require_counts("task.", max_new_tokens=self.max_new_tokens)
 
 
@@ -129,12 +71,13 @@ class TaskConfig:
 class AlgorithmConfig:
     """The settings that GRPO and SFT share."""
 
-    name: Algorithm = setting(Algorithm.grpo, Role.identity, counts_as=_algorithm_name)
+    name: Algorithm = setting(Algorithm.grpo, Role.identity, counts_as=_algorithm_name, given=TRAINS)
     """`grpo` or `sft`."""
-    prompts: int = setting(16, Role.identity, used=_trains)
+    prompts: int = setting(16, Role.identity, used=TRAINS)
     """Problems per lane and step."""
 
     def __post_init__(self) -> None:
+        require_kinds(self, "algorithm.")
         require_counts("algorithm.", prompts=self.prompts)
 
 
@@ -142,11 +85,11 @@ class AlgorithmConfig:
 class GrpoConfig(AlgorithmConfig):
     """Group-relative policy optimisation (paper section 4): one optimizer step per batch of rollouts."""
 
-    samples: int = setting(8, Role.identity, used=_trains)
+    samples: int = setting(8, Role.identity, used=TRAINS)
     """Completions per problem: the group that normalises the advantages."""
-    kl_coefficient: float = setting(0.0, Role.identity, used=_trains)
+    kl_coefficient: float = setting(0.0, Role.identity, used=TRAINS)
     """Weight of the KL penalty to the base model (v = 0); the paper uses 0 on GSM8K, 0.001 on MATH."""
-    importance_cap: float = setting(2.0, Role.identity, used=_trains)
+    importance_cap: float = setting(2.0, Role.identity, used=TRAINS)
     """Upper bound of the token-level importance weight p_train / p_sampler."""
 
     def __post_init__(self) -> None:
@@ -157,20 +100,18 @@ class GrpoConfig(AlgorithmConfig):
             "GRPO compares the samples of a group",
             "give algorithm.samples=2 or more",
         )
-        if self.kl_coefficient < 0 or not self.importance_cap > 0:
-            raise UsageError(
-                f"algorithm.kl_coefficient={self.kl_coefficient} algorithm.importance_cap={self.importance_cap}",
-                "the KL coefficient is at least 0, the importance cap above 0",
-                "give algorithm.kl_coefficient=0 algorithm.importance_cap=2",
-            )
+        most, remedy = LARGEST_FP32, "give algorithm.kl_coefficient=0, which leaves the penalty out"
+        require_between("algorithm.kl_coefficient", self.kl_coefficient, 0, most, remedy)
+        given, remedy = f"algorithm.importance_cap={self.importance_cap}", "give algorithm.importance_cap=2"
+        require(0 < self.importance_cap <= most, given, f"the importance cap is above 0, at most {most:g}", remedy)
 
 
 @dataclass(frozen=True)
 class SftConfig(AlgorithmConfig):
     """Supervised fine-tuning: next-token loss on demonstrations, one per problem."""
 
-    name: Algorithm = setting(Algorithm.sft, Role.identity, counts_as=_algorithm_name)
-    prompts: int = setting(64, Role.identity, used=_trains)
+    name: Algorithm = setting(Algorithm.sft, Role.identity, counts_as=_algorithm_name, given=TRAINS)
+    prompts: int = setting(64, Role.identity, used=TRAINS)
 
 
 @dataclass(frozen=True)
@@ -180,8 +121,11 @@ class AdapterConfig:
     name: Adapter = setting(Adapter.tinylora, Role.identity)
     """`tinylora`: delta W = U Sigma (sum_i v_i P_i) V^T; `lora_xs`: U Sigma R V^T; `lora`: B A; `full`: all weights;
     `none`: nothing is trained, the model is evaluated."""
-    solver: Solver = setting(Solver.fast, Role.identity, used=lambda run: run.adapter.name.has_basis)
+    solver: Solver = setting(Solver.fast, Role.identity, used=HAS_BASIS)
     """Truncated SVD of the weights: `fast` (checked, falls back to exact) or `exact`."""
+
+    def __post_init__(self) -> None:
+        require_kinds(self, "adapter.")
 
 
 @dataclass(frozen=True)
@@ -196,26 +140,19 @@ class RolloutConfig:
     """Nucleus sampling: the smallest set of tokens with this probability; 1 samples from all."""
 
     def __post_init__(self) -> None:
+        require_kinds(self, "rollout.")
         require_counts("rollout.", max_new_tokens=self.max_new_tokens)
-        require(
-            self.temperature > 0,
-            f"rollout.temperature={self.temperature}",
-            "samples need a temperature above 0",
-            "give rollout.temperature=1.0; greedy accuracy is measured in any case",
-        )
-        require(
-            0 < self.top_p <= 1,
-            f"rollout.top_p={self.top_p}",
-            "a probability above 0 and at most 1",
-            "give rollout.top_p=1.0 to sample from all tokens",
-        )
+        remedy = "give rollout.temperature=1.0; greedy accuracy is measured in any case"
+        require_between("rollout.temperature", self.temperature, *TEMPERATURES, remedy)
+        remedy = "give rollout.top_p=1.0 to sample from all tokens"
+        require_between("rollout.top_p", self.top_p, LEAST_TOP_P, 1, remedy)
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Evaluation on the fixed validation and test problems."""
 
-    every: int = setting(0, Role.identity)
+    every: int = setting(0, Role.identity, given=TRAINS)
     """Steps between evaluations during training; 0: only before and after."""
     test_items: int = setting(256, Role.identity)
     """Test problems."""
@@ -223,10 +160,13 @@ class EvalConfig:
     """Validation problems, for choosing learning rates."""
     suites: list[str] = setting(list, Role.identity)
     """Further evaluation sets by name, such as [gsm8k, aime24]; `test_items` problems of each at most."""
-    samples_per_item: int = setting(8, Role.identity)
+    samples_per_item: int = setting(8, Role.identity, given=READS_SETS)
     """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
 
     def __post_init__(self) -> None:
+        require_kinds(self, "eval.")
+        named = all(isinstance(name, str) for name in self.suites)
+        require(named, f"eval.suites={self.suites}", "it lists names of evaluation sets", "give eval.suites=[aime24]")
         require_counts(
             "eval.",
             test_items=self.test_items,
@@ -246,6 +186,9 @@ class TrackingConfig:
     experiment: str = setting("tinylora", Role.place)
     """MLflow experiment."""
 
+    def __post_init__(self) -> None:
+        require_kinds(self, "tracking.")
+
 
 @dataclass(frozen=True)
 class PackConfig:
@@ -260,6 +203,7 @@ class PackConfig:
     lacks need a number here; jobs without a GPU need this or launcher.memory_gb."""
 
     def __post_init__(self) -> None:
+        require_kinds(self, "pack.")
         require(
             self.memory_gib == AUTO or is_positive(self.memory_gib),
             f"pack.memory_gib={self.memory_gib}",

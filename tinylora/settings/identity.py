@@ -47,15 +47,17 @@ def setting(
     *,
     used: Callable[[Any], bool] | None = None,
     counts_as: Callable[[Any], Any] | None = None,
+    given: Callable[[Any], bool] | None = None,
     absent: Any = None,
 ) -> Any:
     """A field of a settings dataclass; a mutable default is given as the function that makes it.
 
     `used(run)`, of the RunConfig, says whether the setting has a meaning for that run; where it has none, it is not
-    hashed. `counts_as(run)` is the value that is hashed in its place. `absent` is for settings that
-    were added after runs had been recorded (see above).
+    hashed. `counts_as(run)` is the value that is hashed in its place. `given(run)` says whether the run heeds the
+    setting, where that is another question than `used`: one that no run of a command heeds may not be given by hand
+    (see `uses`). `absent` is for settings that were added after runs had been recorded (see above).
     """
-    metadata = {"role": role, "used": used, "counts_as": counts_as, "absent": absent}
+    metadata = {"role": role, "used": used, "counts_as": counts_as, "given": given or used, "absent": absent}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -96,7 +98,10 @@ def digest(plain: dict[str, Any]) -> str:
 
 def content_digest(path: Path) -> str:
     """12 hex digits over a file's content; its name where there is no such file (loading the model then says so)."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else str(path)
+    if not path.is_file():
+        return str(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def as_plain(value: Any) -> Any:

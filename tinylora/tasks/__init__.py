@@ -62,6 +62,9 @@ class Task(Protocol):
         UsageError where the task has none.
         """
 
+    def known_problems(self) -> Sequence[Problem]:
+        """All problems of the data sets that were read; none of those that are made as they are asked for."""
+
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """What is evaluated: `validation` (where problems are trained on), `test`, and each set of settings.suites."""
 

@@ -75,6 +75,10 @@ class GeneratedTask:
             raise self._too_few(split)
         return list(drawn.values())
 
+    def known_problems(self) -> list[Problem]:
+        """Those of the suites: its own are made."""
+        return [problem for questions in self._suites.values() for problem in questions.problems]
+
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """Validation, test, and the asked-for sets."""
         return [

@@ -93,6 +93,11 @@ class QuestionTask:
         """The first `count` problems of a split, in the order of its file (all, where there are fewer)."""
         return list(self._problems.get(split, ())[:count])
 
+    def known_problems(self) -> list[Problem]:
+        """Those of all sets that were read."""
+        read = [self._training, self._test, *self._suites.values()]
+        return [problem for questions in read if questions is not None for problem in questions.problems]
+
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """Validation where there is a training set, test, and the asked-for sets."""
         suites = [self._test.suite("test", settings)]

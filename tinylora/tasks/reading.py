@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from functools import cached_property
@@ -14,6 +13,8 @@ from typing import Any
 
 from tinylora.answers.extraction import last_box
 from tinylora.settings.errors import UsageError
+from tinylora.settings.given_files import GIB, Unreadable, json_of, read_regular, text_of, unzipped
+from tinylora.settings.rules import why_not_text
 from tinylora.tasks.download import fetch
 from tinylora.tasks.sources import SOURCES, Source
 
@@ -21,6 +22,7 @@ FORMAT_REMEDY = (
     'give rows of the texts "question" and "answer" (and "id", "solution" where there are such), '
     "or original GSM8K rows, whose answer ends in `#### <number>`"
 )
+LARGEST = GIB  # of the text of a set: all of it is held at once
 NO_ANSWER = ("", "None")  # what sources write where an answer was lost
 
 
@@ -74,19 +76,22 @@ def same_text(question: str) -> str:
 
 def _read_text(folder: Path, name: str) -> tuple[str, Path]:
     for path in (folder / f"{name}.jsonl.gz", folder / f"{name}.jsonl"):
-        if path.is_file():
+        if os.path.lexists(path):
             break
     else:
         raise UsageError(
             f"task.folder={folder}",
-            f"it must hold {name}.jsonl or {name}.jsonl.gz" if folder.is_dir() else "the folder does not exist",
+            f"it must hold {name}.jsonl or {name}.jsonl.gz" if os.path.isdir(folder) else "the folder does not exist",
             f"give task.folder=<folder> with {name}.jsonl[.gz], or none, to read from the Hugging Face hub",
         )
     try:
-        content = path.read_bytes()
-        return (gzip.decompress(content) if path.suffix == ".gz" else content).decode(), path
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        content = read_regular(path, LARGEST)
+        text = text_of(unzipped(content, LARGEST) if path.suffix == ".gz" else content)
+    except Unreadable as error:
         raise UsageError(f"{path}", f"it cannot be read to its end: {error}", "copy the file again") from error
+    if "\r" in text and "\n" not in text:
+        raise UsageError(f"{path}", "lines end in a line feed, and here in carriage returns alone", "convert the file")
+    return text, path
 
 
 def _json_lines(text: str, path: Path) -> Iterator[dict[str, Any]]:
@@ -96,13 +101,13 @@ def _json_lines(text: str, path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except ValueError as error:
+            row = json_of(line)
+            if not isinstance(row, dict):
+                raise Unreadable("it is something else")
+        except Unreadable as error:
             raise UsageError(
                 f"{path} line {number}", f"every line is one JSON object: {error}", FORMAT_REMEDY
             ) from error
-        if not isinstance(row, dict):
-            raise UsageError(f"{path} line {number}", "every line is one JSON object", FORMAT_REMEDY)
         yield row
 
 
@@ -114,6 +119,9 @@ def _row_of(raw: Mapping[str, Any], default_id: str, where: str) -> Row:
     if not (right and (solution is None or isinstance(solution, str))):
         raise UsageError(f"row {identity} of {where}", "a row has the texts `question` and `answer`", FORMAT_REMEDY)
     assert isinstance(question, str)
+    for text in (identity, question, answer or "", solution or ""):
+        if (reason := why_not_text(text)) is not None:
+            raise UsageError(f"row {identity!r} of {where}", f"a row holds {reason}", "correct or remove the row")
     reasoning, mark, final = (answer or "").rpartition("####")
     if mark and reasoning:
         solution = answer

@@ -25,10 +25,10 @@ from tinylora.models.load import load
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
-from tinylora.settings.errors import UsageError
 from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
+from tinylora.train.inputs import require_template
 
 Metrics = dict[str, float]
 LaneMetrics = dict[int, Metrics]
@@ -134,12 +134,7 @@ def _task_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase, progress: P
     task = task_of(config)
     for note in task.notes:
         progress.phase(note)
-    if task.chat and not tokenizer.chat_template:
-        raise UsageError(
-            f"model {config.model.identity} on task {task.name}",
-            "the task is a conversation and needs the model's chat template, which its tokenizer lacks",
-            "take an instruction-tuned model, or add chat_template.jinja to the model folder",
-        )
+    require_template(config, task, tokenizer)
     return task
 
 

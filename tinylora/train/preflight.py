@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinylora.adapters.tying import tie
-from tinylora.models.load import outline, require_context
-from tinylora.models.shapes import ModuleShape
 from tinylora.records.folder import RunFolder, require_writable
-from tinylora.settings.config import RECIPE, Algorithm, RunConfig
+from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
-from tinylora.tasks import task_of
+from tinylora.train.inputs import check_inputs
 from tinylora.train.origin import require_same_origin
 
 
@@ -21,17 +18,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
     could not be checked.
     """
-    outlines: dict[str, list[ModuleShape]] = {}
-    for config in configs:
-        model = repr(config.model)
-        if model not in outlines:
-            outlines[model] = outline(config.model)
-        _check_adapter(config, outlines[model])
-    for config in {repr((config.model, config.rollout.max_new_tokens)): config for config in configs}.values():
-        require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
-    asked = {repr((c.task, c.eval.suites, c.algorithm.name, c.training_steps > 0)): c for c in configs}
-    for config in asked.values():  # another seed or number of problems is nothing new to a task
-        _check_task(config)
+    check_inputs(configs)
     notes = require_same_origin(configs)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
@@ -43,29 +30,6 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
 
         Mirror(config)
     return notes
-
-
-def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
-    if not config.adapter.name.has_basis:
-        return
-    tie([module.name for module in maps], config.sharing, config.n_tie)
-    smallest = min(min(module.d_out, module.d_in) for module in maps)
-    if config.rank > smallest:
-        raise UsageError(
-            f"rank={config.rank}",
-            f"the smallest side of an adapted weight of {config.model.identity} is {smallest}, and no basis has more",
-            f"give rank={smallest} or less",
-        )
-
-
-def _check_task(config: RunConfig) -> None:
-    """Read the data and the suites, and try whether there is something to learn from where something is trained."""
-    task = task_of(config)
-    if config.training_steps == 0:
-        return
-    problem = task.batch(config.seed, 1, 1)[0]
-    if config.algorithm.name is Algorithm.sft:
-        task.demonstration(problem, config.task.demonstrations)
 
 
 def _check_folder(folder: RunFolder) -> None:

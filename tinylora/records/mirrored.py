@@ -1,0 +1,91 @@
+"""How far MLflow's record of a run holds the lines of its folder, and whether it holds anything else.
+
+Every line is written in one transaction with a mark: a number over this line and all before it. The newest mark of a
+record thus says of all its lines whether they are those of the folder. Records of earlier versions have the step as
+their mark. Their lines are compared by the times at which they were written, of which a line made again has another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from mlflow.entities import Metric
+
+from tinylora.records.folder import MetricLine
+
+MARK = "record/lines"
+BATCH = 1000  # most metrics in one call, MLflow's own limit
+Points = Callable[[], Iterable[Metric]]
+FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
+
+
+@dataclass(frozen=True)
+class MarkedLine:
+    """A line of a run folder, and the number that stands for it and all before it."""
+
+    line: MetricLine
+    mark: float
+
+    @property
+    def stamp(self) -> int:
+        """When it was written, as MLflow has it (ms)."""
+        return int(self.line.time * 1000)
+
+    def metrics(self) -> list[Metric]:
+        """Its metrics, the mark last: what has the mark has all."""
+        values = self.line.metrics | {MARK: self.mark}
+        return [Metric(name, float(value), self.stamp, self.line.step) for name, value in values.items()]
+
+
+class Other(Enum):
+    """A record that holds other lines than the folder."""
+
+    earlier = "lines that this run has made again since"
+    execution = "another execution of the same settings"
+
+
+def marked(lines: Iterable[MetricLine]) -> list[MarkedLine]:
+    """The lines with their marks."""
+    found, digest = [], hashlib.sha256()
+    for line in lines:
+        digest.update(json.dumps(asdict(line)).encode() + b"\n")
+        found.append(MarkedLine(line, float(FIRST_MARK + int.from_bytes(digest.digest()[:6]))))
+    return found
+
+
+def lines_held(
+    newest: float | None, points: Callable[[], Iterable[Metric]], lines: Sequence[MarkedLine]
+) -> int | Other:
+    """How many of the lines a record holds, from the first on, if it holds nothing else; else what it holds.
+
+    `newest` is its newest mark, `points` all its marks with their steps and times: asked for where one is not enough.
+    """
+    if newest is None:
+        return 0
+    places = {line.mark: count for count, line in enumerate(lines, start=1)}
+    if newest in places:
+        return places[newest]
+    stamps: dict[int, set[int]] = {}
+    for point in points():
+        stamps.setdefault(point.step, set()).add(point.timestamp)
+    known = {line.line.step: {line.stamp} for line in lines[: len(stamps)]}
+    if newest < FIRST_MARK and stamps == known:
+        return len(stamps)
+    first = lines[0] if lines else None
+    return Other.earlier if first and first.stamp in stamps.get(first.line.step, ()) else Other.execution
+
+
+def batches(lines: Sequence[MarkedLine]) -> list[list[Metric]]:
+    """The metrics of lines in order, at most BATCH in each batch; a line is not cut unless it is longer than that."""
+    found: list[list[Metric]] = []
+    for line in lines:
+        metrics = line.metrics()
+        if found and len(found[-1]) + len(metrics) <= BATCH:
+            found[-1] += metrics
+        else:
+            found += [metrics[start : start + BATCH] for start in range(0, len(metrics), BATCH)]
+    return found
