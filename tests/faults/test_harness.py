@@ -53,7 +53,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "RUNNING": lambda run: change_store(run.parent, "UPDATE runs SET status = 'RUNNING'"),
     "more than once": lambda run: change_store(
         run.parent,
-        "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM (SELECT * FROM metrics LIMIT 1)",
+        "INSERT INTO metrics SELECT key, value, timestamp + 1, run_uuid, step, is_nan FROM metrics LIMIT 1",
     ),
     "metrics that are not": lambda run: change_store(run.parent, "DELETE FROM metrics WHERE step = 1"),
 }
