@@ -110,7 +110,8 @@ def _of_store(found: Path, wanted: Path) -> Iterator[str]:
         in_store = {metric for metric in own[key]["metrics"] if not metric[0].startswith(NOTES)}
         if in_store != in_folder:
             yield f"{key}: metrics that are not those of the folder: {sorted(in_store ^ in_folder)[:4]}"
-        if twice := [metric for metric, count in own[key]["metrics"].items() if count > 1]:
+        places = Counter((name, step) for name, step, *_ in own[key]["metrics"])
+        if twice := [place for place, count in places.items() if count > 1]:
             yield f"{key}: more than once: {twice[:4]}"
 
 
@@ -126,7 +127,7 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
             tags = dict(database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (uuid,)))
             params = database.execute("SELECT key, value FROM params WHERE run_uuid = ?", (uuid,)).fetchall()
             asked = "SELECT key, step, value, timestamp FROM metrics WHERE run_uuid = ?"
-            metrics = Counter(database.execute(asked, (uuid,)))
+            metrics = database.execute(asked, (uuid,)).fetchall()
             key = tags.get("run_key", f"no run_key: {uuid}")
             runs[key] = {
                 "count": runs.get(key, {"count": 0})["count"] + 1,
@@ -134,7 +135,7 @@ def read_store(path: Path) -> dict[str, dict[str, Any]]:
                 "tags": {name: value for name, value in tags.items() if not name.startswith((NOTES, *VOLATILE_TAGS))},
                 "params": {name: value for name, value in params if name not in SOURCES},
                 "metrics": metrics,
-                "values": sorted(m[:3] for m in metrics.elements() if not m[0].startswith(("time/", NOTES))),
+                "values": sorted(m[:3] for m in metrics if not m[0].startswith(("time/", NOTES))),
             }
     return runs
 

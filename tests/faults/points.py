@@ -1,4 +1,4 @@
-"""The sweep into which faults are put: two lanes, three steps, the shipped miniature; a third of a second of work."""
+"""The sweep into which faults are put: two lanes, three steps, the shipped miniature; a third of a second."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def points(outputs: Path, steps: int = STEPS) -> list[RunConfig]:
     small = {
         "steps": steps,
         "algorithm": GrpoConfig(prompts=2, samples=4),
-        "rollout": RolloutConfig(max_new_tokens=24),
-        "eval": EvalConfig(test_items=2, validation_items=2),
+        "rollout": RolloutConfig(max_new_tokens=8),
+        "eval": EvalConfig(test_items=1, validation_items=1),
     }
     return [
         point(outputs, u=13, **small),

@@ -34,7 +34,7 @@ from faults.outcome import differences  # noqa: E402
 
 COMMAND = [
     sys.executable, "-m", "experiments.run", "-m", "u=5,13", "steps=3", "algorithm.prompts=2", "algorithm.samples=4",
-    "rollout.max_new_tokens=24", "eval.test_items=2", "eval.validation_items=2",
+    "rollout.max_new_tokens=8", "eval.test_items=1", "eval.validation_items=1",
 ]  # fmt: skip
 SIGNALS = [signal.SIGKILL] * 7 + [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 AGAIN = 0.6  # chance that the next start of a chain is killed, too

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from faults.attempts import Fault, Warm
-from faults.sweep import KILLS, event_at, faults_of_first, require, spread
+from faults.sweep import event_at, faults_of_first, require, spread
 
 MODES = ("kill", "tear", "error", "full", "sqlkill", "sqlerror")
 PARTS = 4
+EVERY = 10_000
 
 
 class StoreSweep:
@@ -29,15 +30,16 @@ class StoreSweep:
         require(self.warm.attempt(self.folder / mode, Fault(mode), "store", self.folder / "events"), 0)
         return (self.folder / "events").read_text().splitlines()
 
-    def places(self, mode: str, writes: int) -> list[int]:
-        """Every commit (SQLite commits by removing its journal), all that is not SQLite's, and some of its `writes`."""
+    def places(self, mode: str, commits: int, writes: int) -> list[int]:
+        """All that is not SQLite's, and some of its `commits` (which remove its journal) and `writes`."""
         sql = mode.startswith("sql")
         numbered = list(enumerate(self.statements if sql else self.events, start=1))
         if mode == "tear":
             numbered = [(k, name) for k, name in numbered if name.startswith("write ")]
-        commits = [k for k, name in numbered if name.startswith(("COMMIT", "unlink ", "rename "))]
-        others = [k for k, name in numbered if not sql and "mlflow.db" not in name]
-        return sorted({*commits, *others, *spread([k for k, _ in numbered], writes)})
+        ending = [k for k, name in numbered if name.startswith(("COMMIT", "unlink "))]
+        others = [k for k, name in numbered if not sql and "-journal" not in name and not name.startswith("write ")]
+        others = [k for k in others if not self.events[k - 1].startswith("fsync ")]
+        return sorted({*others, *spread(ending, commits), *spread([k for k, _ in numbered], writes)})
 
     def run(self, mode: str, places: list[int]) -> list[str]:
         """What went wrong, a line for each place."""
@@ -78,7 +80,7 @@ def store(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> StoreSweep:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_few_faults_while_the_store_is_made(mode: str, store: StoreSweep) -> None:
-    places = spread(store.places(mode, writes=2), 2)
+    places = spread(store.places(mode, commits=2, writes=2), 2)
     assert not (wrong := store.run(mode, places)), "\n".join(wrong)
 
 
@@ -86,5 +88,5 @@ def test_a_few_faults_while_the_store_is_made(mode: str, store: StoreSweep) -> N
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("mode", MODES)
 def test_every_fault_while_the_store_is_made(mode: str, part: int, store: StoreSweep) -> None:
-    writes = 40 if mode in KILLS else 20
-    assert not (wrong := store.run(mode, store.places(mode, writes)[part::PARTS])), "\n".join(wrong)
+    places = store.places(mode, commits=EVERY if mode == "kill" else 40, writes=40)
+    assert not (wrong := store.run(mode, places[part::PARTS])), "\n".join(wrong)
