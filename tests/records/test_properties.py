@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.entities import Metric
 from support.records import make_folder
+from tinylora.records.checks import parse_lines, parse_summary
 
 from tinylora.records import archive
-from tinylora.records.checks import parse_lines, parse_summary
 from tinylora.records.folder import METRICS, MetricLine, Status
 from tinylora.records.mirrored import BATCH, FIRST_MARK, MARK, Other, batches, lines_held, marked
 from tinylora.settings.errors import TinyLoraError

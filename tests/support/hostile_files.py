@@ -1,4 +1,4 @@
-"""Files and folders that a command line can name and nothing can be done with: damaged, endless, too large, of no use."""
+"""Files and folders that a command line can name and that are of no use: damaged, endless, too large."""
 
 from __future__ import annotations
 
