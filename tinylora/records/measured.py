@@ -45,9 +45,12 @@ def lines_of(folder: Path) -> list[MetricLine]:
 def read_lines(folder: Path) -> tuple[list[MetricLine], str | None]:
     """The lines of a run as `lines_of` gives them, and what is wrong behind them; None where they are all there are."""
     path = folder / METRICS
-    if not path.exists():
-        return [], None
-    *texts, rest = path.read_bytes().split(b"\n")
+    return parse_lines(path.read_bytes()) if path.exists() else ([], None)
+
+
+def parse_lines(content: bytes) -> tuple[list[MetricLine], str | None]:
+    """The lines of a metrics.jsonl up to the first that is not whole, and what is wrong there."""
+    *texts, rest = content.split(b"\n")
     lines: list[MetricLine] = []
     for step, text in enumerate(texts):
         try:
