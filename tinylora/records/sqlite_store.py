@@ -120,7 +120,9 @@ def damage_of(path: Path, thorough: bool = False) -> str | None:
                 return None
             said = [str(row[0]) for row in database.execute("PRAGMA integrity_check(1)")]
             return None if said == ["ok"] else " ".join(said[0].split())
-    except UNREADABLE as error:
+    except UnicodeDecodeError:
+        return "its schema is no text"
+    except sqlite3.Error as error:
         return None if of_the_machine(error) else first_line(error)
 
 
