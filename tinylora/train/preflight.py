@@ -16,7 +16,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
 
     Points that run `in_jobs` write to servers only, so no store of their own is looked at.
     """
-    check_inputs(configs)
+    check_inputs(configs, in_jobs)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
