@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 LONGEST = 64  # questions that are made into prompts: the longest have the longest prompts
 
 
-def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
+def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Callable[[RunConfig], Task]:
     """Raise UsageError or FailureError for the first point whose data or model cannot be what it asks for.
 
-    Points that run `in_jobs` may have another device than there is here.
+    Points that run `in_jobs` may have another device than there is here. Returns what gives the task of a point, which
+    has been read.
     """
     tasks = {key: checked_task(config) for key, config in _different(configs, _of_task).items()}
     models = _different(configs, lambda config: repr(config.model))
@@ -36,6 +37,7 @@ def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> None:
         if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
             require_whole(folder)
     _check_models(configs, models, tasks, in_jobs)
+    return lambda config: tasks[_of_task(config)]
 
 
 def checked_task(config: RunConfig) -> Task:
