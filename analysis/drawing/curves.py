@@ -36,7 +36,8 @@ def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
             end = known.iloc[-1]
             labels.append((float(end["step"]), float(end["mean"]), first["curve_label"], first["colour"]))
     steps = curves["step"]
-    ax.set_xlim(steps.min(), max(steps.max(), steps.min() + 1))
+    if steps.notna().any():  # else no run of this panel has the metric
+        ax.set_xlim(steps.min(), max(steps.max(), steps.min() + 1))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     label_right(labels, ax)
     return ax

@@ -37,6 +37,7 @@ NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")
 REQUIRED = (*NAMES, "precision", "lr", "seed", "steps", "trained_values", "trained_bytes")
 FEW = 3
+INFINITE = 1e308  # MLflow keeps the largest number for an infinite one
 DAMAGED = "damaged"
 """Status of a run whose folder cannot be read, whatever the store says of it."""
 FIRST_RECIPE = "1"  # of runs whose records are older than recipes (see `tinylora.settings.identity`)
@@ -207,7 +208,7 @@ def _history_frame(store: Store, runs: pd.DataFrame) -> pd.DataFrame:
             "run_key": pd.Categorical.from_codes(every["run"], categories=list(runs["run_key"])),
             "metric": pd.Categorical.from_codes(np.repeat(np.arange(len(metrics)), counts), categories=metrics),
             "step": every["step"],
-            "value": np.where(every["is_nan"], np.nan, every["value"]),
+            "value": np.where(every["is_nan"] | (np.abs(every["value"]) >= INFINITE), np.nan, every["value"]),
         }
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from hydra._internal.utils import get_args_parser
@@ -117,7 +118,7 @@ def _unknown_setting(
         return _unknown_launcher_setting(name.removeprefix("hydra."), given, known)
     group = name.rpartition(".")[0]
     siblings = [field.name for field in fields(error.object_type)] if is_dataclass(error.object_type) else []
-    candidates = [f"{group}.{sibling}" if group else sibling for sibling in siblings] + list(_settings())
+    candidates = [f"{group}.{sibling}" if group else sibling for sibling in siblings] + list(known_settings())
     near = _nearest(name, candidates)
     rule = f"there is no setting `{name}`"
     if siblings:
@@ -146,7 +147,7 @@ def _nearest(name: str, candidates: Sequence[str]) -> str | None:
 
 def _wrong_value(error: ValidationError, message: str) -> UsageError:
     name = str(error.full_key)
-    kind, default = _settings().get(name, (None, None))
+    kind, default = known_settings().get(name, (None, None))
     given = _given(message, f"{name}: {error.msg}".splitlines()[0])
     if kind is None:
         return UsageError(given, str(error.msg).splitlines()[0], SHOW)
@@ -168,7 +169,8 @@ def _given(message: str, otherwise: str) -> str:
     return otherwise
 
 
-def _settings() -> dict[str, tuple[Any, Any]]:
+@cache
+def known_settings() -> dict[str, tuple[Any, Any]]:
     """Type and default (None: it has none of its own) of every setting, by dotted name."""
     return _settings_of(RunConfig) | _settings_of(GrpoConfig, "algorithm.") | _settings_of(SftConfig, "algorithm.")
 

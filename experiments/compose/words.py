@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 
 from experiments.compose import CONF
+from experiments.compose.usage import known_settings
 from tinylora.settings.errors import UsageError, first_line, require
 from tinylora.settings.rules import shown
 
@@ -93,7 +94,10 @@ def _check_one(override: Override, groups: Path) -> None:
         known = ", ".join(_options(key, groups))
         rule = f"glob chooses among the options of a group{f': {known}' if known else f', and {key} is a setting'}"
         require(_count(override, groups) > 0, word, rule, f"give {key}=<value1>,<value2>")
+    kind = known_settings().get(key, (None, None))[0]
     for value in _values(override):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        require(not (kind is bool and number), word, f"{key} is true or false", f"give {key}=true or {key}=false")
         if _is_group(override, groups):
             rule = f"{key} is one of {', '.join(_options(key, groups))}"
             require(isinstance(value, str | dict), word, rule, f"give {key}=<one of these>, or {key}.<setting>=<value>")

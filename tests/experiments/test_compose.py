@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
+from experiments.compose.points import compose as compose_line
 from experiments.compose.points import distinct
 from experiments.compose.schema import register, to_run_config
 from experiments.planning.packing import form_packs
@@ -119,6 +120,25 @@ def test_no_pack_has_more_lanes_than_asked_for() -> None:
 def test_what_all_lanes_share_keeps_points_apart() -> None:
     points = [point(), point(rank=3), point(steps=9), point(algorithm=SftConfig()), point(rank=3, u=2)]
     assert form_packs(points) == [[points[0]], [points[1], points[4]], [points[2]], [points[3]]]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "adapter=tinylora,full u=1,13 lr=1",
+        "adapter=tinylora,lora n_tie=16 lr=1",
+        "algorithm=grpo,sft task.demonstrations=own,foreign",
+        "adapter=tinylora,none seed=0,1 lr=0.1",
+        "n_tie=1,all sharing=tiled,structured",
+        "task=sums,gsm8k task.template=boxed lr=1",
+        "+paper=figure1 model=miniature-qwen2 u=1 seed=0 lr=1e-3",
+        "u=1000 rank=2",
+        "model=glob(miniature*) u=3",
+        "u=range(1,4) ++steps=3",
+    ],
+)
+def test_what_some_point_uses_is_no_mistake(line: str) -> None:
+    assert compose_line(line.split()).points
 
 
 def test_no_points_make_no_packs() -> None:

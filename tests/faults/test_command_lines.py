@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from support.command_lines import CORPUS, pairs, words_of
 from support.hostile_files import make_all
 
 from experiments import plan, run
 
 ROOT = Path(__file__).parents[2]
-CORPUS: dict[str, list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("command_lines.yaml").read_text())
+EVERY = 9  # of the lines, one in so many is among the fast tests
 LINES = [
-    pytest.param(entry, line, id=f"{entry}: {line['words'][:60]}".encode("ascii", "replace").decode())
-    for lines in CORPUS.values()
-    for line in lines
-    for entry in {"run": ("run",), "plan": ("plan",), "both": ("run", "plan")}[line.get("by", "run")]
+    pytest.param(
+        entry,
+        line,
+        id=f"{entry}: {line['words'][:60]}".encode("ascii", "replace").decode(),
+        marks=[] if number % EVERY == 0 else [pytest.mark.slow],
+    )
+    for number, (entry, line) in enumerate(pair for kind in CORPUS for pair in pairs(kind))
 ]
 AS_COMMANDS = ("u=1000000000", "-m u=1,13 u=2", "adapter=full u=13 lr=1")  # also in processes of their own
 
@@ -31,23 +33,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_all(tmp_path_factory.mktemp("hostile") / "files")
 
 
-def words_of(line: str, files: Path) -> list[str]:
-    gsm8k = "task=gsm8k lr=1 rollout.max_new_tokens=8"
-    names = {
-        "{data}": f"{gsm8k} task.folder={files}/good-data",
-        "{gsm8k}": f"{gsm8k} model.chat_template={files}/good.jinja",
-        "{files}": str(files),
-        "{long}": "a" * 5000,
-        "{digits}": "1" * 5000,
-        "{brackets}": "[" * 5000,
-        "{nested}": "{a:" * 30 + "1" + "}" * 30,
-    }
-    for name, meant in names.items():
-        line = line.replace(name, meant)
-    return shlex.split(line)
-
-
-def assert_refused(status: int | None, message: str, says: list[str], files: Path) -> None:
+def assert_refused(status: int, message: str, says: list[str], files: Path) -> None:
     assert status == 2, message
     assert "Traceback" not in message
     said = message[message.index("error: ") :].splitlines()
@@ -68,6 +54,7 @@ def test_a_wrong_command_line_is_refused_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr("experiments.sweep.run_packs", lambda *_: pytest.fail("it was started"))
     words = words_of(line["words"], files)
     monkeypatch.setattr(sys, "argv", ["run.py", *words])
     before = sorted(files.rglob("*"))

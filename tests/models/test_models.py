@@ -13,7 +13,15 @@ from support.packs import point
 from support.tiny_models import TOKENS, at, save_model, save_tokenizer
 
 from tinylora.models.find import MINIATURES, digest, resolve_folder
-from tinylora.models.load import context_length, load, outline, parameter_count, require_context, resolve_device
+from tinylora.models.load import (
+    context_length,
+    known_tokenizer,
+    load,
+    outline,
+    parameter_count,
+    require_context,
+    resolve_device,
+)
 from tinylora.settings.config import Attention, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import CACHE_VARIABLE
@@ -281,3 +289,31 @@ def test_shards_that_the_index_names_must_be_there(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(shards))
     with pytest.raises(UsageError, match="model-00002-of-00002"):
         outline(at(folder))
+
+
+@pytest.mark.parametrize(("value", "words"), [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_weights_that_are_no_numbers_are_named(value: float, words: str, tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(save_model(tmp_path / "whole"))
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = value
+    save_model(tmp_path / "spoilt")
+    model.save_pretrained(tmp_path / "spoilt")
+    with pytest.raises(UsageError, match=rf"model\.layers\.1\.mlp\.up_proj\.weight holds {words}"):
+        load(at(tmp_path / "spoilt"))
+    load(at(tmp_path / "whole"))
+
+
+def test_weights_whose_sum_overflows_are_numbers(tmp_path: Path) -> None:
+    model = transformers.AutoModelForCausalLM.from_pretrained(save_model(tmp_path))
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[:] = 3e38
+    model.save_pretrained(tmp_path)
+    load(at(tmp_path))
+
+
+def test_a_tokenizer_is_read_once_as_long_as_its_files_stay(tmp_path: Path) -> None:
+    save_model(tmp_path)
+    first = known_tokenizer(at(tmp_path))
+    assert known_tokenizer(at(tmp_path)) is first and load(at(tmp_path))[1] is first
+    save_tokenizer(tmp_path, tokens=9)
+    assert known_tokenizer(at(tmp_path)) is not first

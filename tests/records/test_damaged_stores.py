@@ -62,9 +62,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a cut file": written(lambda content: content[: len(content) // 3]),
     "a few bytes": written(lambda content: content[:50]),
     "other pages": written(other_pages),
-    "flipped text in the schema": written(
-        lambda content: content.replace(b"CREATE TABLE runs", b"CREATE TA\xc6LE runs")
-    ),
+    "flipped text in the schema": written(lambda content: content.replace(b"CREATE TABLE", b"CREATE TA\xc6LE")),
     "no metrics": run_sql("DROP TABLE metrics"),
     "no runs": run_sql("DROP TABLE runs"),
     "no table of MLflow's that we do not read": run_sql("DROP TABLE datasets"),

@@ -1,4 +1,4 @@
-"""Files and folders that a command line can name and that are of no use: damaged, endless, too large."""
+"""Files and folders that a command line can name, with which nothing can be done: damaged, endless, too large."""
 
 from __future__ import annotations
 

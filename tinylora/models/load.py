@@ -157,8 +157,11 @@ def recomputing(model: PreTrainedModel) -> Iterator[None]:
             block.training = False
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of the setting `model.device`; `auto` is the accelerator where there is one."""
+def resolve_device(name: str, elsewhere: bool = False) -> torch.device:
+    """The device of the setting `model.device`; `auto` is the accelerator where there is one.
+
+    Raises UsageError for another name, and for a device that is not here, unless it is to be `elsewhere`.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     remedy = "give model.device=auto, cpu, cuda or cuda:<number>"
@@ -168,7 +171,7 @@ def resolve_device(name: str) -> torch.device:
         raise UsageError(f"model.device={name}", "this is not the name of a torch device", remedy) from error
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"model.device={name}", "models run on cpu or cuda", remedy)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if device.type == "cuda" and not elsewhere and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"model.device={name}", f"this machine has {torch.cuda.device_count()} CUDA devices", remedy)
     return device
 

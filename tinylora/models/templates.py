@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tinylora.settings.errors import UsageError, first_line
 
-SECONDS = 5.0  # for all texts; a template takes a thousandth of one for a text
+SECONDS = 3.0  # for all texts; a template takes a thousandth of one for a text
 MEMORY = 2**30  # bytes of address space beyond those of this process
 LONGEST = 2**20  # characters of a conversation beyond those of its text
 

@@ -29,7 +29,8 @@ COMMAND = "python -m experiments.records pack"
 MEMBER = re.compile(rf"([0-9a-f]{{12}})/({'|'.join(map(re.escape, FILES))})")
 MIB = 2**20
 LARGEST = {CONFIG: 4 * MIB, SUMMARY: 4 * MIB, METRICS: 256 * MIB, ADAPTER: 256 * MIB}
-ALWAYS, FACTOR, MOST = 64 * MIB, 300, 64 * 2**30
+ALWAYS, MOST = 64 * MIB, 64 * 2**30
+FACTOR = 300
 MOST_FILES = 1_000_000
 BLOCK, PADDING = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 

@@ -26,6 +26,7 @@ import yaml
 
 from tinylora.records.digests import DIGESTS
 from tinylora.records.measured import (
+    COUNTS,
     CUT_SHORT,
     FAILED,
     FINISHED,
@@ -227,7 +228,7 @@ class RunFolder:
         summary = self.summary()
         assert summary is not None, f"{self.path} has no summary yet"
         metrics = {f"base/{name}": value for name, value in summary["base"].items()} | summary["last"]
-        metrics |= {name: summary[name] for name in ("trained_values", "trained_bytes") if name in summary}
+        metrics |= {name: summary[name] for name in COUNTS if name in summary}
         return RunRecord(self.config, Status(summary["status"]), summary["reason"], skipped, metrics)
 
     def summary(self) -> dict[str, Any] | None:

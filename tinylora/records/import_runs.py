@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -37,6 +38,14 @@ class Synced:
 
 class SettledFolder(RunFolder):
     """A run folder of which nothing is read that may be made again."""
+
+    def described(self) -> dict[str, Any] | None:
+        """The content of config.yaml, which stays as it was first written: it is read once."""
+        if self._described is None:
+            self._described = super().described()
+        return self._described
+
+    _described: dict[str, Any] | None = None
 
     def lines(self) -> list[MetricLine]:
         """The lines that stay."""

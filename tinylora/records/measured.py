@@ -16,6 +16,8 @@ from typing import Any
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FINISHED, FAILED, CUT_SHORT = "finished", "failed", "cut short"
 """How a run ends."""
+COUNTS = ("trained_values", "trained_bytes")
+"""What a summary counts beside its metrics."""
 METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # MLflow's own rule
 LATEST = 1e11  # seconds since the epoch: the year 5138
 LARGEST = 2**63
@@ -45,9 +47,12 @@ def lines_of(folder: Path) -> list[MetricLine]:
 def read_lines(folder: Path) -> tuple[list[MetricLine], str | None]:
     """The lines of a run as `lines_of` gives them, and what is wrong behind them; None where they are all there are."""
     path = folder / METRICS
-    if not path.exists():
-        return [], None
-    *texts, rest = path.read_bytes().split(b"\n")
+    return parse_lines(path.read_bytes()) if path.exists() else ([], None)
+
+
+def parse_lines(content: bytes) -> tuple[list[MetricLine], str | None]:
+    """The lines of a metrics.jsonl up to the first that is not whole, and what is wrong there."""
+    *texts, rest = content.split(b"\n")
     lines: list[MetricLine] = []
     for step, text in enumerate(texts):
         try:
@@ -111,6 +116,9 @@ def parse_summary(content: bytes) -> dict[str, Any]:
             require_metrics(summary.get(name))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
+    for name in COUNTS:
+        if not isinstance(summary.get(name), int | None):
+            raise ValueError(f"its {name} are no number")
     return summary
 
 

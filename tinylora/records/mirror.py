@@ -137,17 +137,23 @@ class Mirror:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
             if final:
                 rule = "the store mirrors the run folders, which are complete"
-                again = (
-                    "make the store answer (or make room for it); the same command then only mirrors what is missing"
-                )
+                again = "make the store answer, or make room for it; the same command then mirrors what is missing"
                 raise self._failure(error, rule, again) from error
 
     def _push_all(self, folders: Sequence[RunFolder]) -> None:
         if self.file and not (self.file.exists() and self.file.stat().st_ino == self.number):
             forget(self.file)  # it was made anew since, and this process would go on writing to the old one
             self._connect()
+        refused = []
         for folder in folders:
-            self._push(folder)
+            try:
+                self._push(folder)
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                refused.append(f"run {folder.path.name}: {first_line(error)}")  # the others are pushed all the same
+        if refused:
+            raise MlflowException("; ".join(refused))
 
     def _push(self, folder: RunFolder) -> None:
         described = folder.described()
@@ -157,11 +163,12 @@ class Mirror:
         lines = marked(RunFolder.lines(folder))
         held = {run.info.run_id: self._held(run, lines) for run in records}
         counts = {name: count for name, count in held.items() if isinstance(count, int)}
-        ours = [run for run in records if run.info.run_id in counts]
-        run = max(ours, key=lambda run: counts[run.info.run_id], default=None)
-        run = self._described(run or self._create(folder, lines), folder, provenance)
+        fitting = [run for run in records if run.info.run_id in counts]
+        run = max(fitting, key=lambda run: counts[run.info.run_id], default=None) or self._create(folder, lines)
+        self._describe(run, folder, provenance)
         count = counts.get(run.info.run_id, 0)
-        settled = len(folder.lines())
+        status = folder.status()
+        settled = len(lines if status and status.final else folder.lines())
         old = count and run.data.metrics[MARKER] != lines[count - 1].mark  # an earlier version's: marked anew
         for batch in batches(lines[count - 1 if old else count : settled]):
             self.client.log_batch(run.info.run_id, metrics=batch)
@@ -195,13 +202,12 @@ class Mirror:
         started = lines[0].stamp if lines else None
         return self.client.create_run(self.experiment, started, tags=tags, run_name=name_of(folder.config))
 
-    def _described(self, run: Run, folder: RunFolder, provenance: dict[str, Any]) -> Run:
-        """The run; its parameters are complete on return."""
+    def _describe(self, run: Run, folder: RunFolder, provenance: dict[str, Any]) -> None:
+        """Write the parameters that the store does not have yet."""
         asked = parameters(folder.config, provenance)
         items = [Param(name, str(value)) for name, value in asked.items() if name not in run.data.params]
         for start in range(0, len(items), PARAMS_BATCH):
             self.client.log_batch(run.info.run_id, params=items[start : start + PARAMS_BATCH])
-        return run
 
     def _conclude(self, run: Run, folder: RunFolder, lines: Sequence[MarkedLine], scale_model: bool) -> None:
         """Write status and reason, and the artifacts of an ended run, where the store does not have them yet."""

@@ -43,23 +43,22 @@ def make_store(path: Path, make: Callable[[str], None], outputs: Path) -> None:
     `make` makes the store of an MLflow URI; `outputs` is the folder of the runs that it mirrors. A store of an older
     version of MLflow is brought up to date. Raises FailureError where the store is damaged.
     """
+    for leftover in path.parent.glob(f"{_aside(path, '').name}*"):  # of a process that was killed
+        leftover.unlink()
     if path.exists() and not _half_made(path):
         if why := damage_of(path) or why_not_up_to_date(path):
             raise damaged(path, why, outputs)
         return
     set_aside(path, "half-made")
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(path)
+    aside = _aside(path, uuid.uuid4().hex)  # a name of its own: MLflow remembers the stores it made
     make(f"{SQLITE}{aside}")
     aside.replace(path)
 
 
-def _aside(path: Path) -> Path:
-    """Where a store is made before it gets its name: a name of its own, since MLflow remembers the stores it made."""
-    beginning = f".{path.name}.new-"
-    for leftover in path.parent.glob(f"{beginning}*"):  # of a process that was killed: there is one writer at a time
-        leftover.unlink()
-    return path.with_name(f"{beginning}{uuid.uuid4().hex}")
+def _aside(path: Path, own: str) -> Path:
+    """Where a store is made before it takes its place."""
+    return path.with_name(f".{path.name}.new-{own}")
 
 
 def lock_of(path: Path) -> Path:
@@ -121,7 +120,9 @@ def damage_of(path: Path, thorough: bool = False) -> str | None:
                 return None
             said = [str(row[0]) for row in database.execute("PRAGMA integrity_check(1)")]
             return None if said == ["ok"] else " ".join(said[0].split())
-    except UNREADABLE as error:
+    except UnicodeDecodeError:
+        return "its schema is no text"
+    except sqlite3.Error as error:
         return None if of_the_machine(error) else first_line(error)
 
 
@@ -198,7 +199,7 @@ def why_not_up_to_date(path: Path) -> str | None:
     with closing(sqlite3.connect(path)) as database:
         if VERSION not in _tables(database) or _version(database) not in _versions()[1:]:
             return None
-    aside = _aside(path)
+    aside = _aside(path, uuid.uuid4().hex)
     engine = sqlalchemy.create_engine(f"{SQLITE}{aside}")
     try:
         with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(aside)) as new:
@@ -213,6 +214,7 @@ def why_not_up_to_date(path: Path) -> str | None:
     finally:
         engine.dispose()
     aside.replace(path)
+    forget(path)
     return None
 
 

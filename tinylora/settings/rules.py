@@ -33,7 +33,7 @@ KIND_WORDS = {
 
 def require_kinds(group: Any, prefix: str = "") -> None:
     """Raise UsageError for the first field of a settings dataclass whose value is not of the declared kind."""
-    kinds = _kinds(type(group))
+    kinds = _kinds(type(group))  # type: ignore[arg-type]  # a class is hashable
     for each in fields(group):
         value = getattr(group, each.name)
         reason = _why_not(value, kinds[each.name])

@@ -23,8 +23,12 @@ if TYPE_CHECKING:
 LONGEST = 64  # questions that are made into prompts: the longest have the longest prompts
 
 
-def check_inputs(configs: Sequence[RunConfig]) -> None:
-    """Raise UsageError or FailureError for the first point whose data or model cannot be what it asks for."""
+def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Callable[[RunConfig], Task]:
+    """Raise UsageError or FailureError for the first point whose data or model cannot be what it asks for.
+
+    Points that run `in_jobs` may have another device than there is here. Returns what gives the task of a point, which
+    has been read.
+    """
     tasks = {key: checked_task(config) for key, config in _different(configs, _of_task).items()}
     models = _different(configs, lambda config: repr(config.model))
     for config in models.values():
@@ -32,7 +36,8 @@ def check_inputs(configs: Sequence[RunConfig]) -> None:
         read_template(config.model)
         if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
             require_whole(folder)
-    _check_models(configs, models, tasks)
+    _check_models(configs, models, tasks, in_jobs)
+    return lambda config: tasks[_of_task(config)]
 
 
 def checked_task(config: RunConfig) -> Task:
@@ -66,9 +71,13 @@ def _of_task(config: RunConfig) -> str:
     return repr(asked)
 
 
-def _check_models(configs: Sequence[RunConfig], models: Mapping[str, RunConfig], tasks: Mapping[str, Task]) -> None:
-    from tinylora.models.load import known_tokenizer, outline, require_context
+def _check_models(
+    configs: Sequence[RunConfig], models: Mapping[str, RunConfig], tasks: Mapping[str, Task], in_jobs: bool
+) -> None:
+    from tinylora.models.load import known_tokenizer, outline, require_context, resolve_device
 
+    for config in models.values():
+        resolve_device(config.model.device, elsewhere=in_jobs)
     outlines = {key: outline(config.model) for key, config in models.items()}
     for config in configs:
         _check_adapter(config, outlines[repr(config.model)])

@@ -13,7 +13,7 @@ from tinylora.models.find import digest, resolve_folder, resolved_commit, tokeni
 from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, Status
 from tinylora.settings.config import RunConfig
-from tinylora.tasks import task_of
+from tinylora.tasks import Task, task_of
 from tinylora.tasks.sources import TESTS
 
 MODEL, TASK = ("model_digest", "tokenizer_digest"), ("data_digest", "prompt_digest")
@@ -21,11 +21,14 @@ MODEL, TASK = ("model_digest", "tokenizer_digest"), ("data_digest", "prompt_dige
 Digests = dict[str, str]
 
 
-def require_same_origin(points: Sequence[RunConfig], fetch: bool = True) -> list[str]:
+def require_same_origin(
+    points: Sequence[RunConfig], fetch: bool = True, task_of: Callable[[RunConfig], Task] = task_of
+) -> list[str]:
     """Raise UsageError for the first run that has ended and was made with other files; both digests are named.
 
     Returns sentences on digests that records of earlier versions lack. A model of the hub whose commit is the recorded
-    one is not fetched for this. Without `fetch`, models and data of the hub are not compared.
+    one is not fetched for this. Without `fetch`, models and data of the hub are not compared. `task_of` gives the task
+    of a point, if it has been read already.
     """
     known: dict[str, Digests] = {}
     absent = Counter[str]()
@@ -36,23 +39,21 @@ def require_same_origin(points: Sequence[RunConfig], fetch: bool = True) -> list
         described = folder.described()
         assert described is not None
         recorded = described["provenance"]
-        for what, names, digests in _origins(point, recorded, fetch):
+        for what, names in _compared(point, recorded, fetch):
             if what not in known:
-                known[what] = digests(point)
+                known[what] = _of_model(point) if names is MODEL else _of_task(task_of(point))
             folder.require_same(recorded, known[what], [name for name in names if name in recorded])
             absent.update(name for name in names if name not in recorded)
     return [f"{count} of {len(points)} runs have ended and do not record {name}" for name, count in absent.items()]
 
 
-def _origins(
-    point: RunConfig, recorded: dict[str, str], fetch: bool
-) -> Iterator[tuple[str, Sequence[str], Callable[[RunConfig], Digests]]]:
-    """What is to be compared: a key by which it is known, its entries in the provenance, and how they are found."""
+def _compared(point: RunConfig, recorded: dict[str, str], fetch: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What is to be compared: a key by which it is known, and its entries in the provenance."""
     from_hub = point.model.path is None and point.model.hub is not None
     if not from_hub or (fetch and recorded.get("model_commit") != resolved_commit(point.model)):
-        yield repr(point.model), MODEL, _of_model
+        yield repr(point.model), MODEL
     if fetch or point.task.folder is not None or point.task.name not in TESTS:
-        yield repr((point.task, point.eval.suites, point.algorithm.name, point.trains)), TASK, _of_task
+        yield repr((point.task, point.eval.suites, point.algorithm.name, point.trains)), TASK
 
 
 def _of_model(point: RunConfig) -> Digests:
@@ -60,6 +61,5 @@ def _of_model(point: RunConfig) -> Digests:
     return {"model_digest": digest(folder, remember=True), "tokenizer_digest": tokenizer_digest(folder, remember=True)}
 
 
-def _of_task(point: RunConfig) -> Digests:
-    task = task_of(point)
+def _of_task(task: Task) -> Digests:
     return {"data_digest": task.data_digest, "prompt_digest": task.prompt_digest}

@@ -18,8 +18,8 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
     could not be checked.
     """
-    check_inputs(configs)
-    notes = require_same_origin(configs)
+    task_of = check_inputs(configs, in_jobs)
+    notes = require_same_origin(configs, task_of=task_of)
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
