@@ -20,7 +20,9 @@ def arm(mode: str, k: int, events: str | None) -> None:
         if counted[0] == k and mode == "sqlkill":
             os.kill(os.getpid(), signal.SIGKILL)
         if counted[0] == k and mode == "sqlerror":
-            raise sqlite3.OperationalError("disk I/O error")
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_IOERR, "SQLITE_IOERR"
+            raise error
 
     class Cursor(sqlite3.Cursor):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:

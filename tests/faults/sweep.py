@@ -34,7 +34,8 @@ class Sweep:
     def places(self, mode: str) -> list[int]:
         """Every k at which a fault of this kind is another one than those of other kinds.
 
-        Of the pages that SQLite writes, most of the events, `error` has the odd ones, `full` and `tear` the even ones.
+        Of the pages that SQLite writes, most of the events, `kill` and `error` have the odd ones, `tear` and `full` the
+        even ones.
         """
         if mode.startswith("sql"):
             return list(range(1, len(self.statements) + 1))
@@ -44,7 +45,7 @@ class Sweep:
         if mode == "lose":  # SQLite's own files are not torn: between two of its events nothing changes
             of_folder = {k for k, event in numbered if "mlflow.db" not in event}
             return sorted(k for k in of_folder | {k + 1 for k in of_folder} if k <= len(numbered))
-        left_out = {"error": 0, "full": 1, "tear": 1}.get(mode)
+        left_out = {"kill": 0, "error": 0, "tear": 1, "full": 1}.get(mode)
         return [k for k, event in numbered if not (event.startswith(PAGE) and k % 2 == left_out)]
 
     def run(self, mode: str, places: Iterable[int]) -> list[str]:
