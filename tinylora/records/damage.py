@@ -27,12 +27,20 @@ from tinylora.records.folder import (
     Status,
 )
 from tinylora.records.measured import MetricLine, read_lines, wrong_end
-from tinylora.records.reading import UNREADABLE, read_config, saved_step
-from tinylora.settings.errors import TinyLoraError, first_line
+from tinylora.records.reading import UNREADABLE, read_config, saved_step, why_unreadable
 
 
 def require_whole(folder: RunFolder) -> None:
-    """Raise DamagedError, or UsageError, where a run cannot be continued, or is not the record of how it ended."""
+    """Raise DamagedError where a run cannot be continued, or is not the record of how it ended."""
+    try:
+        _require_whole(folder)
+    except DamagedError:
+        raise
+    except UNREADABLE as error:
+        raise _damaged(folder.path, why_unreadable(error), "is read as it was written") from error
+
+
+def _require_whole(folder: RunFolder) -> None:
     _require_place(folder.path)
     described, summary = folder.described(), folder.summary()
     if described is None:
@@ -62,8 +70,9 @@ def _require_end(folder: RunFolder, summary: dict[str, Any], lines: Sequence[Met
     """Raise DamagedError where a run that has ended lacks metrics, or its summary says other things than they."""
     if wrong is not None:
         raise _damaged(folder.path / METRICS, wrong, "that has ended has the metrics of all its steps")
-    if (last := summary.get("step")) is not None and len(lines) <= last > 0:
-        why = f"its lines end before step {last}, at which the run has ended"
+    finished = summary["status"] == Status.finished.value
+    if len(lines) <= summary["step"] > 0 or (finished and not lines):
+        why = f"its lines end before step {summary['step']}, at which the run has ended"
         raise _damaged(folder.path / METRICS, why, "that has ended has the metrics of all its steps")
     if (differs := wrong_end(summary, lines, folder.config.training_steps)) is not None:
         raise _damaged(folder.path / SUMMARY, differs, "that has ended has a summary of its metrics")
@@ -104,10 +113,8 @@ def _look(folder: RunFolder) -> Seen:
     try:
         require_whole(folder)
         provenance = (folder.described() or {}).get("provenance", {})
-    except TinyLoraError as error:
-        return Seen(error.given if isinstance(error, DamagedError) else f"{error.given}; {error.rule}", {})
-    except UNREADABLE as error:
-        return Seen(f"{folder.path} cannot be read: {first_line(error)}", {})
+    except DamagedError as error:
+        return Seen(error.given, {})
     return Seen(None, {name: str(provenance[name]) for name in DIGESTS if name in provenance})
 
 

@@ -17,7 +17,7 @@ METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FINISHED, FAILED, CUT_SHORT = "finished", "failed", "cut short"
 """How a run ends."""
 COUNTS = ("trained_values", "trained_bytes")
-"""What a summary counts beside its metrics and its step."""
+"""What a summary counts beside its metrics ."""
 METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # MLflow's own rule
 LATEST = 1e11  # seconds since the epoch: the year 5138
 LARGEST = 2**63
@@ -109,14 +109,16 @@ def parse_summary(content: bytes) -> dict[str, Any]:
         raise ValueError("it is no object")
     if summary.get("status") not in (FINISHED, FAILED, CUT_SHORT):
         raise ValueError(f"its status is {str(summary.get('status'))[:40]!r}")
-    if not isinstance(summary.get("reason"), str | None):
+    if "reason" not in summary or not isinstance(summary["reason"], str | None):
         raise ValueError("its reason is no text")
+    if type(summary.get("step")) is not int:
+        raise ValueError("its step is no whole number")
     for name in ("base", "last"):
         try:
             require_metrics(summary.get(name))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    for name in ("step", *COUNTS):
+    for name in COUNTS:
         if not isinstance(summary.get(name), int | None):
             raise ValueError(f"its {name} is no whole number")
     return summary
@@ -125,8 +127,8 @@ def parse_summary(content: bytes) -> dict[str, Any]:
 def wrong_end(summary: dict[str, Any], lines: Sequence[MetricLine], training_steps: int) -> str | None:
     """Where a summary and the lines do not agree: last step, first and last metrics, the end of a finished run."""
     last = lines[-1].step if lines else 0
-    if summary.get("step", last) != last:
-        return f"it ends at step {str(summary['step'])[:40]}, and the lines at step {last}"
+    if summary["step"] != last:
+        return f"it ends at step {summary['step']}, and the lines at step {last}"
     if summary["status"] == FINISHED and not (lines and last == training_steps):
         said = f"{len(lines)} lines" if lines else "no line"
         return f"it is finished, which takes steps 0 to {training_steps}, and has {said}"

@@ -88,7 +88,7 @@ def _take(folders: Sequence[RunFolder], held: ExitStack, progress: Progress) -> 
                 for news in set_aside_damaged(folder):
                     progress.phase(news)
         except DamagedError as error:
-            damaged[key] = f"{error.given}; {error.rule}"
+            damaged[key] = error.given
     return ended, damaged
 
 
