@@ -1,6 +1,6 @@
 """What is known of points before anything is trained or downloaded: which train together, and what they would cost.
 
-`packing` forms packs by the memory of the device, `costs` writes the plan that `experiments.plan` prints; they rest on
-`estimate` (counts of values, tokens, bytes, operations). It imports `compose.fitting`, `experiments.display` and
-`tinylora`, neither Hydra nor PyTorch. A newcomer reads `packing` first.
+`packing` forms packs by the memory of the device, `capacity` refuses what no memory holds, `costs` writes the plan that
+`experiments.plan` prints; they rest on `estimate` (counts of values, tokens, bytes, operations). It imports
+`compose.fitting`, `experiments.display` and `tinylora`, neither Hydra nor PyTorch. A newcomer reads `packing` first.
 """

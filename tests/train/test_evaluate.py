@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 from support.packs import give_v, open_pack, point
 
 from tinylora.answers.rewards import Outcome, Score
+from tinylora.models.find import MINIATURES
+from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import Silent
-from tinylora.settings.config import EvalConfig, Split
+from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, ModelConfig, Split
+from tinylora.settings.errors import FailureError
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.sums import SumsTask
 from tinylora.train.evaluate import evaluate, summarise
+from tinylora.train.loop import run_pack
 
 
 class SuitesOfSums(SumsTask):
@@ -79,3 +85,23 @@ def test_avg_and_pass_at_k_by_hand() -> None:
     assert metrics["pass"] == pytest.approx(2 / 3)
     assert metrics["tokens"] == 7
     assert "pass" not in summarise(scores, [1] * 6)
+
+
+def test_a_model_without_finite_probabilities_is_not_scored(outputs: Path, tmp_path: Path) -> None:
+    model = tmp_path / "overflowing"
+    shutil.copytree(MINIATURES / "miniature-qwen2", model)
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"].fill_(3e38)  # each of them finite, the logits not
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    config = point(outputs, model=ModelConfig(path=str(model), device="cpu"), adapter=AdapterConfig(Adapter.none))
+    with pytest.raises(FailureError, match="not finite"):
+        run_pack([config], ["untrained"], Silent(), Unmirrored())
+    assert RunFolder(config).lines() == []
+
+
+def test_a_lane_without_finite_probabilities_is_stopped_and_the_others_are_scored(tmp_path: Path) -> None:
+    pack, lanes = open_pack([point(tmp_path, seed=seed) for seed in (0, 1)], tmp_path)
+    lanes[1].v.data.fill_(float("nan"))
+    found = evaluate(pack, [0, 1], Silent())
+    assert "eval/test/greedy_strict" in found[0] and found[1] == {}
+    assert lanes[0].failure is None and "not finite" in str(lanes[1].failure)

@@ -17,6 +17,7 @@ from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
 from tinylora.engine.sampling import Request, Sampling
 from tinylora.records.progress import Progress
+from tinylora.settings.errors import FailureError
 from tinylora.tasks.problem import Suite
 from tinylora.train.pack import LaneMetrics, Metrics, Pack
 
@@ -42,7 +43,7 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetric
             if number == 0 and mode == "greedy" and pack.config.adapter.name.packs:  # else there is nothing to merge
                 for lane, value in zip(lanes, _merge_kls(pack, lanes, answers), strict=True):
                     metrics[lane]["eval/merge_kl"] = value
-    return metrics
+    return {lane: {} if pack.lanes[lane].failure else found for lane, found in metrics.items()}
 
 
 def _decode(
@@ -56,7 +57,26 @@ def _decode(
         noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).repeat(len(lanes), 1)
     repeated, lane_of_prompt = list(prompts) * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
     rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, samples))
+    finite = rollout.logp.isfinite().all(1).view(len(lanes), -1).all(1)
+    _fail(pack, [lane for lane, healthy in zip(lanes, finite.tolist(), strict=True) if not healthy], lanes)
     return rollout.completions(repeated, lane_of_prompt)
+
+
+def _fail(pack: Pack, broken: Sequence[int], lanes: Sequence[int]) -> None:
+    """Stop lanes whose model gives no probabilities: what it says is noise, and a score of it would look like one.
+
+    Raises FailureError where it is so for all of the `lanes` that are measured.
+    """
+    reason = "the model's probabilities are not finite"
+    if len(broken) == len(lanes):
+        raise FailureError(
+            f"evaluating {pack.config.model.identity} in {pack.config.model.dtype.value}: {reason}",
+            "completions are drawn from probabilities, and without them nothing can be scored",
+            "give model.dtype=fp32 where the model overflows in 16 bits, a smaller lr where it was trained, or another "
+            "model",
+        )
+    for lane in broken:
+        pack.lanes[lane].failure = f"{reason} at step {pack.lanes[lane].step}"
 
 
 def _measure(pack: Pack, suite: Suite, answers: Completions) -> list[Metrics]:

@@ -5,6 +5,7 @@ What needs no PyTorch comes first: it takes seconds to import, and most mistakes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ from tinylora.models.files import read_template, require_whole
 from tinylora.models.find import config_folder
 from tinylora.models.hub import WEIGHTS
 from tinylora.models.shapes import ModuleShape
-from tinylora.settings.config import Algorithm, RunConfig
-from tinylora.settings.errors import UsageError
+from tinylora.settings.config import Adapter, Algorithm, RunConfig
+from tinylora.settings.errors import UsageError, require
 from tinylora.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _check_models(
         resolve_device(config.model.device, elsewhere=in_jobs)
     outlines = {key: outline(config.model) for key, config in models.items()}
     for config in configs:
-        _check_adapter(config, outlines[repr(config.model)])
+        _check_adapter(config, outlines[repr(config.model)], in_jobs)
     for config in _different(configs, lambda config: repr((config.model, config.rollout.max_new_tokens))).values():
         require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
     tokenizers = {key: known_tokenizer(config.model) for key, config in models.items()}
@@ -90,7 +91,7 @@ def _check_models(
             _check_prompts(config, tasks[_of_task(config)], tokens)
 
 
-def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
+def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape], in_jobs: bool) -> None:
     if not config.adapter.name.has_basis:
         return
     tie([module.name for module in maps], config.sharing, config.n_tie)
@@ -100,6 +101,15 @@ def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape]) -> None:
             f"rank={config.rank}",
             f"the smallest side of an adapted weight of {config.model.identity} is {smallest}, and no basis has more",
             f"give rank={smallest} or less",
+        )
+    if config.adapter.name is Adapter.tinylora:
+        needed = 2 * 4 * len(maps) * config.u * config.rank**2  # fp32, as they are drawn and then put together
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        require(
+            in_jobs or needed <= memory,
+            f"u={config.u} rank={config.rank}",
+            f"the projections of {len(maps)} maps take {needed / 1e9:,.1f} GB, and this machine has {memory / 1e9:.1f}",
+            "give a smaller u",
         )
 
 
