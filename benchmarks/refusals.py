@@ -38,9 +38,9 @@ def main(wanted: Sequence[str]) -> int:
                 if not wanted or any(part in line["words"] for part in wanted)
             ]
             if found:
-                times = [each for each, _ in found]
-                over = sum(each > GOAL for each in times)
-                rows.append([kind, str(len(found)), f"{median(times):.2f}", f"{max(times):.2f}", str(over)])
+                taken = [each for each, _ in found]
+                over = sum(each > GOAL for each in taken)
+                rows.append([kind, str(len(found)), f"{median(taken):.2f}", f"{max(taken):.2f}", str(over)])
                 slowest += found
     print(markdown(HEADING, rows))
     print("\nThe slowest:")

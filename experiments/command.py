@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
-from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.errors import TinyLoraError, UsageError, causes
 from tinylora.settings.interrupts import INTERRUPTED
 
 MORE_TO_DO = 3
@@ -57,13 +57,9 @@ def _interrupted(said: str) -> int:
     return INTERRUPTED
 
 
-def _hides_interrupt(error: BaseException | None) -> bool:
+def _hides_interrupt(error: BaseException) -> bool:
     """Whether an error came of an interrupt: libraries turn what is raised in their midst into errors of their own."""
-    while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
 
 
 def leave(status: int) -> NoReturn:

@@ -153,7 +153,8 @@ def settings_of(arguments: Sequence[str]) -> list[str]:
         elif "=" in word and not word.startswith(("hydra/launcher=", "-")):
             kept.append(word)
     preset = any(word.startswith(("+paper=", "+study=")) for word in kept)
-    return [*PRESET_IN_SHORT, *kept] if preset else kept
+    given = {word.partition("=")[0] for word in kept}
+    return [*(word for word in PRESET_IN_SHORT if word.partition("=")[0] not in given), *kept] if preset else kept
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -95,7 +95,7 @@ def _sqlite_path(uri: str) -> Path:
     query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs', 'metrics', 'params', 'tags')"
     try:
         tables = _connect(path).execute(query).fetchone()[0]
-    except sqlite3.Error as error:
+    except sqlite_store.UNREADABLE as error:
         said = UsageError(f"{path}: {error}", "the store is an SQLite file written by MLflow", remedy)
         raise damage(uri) or said from error
     if tables < 5:
@@ -118,7 +118,7 @@ def ended_runs(path: Path) -> dict[str, str]:
     )
     try:
         return dict(_connect(path).execute(query).fetchall())
-    except sqlite3.Error:
+    except sqlite_store.UNREADABLE:
         return {}
 
 

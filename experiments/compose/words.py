@@ -117,16 +117,17 @@ def _check_hydra(override: Override, settings: tuple[str, ...]) -> None:
 
 
 def _require_once(overrides: Sequence[Override]) -> None:
-    seen: dict[str, str] = {}
+    """Of two different values of a setting Hydra takes the last; what is said twice in the same way does no harm."""
+    seen: dict[str, Override] = {}
     for override in overrides:
         for name in _leaves(override):
-            if name in seen:
+            first = seen.setdefault(name, override)
+            if repr(first.value()) != repr(override.value()):
                 raise UsageError(
-                    f"{seen[name]} {override.input_line}",
+                    f"{first.input_line} {override.input_line}",
                     f"{name} is given twice, and only one of them would count",
                     ONE_VALUE,
                 )
-            seen[name] = str(override.input_line)
 
 
 def _leaves(override: Override) -> list[str]:

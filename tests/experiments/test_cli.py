@@ -96,9 +96,10 @@ class Started:
         monkeypatch.setattr("tinylora.train.preflight.check", self.check)
         monkeypatch.setattr("tinylora.train.loop.run_pack", self.run_pack)
 
-    def check(self, configs: Sequence[RunConfig], in_jobs: bool) -> None:
+    def check(self, configs: Sequence[RunConfig], in_jobs: bool) -> list[str]:
         if self.refusal is not None:
             raise self.refusal
+        return []
 
     def run_pack(
         self, configs: Sequence[RunConfig], labels: Sequence[str], progress: Progress, mirror: None, stop: StopRequest

@@ -133,6 +133,7 @@ def test_what_all_lanes_share_keeps_points_apart() -> None:
         "task=sums,gsm8k task.template=boxed lr=1",
         "+paper=figure1 model=miniature-qwen2 u=1 seed=0 lr=1e-3",
         "u=1000 rank=2",
+        "u=3 seed=0 u=3",
         "model=glob(miniature*) u=3",
         "u=range(1,4) ++steps=3",
     ],

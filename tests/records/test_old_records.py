@@ -85,7 +85,7 @@ def test_a_damaged_old_run_is_set_aside_by_name(name: str, content: str, old: li
     (old[2].folder / name).write_text(content)
     records = run_sweep(old, mirror=Unmirrored())
     assert [record.status is Status.damaged for record in records] == [config is old[2] for config in old]
-    assert str(old[2].folder / ("" if name == METRICS else name)) in (records[2].reason or "")
+    assert str(old[2].folder / name) in (records[2].reason or "")
 
 
 def test_a_damaged_state_of_a_finished_run_does_not_matter(old: list[RunConfig]) -> None:

@@ -21,7 +21,7 @@ from tinylora.settings.config import RECIPE, as_plain
 from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
 from tinylora.settings.recorded import build
-from tinylora.settings.tensor_files import is_whole, with_digest
+from tinylora.settings.tensor_files import DIGEST, is_whole, with_digest
 
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
@@ -82,12 +82,13 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:
-    """Tensors and metadata of a file; raises FailureError where it is damaged, also by its digest."""
+    """Tensors and metadata of a file, without its digest. Raises FailureError where it is damaged, also by that."""
     if not is_whole(path):
         raise damaged(path)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            metadata = {name: value for name, value in (file.metadata() or {}).items() if name != DIGEST}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise damaged(path) from error
 
@@ -96,6 +97,6 @@ def damaged(path: Path) -> FailureError:
     """The error for a file that cannot be what it should be."""
     return FailureError(
         f"{path} is damaged",
-        "a saved state or adapter is a complete safetensors file",
+        "a saved state or adapter is a complete safetensors file, of which every byte is as it was written",
         f"restore the file, or remove the folder {path.parent} to start that run anew",
     )

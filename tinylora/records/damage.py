@@ -62,6 +62,9 @@ def _require_end(folder: RunFolder, summary: dict[str, Any], lines: Sequence[Met
     """Raise DamagedError where a run that has ended lacks metrics, or its summary says other things than they."""
     if wrong is not None:
         raise _damaged(folder.path / METRICS, wrong, "that has ended has the metrics of all its steps")
+    if (last := summary.get("step")) is not None and len(lines) <= last > 0:
+        why = f"its lines end before step {last}, at which the run has ended"
+        raise _damaged(folder.path / METRICS, why, "that has ended has the metrics of all its steps")
     if (differs := wrong_end(summary, lines, folder.config.training_steps)) is not None:
         raise _damaged(folder.path / SUMMARY, differs, "that has ended has a summary of its metrics")
 

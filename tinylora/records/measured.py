@@ -17,7 +17,7 @@ METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FINISHED, FAILED, CUT_SHORT = "finished", "failed", "cut short"
 """How a run ends."""
 COUNTS = ("trained_values", "trained_bytes")
-"""What a summary counts beside its metrics."""
+"""What a summary counts beside its metrics and its step."""
 METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # MLflow's own rule
 LATEST = 1e11  # seconds since the epoch: the year 5138
 LARGEST = 2**63
@@ -116,9 +116,9 @@ def parse_summary(content: bytes) -> dict[str, Any]:
             require_metrics(summary.get(name))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from error
-    for name in COUNTS:
+    for name in ("step", *COUNTS):
         if not isinstance(summary.get(name), int | None):
-            raise ValueError(f"its {name} are no number")
+            raise ValueError(f"its {name} is no whole number")
     return summary
 
 

@@ -77,6 +77,8 @@ class Mirror:
         self.file = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         try:
             self._patiently(self._connect, patience)
+        except FailureError:  # it says what to do
+            raise
         except Exception as error:  # the stores raise what their drivers raise
             rule = "the store must answer before training starts"
             remedy = "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)"
@@ -85,8 +87,6 @@ class Mirror:
 
     def _failure(self, error: Exception, rule: str, remedy: str) -> FailureError:
         """What to say of an error of the store: that it is damaged, where it is."""
-        if isinstance(error, FailureError):
-            return error
         if self.file and self.file.is_file() and not of_the_machine(error) and (why := damage_of(self.file, True)):
             return damaged(self.file, why, Path(self.config.outputs_dir))
         return FailureError(f"tracking.uri={self.uri}: {first_line(error)[:300]}", rule, remedy)
@@ -135,6 +135,8 @@ class Mirror:
             self._patiently(lambda: self._push_all(folders), self.patience if final else 0.0)
         except (MlflowException, SQLAlchemyError, FailureError) as error:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
+            if final and isinstance(error, FailureError):  # it says what to do
+                raise
             if final:
                 rule = "the store mirrors the run folders, which are complete"
                 again = "make the store answer, or make room for it; the same command then mirrors what is missing"

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from tinylora.records.folder import CONFIG
-from tinylora.settings.errors import FailureError, first_line
+from tinylora.settings.errors import FailureError, causes, first_line
 
 SQLITE = "sqlite:///"
 STORE = "mlflow.db"
@@ -145,14 +145,10 @@ def _lacking(database: sqlite3.Connection, tables: set[str]) -> str | None:
     return None
 
 
-def of_the_machine(error: BaseException | None) -> bool:
+def of_the_machine(error: BaseException) -> bool:
     """Whether an error of SQLite, or one that wraps it, is of the machine and not of the file."""
-    while error is not None:
-        code = getattr(error, "sqlite_errorcode", None)
-        if code is not None:
-            return code & 0xFF in OF_THE_MACHINE
-        error = getattr(error, "orig", None) or error.__cause__ or error.__context__
-    return False
+    codes = (getattr(cause, "sqlite_errorcode", None) for cause in causes(error))
+    return next((code & 0xFF in OF_THE_MACHINE for code in codes if code is not None), False)
 
 
 def damaged(path: Path, why: str, outputs: Path) -> FailureError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 
 class TinyLoraError(Exception):
@@ -31,6 +32,15 @@ class FailureError(TinyLoraError, RuntimeError):
 def first_line(error: BaseException) -> str:
     """The first line of a foreign error's message, for a rule; its class where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came of, from the last to the first: drivers and libraries wrap what is raised."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "orig", None) or error.__cause__ or error.__context__
 
 
 def require(holds: bool, given: str, rule: str, remedy: str) -> None:

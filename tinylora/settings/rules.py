@@ -33,7 +33,8 @@ KIND_WORDS = {
 
 def require_kinds(group: Any, prefix: str = "") -> None:
     """Raise UsageError for the first field of a settings dataclass whose value is not of the declared kind."""
-    kinds = _kinds(type(group))  # type: ignore[arg-type]  # a class is hashable
+    schema: Any = type(group)
+    kinds = _kinds(schema)
     for each in fields(group):
         value = getattr(group, each.name)
         reason = _why_not(value, kinds[each.name])
@@ -81,7 +82,7 @@ def why_not_text(text: str) -> str | None:
 
 
 @cache
-def _kinds(schema: type) -> dict[str, tuple[Any, ...]]:
+def _kinds(schema: Any) -> dict[str, tuple[Any, ...]]:
     """The kinds that each field may have: the parts of a union, without the contents of lists and mappings."""
     return {name: _parts(hint) for name, hint in get_type_hints(schema).items()}
 
