@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
 
 
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
+OF_THE_DISK |= {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
+"""Errors of a full, broken or read-only disk, and of what lies in a file's place."""
+
+
 def run_pack(
     configs: Sequence[RunConfig],
     labels: Sequence[str],
@@ -106,12 +111,13 @@ def explained_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO):
+        if error.errno not in OF_THE_DISK:
             raise
         raise FailureError(
             f"writing {error.filename or 'a record'}: {error.strerror}",
             "every step is recorded before the next one starts; what was finished before is safe",
-            "make room (or give another outputs_dir); the same command then continues from the last saved step",
+            "make room, or move away what lies there (or give another outputs_dir); the same command then continues from the "
+            "last saved step",
         ) from error
 
 
