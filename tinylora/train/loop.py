@@ -116,7 +116,7 @@ def explained_disk_errors() -> Iterator[None]:
         raise FailureError(
             f"writing {error.filename or 'a record'}: {error.strerror}",
             "every step is recorded before the next one starts; what was finished before is safe",
-            "make room, or move away what lies there, or give another outputs_dir; the same command then continues from "
+            "make room, or move away what lies there, or give another outputs_dir; the same command then goes on from "
             "the last saved step",
         ) from error
 
