@@ -21,8 +21,8 @@ from tinylora.settings.rules import shown
 
 MOST_POINTS = 100_000  # of one command: composing takes milliseconds a point
 LONGEST_WORD = 100_000  # characters
-OF_HYDRA = ("hydra/launcher", "hydra/sweeper", "hydra.searchpath")  # what Hydra may be told
-LAUNCHER, SWEEPER = "hydra.launcher.", "hydra.sweeper."  # settings of what was chosen; our sweeper's are presets
+OF_HYDRA = ("hydra/launcher", "hydra.searchpath")  # what Hydra may be told
+LAUNCHER = "hydra.launcher."  # settings of the launcher
 ONE_VALUE = "give each setting once: name=value, or name=value1,value2 for a sweep"
 
 
@@ -32,9 +32,8 @@ def check_words(words: Sequence[str], groups: Path = CONF) -> list[Override]:
     `groups` is the folder whose folders are the groups, with a file for each option.
     """
     overrides = [_parsed(word) for word in words]
-    another = any(each.key_or_group == "hydra/sweeper" and each.value() != "grid" for each in overrides)
     for override in overrides:
-        _check_hydra(override, (LAUNCHER, SWEEPER) if another else (LAUNCHER,))
+        _check_hydra(override)
         _check_one(override, groups)
     _require_once(overrides)
     points = 1
@@ -104,12 +103,12 @@ def _check_one(override: Override, groups: Path) -> None:
         require(value != {}, word, "{} changes nothing: what there is stays as it is", f"give {key}.<name>=<value>")
 
 
-def _check_hydra(override: Override, settings: tuple[str, ...]) -> None:
+def _check_hydra(override: Override) -> None:
     """Only what starts the points may be chosen: how Hydra composes and what it writes is settled in conf/."""
     key = override.key_or_group
     if key.partition(".")[0].partition("/")[0] == "hydra":
         require(
-            key in OF_HYDRA or key.startswith(settings),
+            key in OF_HYDRA or key.startswith(LAUNCHER),
             str(override.input_line),
             "Hydra itself is set up by conf/config.yaml, and only its launcher is chosen by hand",
             "leave it out, or give hydra/launcher=<pack, local or slurm> and launcher.<name>=<value>",

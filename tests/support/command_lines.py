@@ -15,7 +15,9 @@ ENTRIES = {"run": ("run",), "plan": ("plan",), "both": ("run", "plan")}
 
 def pairs(kind: str) -> list[tuple[str, dict[str, Any]]]:
     """The lines of a kind, each with the commands that it is for."""
-    assert all(line.keys() <= {"words", "says", "by"} for line in CORPUS[kind]), "a word with a comma needs quotes"
+    assert all(line.keys() <= {"words", "says", "by", "exit"} for line in CORPUS[kind]), (
+        "a word with a comma needs quotes"
+    )
     return [(entry, line) for line in CORPUS[kind] for entry in ENTRIES[line.get("by", "run")]]
 
 

@@ -100,7 +100,7 @@ def test_a_model_without_finite_probabilities_is_not_scored(outputs: Path, tmp_p
 
 
 def test_a_lane_without_finite_probabilities_is_stopped_and_the_others_are_scored(tmp_path: Path) -> None:
-    pack, lanes = open_pack([point(tmp_path, seed=seed) for seed in (0, 1)], tmp_path)
+    pack, lanes = open_pack([point(tmp_path, seed=seed) for seed in (0, 1)])
     lanes[1].v.data.fill_(float("nan"))
     found = evaluate(pack, [0, 1], Silent())
     assert "eval/test/greedy_strict" in found[0] and found[1] == {}

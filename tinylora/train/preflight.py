@@ -20,16 +20,21 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     """
     task_of = check_inputs(configs, in_jobs)
     notes = require_same_origin(configs, task_of=task_of)
+    _check_stores([config for config in configs if config.tracking.uri is not None])
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
         _check_folder(RunFolder(config))
-    stores = {config.tracking_uri: config for config in configs if not (in_jobs and config.tracking.uri is None)}
-    for config in stores.values():
+    _check_stores([config for config in configs if config.tracking.uri is None and not in_jobs])
+    return notes
+
+
+def _check_stores(configs: Sequence[RunConfig]) -> None:
+    """Open each store once: those that were asked for before an outputs_dir is made, the default ones in it after."""
+    for config in {config.tracking_uri: config for config in configs}.values():
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
         Mirror(config)
-    return notes
 
 
 def _check_folder(folder: RunFolder) -> None:
