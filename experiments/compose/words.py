@@ -113,6 +113,8 @@ def _check_hydra(override: Override) -> None:
             "Hydra itself is set up by conf/config.yaml, and only its launcher is chosen by hand",
             "leave it out, or give hydra/launcher=<pack, local or slurm> and launcher.<name>=<value>",
         )
+        named = "/" not in key or isinstance(override.value(), str | ChoiceSweep)  # of several values Hydra says more
+        require(named, str(override.input_line), "a launcher has a name", "give hydra/launcher=pack, local or slurm")
 
 
 def _require_once(overrides: Sequence[Override]) -> None:
