@@ -78,7 +78,7 @@ def store(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> StoreSweep:
     return StoreSweep(warm, tmp_path_factory.mktemp("store"))
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["kill", *(pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:])])
 def test_a_few_faults_while_the_store_is_made(mode: str, store: StoreSweep) -> None:
     places = spread(store.places(mode, commits=2, writes=2), 2)
     assert not (wrong := store.run(mode, places)), "\n".join(wrong)

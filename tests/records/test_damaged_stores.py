@@ -86,7 +86,12 @@ def damage(outputs: Path, kind: str) -> None:
     sqlite_store.forget(path)  # another process finds it so
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
+FAST = ("random bytes", "a cut file", "no column")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in FAST else pytest.param(kind, marks=pytest.mark.slow) for kind in DAMAGES]
+)
 def test_it_is_named_and_made_anew_on_demand_alone(
     kind: str, mirrored: list[RunFolder], outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +113,7 @@ def test_it_is_named_and_made_anew_on_demand_alone(
     assert len(before) == len(list(outputs.glob("mlflow.db.damaged*")))
 
 
+@pytest.mark.slow
 def test_nothing_is_ever_deleted(mirrored: list[RunFolder], outputs: Path) -> None:
     for _ in range(3):
         damage(outputs, "random bytes")

@@ -18,8 +18,8 @@ from tinylora.records.measured import parse_lines, parse_summary
 from tinylora.records.mirrored import BATCH, FIRST_MARK, MARK, Other, batches, lines_held, marked
 from tinylora.settings.errors import TinyLoraError
 
-EXAMPLES = settings(max_examples=40, derandomize=True, deadline=None, database=None)
-MANY = settings(EXAMPLES, max_examples=200)
+EXAMPLES = settings(max_examples=15, derandomize=True, deadline=None, database=None)
+MANY = settings(EXAMPLES, max_examples=100)
 NUMBERS = st.floats(allow_infinity=False, width=64)
 VALUES = st.lists(NUMBERS, min_size=1, max_size=4)
 RUNS = st.lists(st.tuples(VALUES, st.sampled_from([Status.finished, Status.failed])), min_size=1, max_size=3)
