@@ -35,26 +35,28 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted;
     """
     try:
         on_signals((*ENDINGS, signal.SIGINT), signal.default_int_handler)
-        return work() or 0
+        return _status_of(work)
     except KeyboardInterrupt:
-        return _interrupted(interrupted)
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        return INTERRUPTED
+
+
+def _status_of(work: Callable[[], int | None]) -> int:
+    """The status that some work returns, or that of its error, which is printed. Raises KeyboardInterrupt."""
+    try:
+        return work() or 0
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}; the same command goes on from here", file=sys.stderr)
         return MORE_TO_DO
     except Exception as error:
         if _hides_interrupt(error):
-            return _interrupted(interrupted)
+            raise KeyboardInterrupt from error
         if not isinstance(error, TinyLoraError):
             raise
         who = f"rank {rank_of_process()}: " if world_size() > 1 else ""
         print(f"{who}error: {error}", file=sys.stderr)
         return error.exit_status
-
-
-def _interrupted(said: str) -> int:
-    if said:
-        print(said, file=sys.stderr)
-    return INTERRUPTED
 
 
 def _hides_interrupt(error: BaseException) -> bool:
