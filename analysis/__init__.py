@@ -17,4 +17,11 @@ records of the study, and the numbers expected of them. Of the project, `analysi
 
 import os
 
+try:
+    from tinylora.settings.interrupts import quiet_until_started
+
+    quiet_until_started()
+except KeyboardInterrupt:  # in this very moment
+    raise SystemExit(130) from None
+
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported: a report sends nothing anywhere

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,12 +21,22 @@ from analysis.records import load, stores
 from tinylora.records.folder import SUMMARY, run_folders
 from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the report and print what the sweep found; the exit status."""
-    options = _parse(arguments)
+    try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return _build(_parse(arguments))
+    except KeyboardInterrupt:
+        print("interrupted; the last report is as it was", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _build(options: argparse.Namespace) -> int:
     store = (options.outputs_dir / "mlflow.db").resolve()
     try:
         _require_folder(options.out)

@@ -13,10 +13,10 @@ from support.packs import give_v, open_pack, point
 
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.models.find import MINIATURES
-from tinylora.records.folder import RunFolder, Unmirrored
+from tinylora.records.damage import damage_of
+from tinylora.records.folder import RunFolder, Status, Unmirrored
 from tinylora.records.progress import Silent
 from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, ModelConfig, Split
-from tinylora.settings.errors import FailureError
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.sums import SumsTask
 from tinylora.train.evaluate import evaluate, summarise
@@ -93,10 +93,15 @@ def test_a_model_without_finite_probabilities_is_not_scored(outputs: Path, tmp_p
     tensors = load_file(model / "model.safetensors")
     tensors["model.norm.weight"].fill_(3e38)  # each of them finite, the logits not
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
-    config = point(outputs, model=ModelConfig(path=str(model), device="cpu"), adapter=AdapterConfig(Adapter.none))
-    with pytest.raises(FailureError, match="not finite"):
-        run_pack([config], ["untrained"], Silent(), Unmirrored())
-    assert RunFolder(config).lines() == []
+    base = ModelConfig(path=str(model), device="cpu")
+    untrained = point(outputs, model=base, adapter=AdapterConfig(Adapter.none))
+    trained = [point(outputs, model=base, seed=seed) for seed in (0, 1)]
+    for pack in ([untrained], trained):
+        for again in (False, True):
+            records = run_pack(pack, ["a", "b"][: len(pack)], Silent(), Unmirrored())
+            assert {(record.status, record.skipped) for record in records} == {(Status.failed, again)}
+            assert all("not finite" in (record.reason or "") for record in records)
+        assert all(RunFolder(config).lines() == [] and damage_of(RunFolder(config)) is None for config in pack)
 
 
 def test_a_lane_without_finite_probabilities_is_stopped_and_the_others_are_scored(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
 from tinylora.engine.sampling import Request, Sampling
 from tinylora.records.progress import Progress
-from tinylora.settings.errors import FailureError
 from tinylora.tasks.problem import Suite
 from tinylora.train.pack import LaneMetrics, Metrics, Pack
 
@@ -26,7 +25,10 @@ MERGE_TOKENS = 1024  # at once: it compares whole distributions, in double preci
 
 
 def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetrics:
-    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, merge check."""
+    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, merge check.
+
+    A lane whose model gives no probabilities fails and has none: what it says is noise, and a score would hide that.
+    """
     settings, chosen = pack.config.eval, pack.config.rollout
     modes = {
         "greedy": Sampling(chosen.max_new_tokens, temperature=None),
@@ -38,6 +40,8 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetric
         for mode, sampling in modes.items():
             progress.phase(f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {mode}")
             answers = _decode(pack, lanes, prompts, sampling, suite)
+            if all(pack.lanes[lane].failure for lane in lanes):
+                return {lane: {} for lane in lanes}
             for lane, values in zip(lanes, _measure(pack, suite, answers), strict=True):
                 metrics[lane] |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
             if number == 0 and mode == "greedy" and pack.config.adapter.name.packs:  # else there is nothing to merge
@@ -58,25 +62,10 @@ def _decode(
     repeated, lane_of_prompt = list(prompts) * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
     rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, samples))
     finite = rollout.logp.isfinite().all(1).view(len(lanes), -1).all(1)
-    _fail(pack, [lane for lane, healthy in zip(lanes, finite.tolist(), strict=True) if not healthy], lanes)
+    for lane, healthy in zip(lanes, finite.tolist(), strict=True):
+        if not healthy:
+            pack.lanes[lane].failure = f"the model's probabilities are not finite at step {pack.lanes[lane].step}"
     return rollout.completions(repeated, lane_of_prompt)
-
-
-def _fail(pack: Pack, broken: Sequence[int], lanes: Sequence[int]) -> None:
-    """Stop lanes whose model gives no probabilities: what it says is noise, and a score of it would look like one.
-
-    Raises FailureError where it is so for all of the `lanes` that are measured.
-    """
-    reason = "the model's probabilities are not finite"
-    if len(broken) == len(lanes):
-        raise FailureError(
-            f"evaluating {pack.config.model.identity} in {pack.config.model.dtype.value}: {reason}",
-            "completions are drawn from probabilities, and without them nothing can be scored",
-            "give model.dtype=fp32 where the model overflows in 16 bits, a smaller lr where it was trained, or another "
-            "model",
-        )
-    for lane in broken:
-        pack.lanes[lane].failure = f"{reason} at step {pack.lanes[lane].step}"
 
 
 def _measure(pack: Pack, suite: Suite, answers: Completions) -> list[Metrics]:

@@ -195,7 +195,12 @@ class PackRun:
         """Step 0. All lanes are the base model still, with common noise: one measurement serves all."""
         if fresh:
             base = evaluate(self.pack, fresh[:1], self.progress)[fresh[0]]
-            self._record({index: base for index in fresh})
+            if (failure := self.pack.lanes[fresh[0]].failure) is None:
+                self._record({index: base for index in fresh})
+                return
+            for index in fresh:
+                self.pack.lanes[index].failure = failure
+                self.recorder.conclude(self.pack.lanes[index], Status.failed, failure)
 
     def _step(self, active: list[LaneRun]) -> None:
         """One optimizer step of all active lanes, with evaluation where it is due, recorded."""
