@@ -66,7 +66,8 @@ class Warm:
         assert self.process.stdin is not None
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         answer = json.loads(self._answer("{"))
-        return Attempt(answer["status"], said.read_text(errors="replace"), answer["seconds"])
+        words = said.read_text(errors="replace") if said.exists() else ""  # a kill can come before all else
+        return Attempt(answer["status"], words, answer["seconds"])
 
     def close(self) -> None:
         """End the process."""
