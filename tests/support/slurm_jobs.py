@@ -41,7 +41,12 @@ def call(module: str, words: str, sources: Path = ROOT, **environment: str) -> s
 def start(outputs: Path, words: str) -> str:
     """What `experiments.run` says of a sweep, in this process, which has imported everything already."""
     said = io.StringIO()
-    command = ["run.py", "-m", *SMALL.split(), *words.split(), f"outputs_dir={outputs}"]
+    asked = {word.partition("=")[0]: word for word in [*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]}
+    command = [
+        "run.py",
+        "-m",
+        *asked.values(),
+    ]  # of a setting that has a value of these tests, the one that is asked for
     with patch.object(sys, "argv", command), redirect_stdout(said):
         assert run.main() == 0, said.getvalue()
     return said.getvalue()

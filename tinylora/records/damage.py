@@ -131,8 +131,10 @@ def _signature(path: Path) -> list[object]:
 
 
 def _require_place(path: Path) -> None:
-    if (os.path.lexists(path) and not path.is_dir()) or (path / LOCK).is_dir():
-        raise _damaged(path, f"it is no folder with a file {LOCK}", "is held by a lock while it is trained")
+    if os.path.lexists(path) and not path.is_dir():
+        raise _damaged(path, "it is no folder", "has a folder")
+    if folders := [each.name for each in (path / LOCK, *path.glob("*.part")) if each.is_dir()]:
+        raise _damaged(path / folders[0], "it is a folder", "is held by a lock, and written in files")
 
 
 def _require_not_begun(path: Path) -> None:
