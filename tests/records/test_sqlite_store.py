@@ -33,6 +33,7 @@ def opening(outputs: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_kill_while_it_is_made_leaves_the_folder_usable(tmp_path: Path) -> None:
     for wait in (0.3, 0.9, 1.6):
         process = opening(tmp_path)

@@ -127,9 +127,8 @@ class RunFolder:
         written = self.described()
         if written is not None and written.get("scientific") != self._scientific():
             raise DamagedError(
-                f"run folder {self.path}",
-                f"it was written by another config (run_key {written.get('run_key')}) than this run's "
-                f"({self.config.run_key})",
+                f"{self.path / CONFIG}: it was written by run {written.get('run_key')} with other settings",
+                f"this is the folder of run {self.config.run_key}",
                 "give another outputs_dir, or remove the folder",
             )
 
