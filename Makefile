@@ -47,7 +47,7 @@ test: $(INSTALLED) ## run the fast tests, every feature once (under 4 minutes)
 test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (under 20 minutes)
 	$(PYTEST) -m "not faults"
 
-test-faults: $(INSTALLED) ## put a fault at every file event and SQL statement of a run (about 25 minutes)
+test-faults: $(INSTALLED) ## put a fault at every file event and SQL statement of a run (about half an hour)
 	$(PYTEST) --dist load -m faults tests/faults
 
 lint: $(INSTALLED) ## check style and types
