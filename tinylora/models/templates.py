@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from tinylora.settings.errors import UsageError, first_line
 
-SECONDS = 3.0  # for all texts; a template takes a thousandth of one for a text
+SECONDS = 3.0  # of processor time for all texts; a template takes a thousandth of one for a text
+LONGEST_WAIT = 60.0  # seconds, on a machine so busy that this process hardly gets any time
 MEMORY = 2**30  # bytes of address space beyond those of this process
 LONGEST = 2**20  # characters of a conversation beyond those of its text
 
@@ -33,9 +34,11 @@ def render(tokens: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[str]:
     process.start()
     sender.close()
     try:
-        found = receiver.recv() if receiver.poll(SECONDS) else f"it is not rendered after {SECONDS:g} seconds"
+        found = receiver.recv() if receiver.poll(LONGEST_WAIT) else f"it is not rendered after {LONGEST_WAIT:g} seconds"
     except EOFError:
-        found = "rendering it ended its process"
+        process.join()
+        too_long = process.exitcode == -signal.SIGPROF
+        found = f"it is not rendered after {SECONDS:g} seconds" if too_long else "rendering it ended its process"
     finally:
         process.kill()
         process.join()
@@ -58,7 +61,7 @@ def render_one(tokens: PreTrainedTokenizerBase, text: str) -> str:
 def _render(sender: Connection, tokens: PreTrainedTokenizerBase, texts: Sequence[str]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)  # not what the parent does on them
-    signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS)  # ends it where the parent was killed meanwhile
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends it, also where the parent was killed meanwhile
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + MEMORY

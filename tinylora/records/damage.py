@@ -27,7 +27,7 @@ from tinylora.records.folder import (
     Status,
 )
 from tinylora.records.measured import MetricLine, read_lines, wrong_end
-from tinylora.records.reading import UNREADABLE, read_config, saved_step, why_unreadable
+from tinylora.records.reading import UNREADABLE, config_of, saved_step, why_unreadable
 
 
 def require_whole(folder: RunFolder) -> None:
@@ -47,7 +47,7 @@ def _require_whole(folder: RunFolder) -> None:
         _require_not_begun(folder.path)
         return
     folder.check()
-    read_config(folder.path, folder.path.parent)
+    config_of(described, folder.path, folder.path.parent)
     # The states are read first: a process that trains this run now writes them after its lines.
     saved = [saved_step(folder.path / name) for name in (STATE, PREVIOUS) if (folder.path / name).exists()]
     lines, wrong = read_lines(folder.path)

@@ -111,6 +111,7 @@ class RunFolder:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.path = config.folder
+        self._read: tuple[object, dict[str, Any]] | None = None  # of config.yaml: its time and size, its content
 
     def locked(self) -> AbstractContextManager[None]:
         """Hold the folder. A second process that wants it is refused; a process that was killed holds nothing."""
@@ -157,18 +158,25 @@ class RunFolder:
                 )
 
     def described(self) -> dict[str, Any] | None:
-        """The content of config.yaml, or None before the run has begun. Raises DamagedError."""
+        """The content of config.yaml, or None before the run has begun. Raises DamagedError.
+
+        A file that has not changed is not read again.
+        """
         path = self.path / CONFIG
         if not path.exists():
             return None
-        content = read_yaml(path)
-        if not isinstance(content, dict) or not isinstance(content.get("provenance"), dict):
-            raise DamagedError(
-                f"{path} is damaged: it has no settings and provenance",
-                "a run folder says which run it holds",
-                f"restore the file, or remove the folder {self.path}",
-            )
-        return content
+        status = path.stat()
+        signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if self._read is None or self._read[0] != signature:
+            content = read_yaml(path)
+            if not isinstance(content, dict) or not isinstance(content.get("provenance"), dict):
+                raise DamagedError(
+                    f"{path} is damaged: it has no settings and provenance",
+                    "a run folder says which run it holds",
+                    f"restore the file, or remove the folder {self.path}",
+                )
+            self._read = signature, content
+        return self._read[1]
 
     def append(self, step: int, metrics: Metrics, durable: bool = False) -> None:
         """Add the line of one step; if `durable`, it is on the disk when this returns (unless fsync is off)."""

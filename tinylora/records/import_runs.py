@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
+from tinylora.records import sqlite_store
 from tinylora.records.damage import damage_of
 from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
 from tinylora.records.reading import UNREADABLE, why_unreadable
@@ -21,7 +21,6 @@ from tinylora.settings.files import held
 from tinylora.settings.leftovers import clear_outputs
 
 SYNC_LOCK = ".sync.lock"
-SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,6 @@ class Synced:
 
 class SettledFolder(RunFolder):
     """A run folder of which nothing is read that may be made again."""
-
-    def described(self) -> dict[str, Any] | None:
-        """The content of config.yaml, which stays as it was first written: it is read once."""
-        if self._described is None:
-            self._described = super().described()
-        return self._described
-
-    _described: dict[str, Any] | None = None
 
     def lines(self) -> list[MetricLine]:
         """The lines that stay."""
@@ -102,19 +93,15 @@ def rebuild(outputs: Path) -> list[str]:
 
     The store in `outputs` is set aside if it is whole, too, unless it holds runs that have no folder: FailureError.
     """
-    from tinylora.records import sqlite_store
-
     own = (outputs / sqlite_store.STORE).resolve()
-    uris = {folder.config.tracking_uri for folder in readable(outputs)[0]}
-    paths = {own, *(Path(uri.removeprefix(SQLITE)).resolve() for uri in uris if uri.startswith(SQLITE))}
+    found = {sqlite_store.file_of(folder.config.tracking_uri) for folder in readable(outputs)[0]}
+    paths = {own, *(path.resolve() for path in found if path is not None)}
     with held(outputs / SYNC_LOCK):
         done = [_rebuild(path, outputs, path == own) for path in sorted(paths) if path.is_file()]
     return [said for said in done if said]
 
 
 def _rebuild(path: Path, outputs: Path, own: bool) -> str | None:
-    from tinylora.records import sqlite_store
-
     busy = FailureError(f"{path}: another process is writing to it", "it is set aside while none does", "wait for it")
     with held(sqlite_store.lock_of(path), sqlite_store.SECONDS_FOR_THE_LOCK, busy):
         why = sqlite_store.damage_of(path, thorough=True) or sqlite_store.why_not_up_to_date(path)

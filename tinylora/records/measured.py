@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tinylora.settings.given_files import json_of
+
 METRICS, SUMMARY = "metrics.jsonl", "summary.json"
 FINISHED, FAILED, CUT_SHORT = "finished", "failed", "cut short"
 """How a run ends."""
@@ -64,7 +66,7 @@ def parse_lines(content: bytes) -> tuple[list[MetricLine], str | None]:
 
 def _parse_line(text: bytes, step: int) -> MetricLine:
     """The line of a step. ValueError says what is wrong with it."""
-    plain = parse_json(text)
+    plain = json_of(text)
     if not isinstance(plain, dict) or plain.keys() != {"step", "time", "metrics"}:
         raise ValueError("it has other fields than step, time and metrics")
     line = MetricLine(**plain)
@@ -92,19 +94,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) < LARGEST)
 
 
-def parse_json(content: bytes) -> Any:
-    """A JSON value. ValueError where it is none, also where it is nested deeper than any record."""
-    try:
-        return json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"it is no JSON: {str(error)[:100]}") from error
-
-
 def parse_summary(content: bytes) -> dict[str, Any]:
     """A summary.json. ValueError where it does not say how a run ended."""
-    summary = parse_json(content)
+    summary = json_of(content)
     if not isinstance(summary, dict):
         raise ValueError("it is no object")
     if summary.get("status") not in (FINISHED, FAILED, CUT_SHORT):

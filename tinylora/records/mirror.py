@@ -28,9 +28,9 @@ from tinylora.records.digests import contradictions
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, RunFolder, Status
 from tinylora.records.sqlite_store import (
     SECONDS_FOR_THE_LOCK,
-    SQLITE,
     damage_of,
     damaged,
+    file_of,
     forget,
     lock_of,
     make_store,
@@ -74,7 +74,7 @@ class Mirror:
         `patience` is how many seconds a store may be away, at the start and at a final push, before that is an error.
         """
         self.config, self.uri, self.patience = config, config.tracking_uri, patience
-        self.file = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        self.file = file_of(self.uri)
         try:
             self._patiently(self._connect, patience)
         except FailureError:  # it says what to do
@@ -246,10 +246,10 @@ def _digest_of_end(folder: RunFolder, lines: Sequence[MarkedLine]) -> str:
 @contextmanager
 def _only_writer(uri: str) -> Iterator[None]:
     """Hold the lock of an SQLite store; a server and other databases sort their writers themselves."""
-    if not uri.startswith(SQLITE):
+    path = file_of(uri)
+    if path is None:
         yield
         return
-    path = Path(uri.removeprefix(SQLITE))
     with ExitStack() as stack:
         busy = MlflowException("another process is writing to it all the time")
         try:

@@ -19,7 +19,6 @@ from tinylora.records.folder import MetricLine
 
 MARK = "record/lines"
 BATCH = 1000  # most metrics in one call, MLflow's own limit
-Points = Callable[[], Iterable[Metric]]
 FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
 
 

@@ -86,7 +86,11 @@ def why_unreadable(error: Exception) -> str:
 
 def read_config(path: Path, outputs: Path) -> RunConfig:
     """The config of a run folder, as one in `outputs`, wherever it was made. Raises DamagedError."""
-    content = read_yaml(path / CONFIG)
+    return config_of(read_yaml(path / CONFIG), path, outputs)
+
+
+def config_of(content: Any, path: Path, outputs: Path) -> RunConfig:
+    """The config that the config.yaml of a run folder holds, as `read_config` gives it."""
     try:
         config = replace(from_plain(content["config"]), outputs_dir=str(outputs))
     except (KeyError, TypeError) as error:

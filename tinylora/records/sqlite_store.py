@@ -56,6 +56,11 @@ def make_store(path: Path, make: Callable[[str], None], outputs: Path) -> None:
     aside.replace(path)
 
 
+def file_of(uri: str) -> Path | None:
+    """The file of an SQLite store by its tracking URI; None for another store."""
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+
+
 def _aside(path: Path, own: str) -> Path:
     """Where a store is made before it takes its place."""
     return path.with_name(f".{path.name}.new-{own}")
