@@ -43,12 +43,19 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
                 load_file(path)
 
 
-@pytest.mark.parametrize("damaged", [b"", b"12345", b"\xff" * 40, content()[:-1], content() + b"0", b"[" * 200_000])
-def test_what_is_no_such_file_is_not_whole(damaged: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"", b"12345", b"\xff" * 40, b"[" * 200_000])
+def test_what_is_no_such_file_is_not_whole_and_has_no_metadata(damaged: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(damaged)
-    assert not is_whole(tmp_path / "file") and not is_whole(tmp_path / "absent") and not is_whole(tmp_path)
-    with pytest.raises((ValueError, RecursionError)):
-        raise ValueError if read_metadata(tmp_path / "file") else AssertionError
+    for path in (tmp_path / "file", tmp_path / "absent", tmp_path):
+        assert not is_whole(path)
+        with pytest.raises((OSError, ValueError, RecursionError)):
+            read_metadata(path)
+
+
+@pytest.mark.parametrize("damaged", [content()[:-1], content() + b"0"])
+def test_a_file_that_is_cut_or_longer_is_not_whole(damaged: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(damaged)
+    assert not is_whole(tmp_path / "file") and read_metadata(tmp_path / "file")["step"] == METADATA["step"]
 
 
 def test_a_file_of_an_earlier_version_has_no_digest_and_is_trusted(tmp_path: Path) -> None:
