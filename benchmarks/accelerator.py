@@ -41,6 +41,7 @@ from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import Basis, Factors
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.engine import build_engine
+from tinylora.engine.known_layouts import layout_of
 from tinylora.engine.memory import cached_token_bytes
 from tinylora.engine.ranks import Ranks
 from tinylora.engine.rollout import left_pad, roll_out
@@ -127,7 +128,9 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     adapters = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
     tokenizer = AutoTokenizer.from_pretrained(MINIATURES / "miniature-qwen2", padding_side="left")
     engine = replace(
-        build_engine(model, tokenizer, adapters, configs[0], Ranks()), end_tokens=frozenset(), context=None
+        build_engine(model, tokenizer, adapters, layout_of(configs[0].model), configs[0], Ranks()),
+        end_tokens=frozenset(),
+        context=None,
     )
     runs = [open_lane(adapters, index, config, f"lane {index}") for index, config in enumerate(configs)]
     return Pack(configs[0], engine, LongPrompts(), tokenizer, runs, basis, "random", "random"), runs

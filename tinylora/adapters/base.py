@@ -152,6 +152,7 @@ class MapAdapters(Adapters):
         for name, module in self._maps.items():
             _require_plain(name, module)
         self._rows: Any = None  # inside `rows`: what the forwards compute with
+        self._count = 1  # how many rows these are
 
     def _take_place(self) -> None:
         """Give every map its new forward: the last step of construction."""
@@ -195,13 +196,18 @@ class MapAdapters(Adapters):
     @contextmanager
     def rows(self, lane_of_row: torch.Tensor, leaves: Sequence[torch.Tensor] | None = None) -> Iterator[AssignRows]:
         """Inside, the maps add to every row the update of its lane."""
-        before = self._rows
+        before = self._rows, self._count
         formed = self._formed() if leaves is None else leaves
-        self._assign(lane_of_row, formed)
+
+        def assign(lanes: torch.Tensor) -> RowMatrices | None:
+            self._count = len(lanes)
+            return self._assign(lanes, formed)
+
+        assign(lane_of_row)
         try:
-            yield lambda lanes: self._assign(lanes, formed)
+            yield assign
         finally:
-            self._rows = before
+            self._rows, self._count = before
 
     @contextmanager
     def base(self) -> Iterator[Mapping[str, torch.Tensor]]:

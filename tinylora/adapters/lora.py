@@ -96,7 +96,9 @@ class Lora(MapAdapters):
             mask, factors = self._rows
             a, b = factors[index]
             reduced = functional.linear(x, a)  # (A, T, L r)
-            update: torch.Tensor = (reduced if mask is None else reduced * mask) @ b
+            if mask is not None:  # some families flatten rows
+                reduced = (reduced.view(len(mask), -1, mask.shape[-1]) * mask).view_as(reduced)
+            update: torch.Tensor = reduced @ b
             return output + update
 
         return forward

@@ -216,19 +216,21 @@ class TinyLora(MapAdapters):
 
         def forward(x: torch.Tensor) -> torch.Tensor:
             weight, bias, slots = weight_of(module), bias_of(module), None
+            if self._rows is None and self._whole is None:
+                return functional.linear(x, weight, bias)
+            rows = x if x.ndim == 3 else x.reshape(self._count, -1, x.shape[-1])  # some families flatten rows
             if self._rows is not None:
                 matrices, slots = self._rows
                 matrix = matrices[index]
-            elif self._whole is not None:
-                lane = self.lane(self._whole)
-                assert isinstance(lane, TinyLane | XsLane)
-                matrix = lane.matrix(index).expand(len(x), -1, -1)
             else:
-                return functional.linear(x, weight, bias)
-            arguments = (x, weight, bias, *self.factors(index), matrix, slots)
+                lane = self.lane(self._whole)  # type: ignore[arg-type]
+                assert isinstance(lane, TinyLane | XsLane)
+                matrix = lane.matrix(index).expand(len(rows), -1, -1)
+            arguments = (rows, weight, bias, *self.factors(index), matrix, slots)
             if torch.is_grad_enabled():
                 output: torch.Tensor = AdaptedLinear.apply(*arguments)  # type: ignore[no-untyped-call]
-                return output
-            return _adapted(*arguments)[0]
+            else:
+                output = _adapted(*arguments)[0]
+            return output if x.ndim == 3 else output.view(*x.shape[:-1], -1)
 
         return forward

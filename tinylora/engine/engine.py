@@ -14,10 +14,11 @@ from tinylora.adapters.base import Adapters
 from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.decode_step import DecodeStep, can_step, fuse_weights
+from tinylora.engine.layout import Layout, Reading
 from tinylora.engine.memory import Limits, limits_of
 from tinylora.engine.ranks import Ranks
 from tinylora.engine.rows import row_width
-from tinylora.models.load import context_length
+from tinylora.models.load import context_length, usable
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
@@ -30,6 +31,7 @@ class Engine:
     model: PreTrainedModel
     adapters: Adapters
     limits: Limits
+    layout: Layout
     row_width: int  # of rows of completions in training, in tokens
     context: int | None  # longest sequence of the model, in tokens; None: it names none
     pad_token: int  # fills batches
@@ -54,26 +56,36 @@ class Engine:
 
 
 def build_engine(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapters: Adapters, config: RunConfig, ranks: Ranks
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    adapters: Adapters,
+    layout: Layout,
+    config: RunConfig,
+    ranks: Ranks,
 ) -> Engine:
     """The engine of a model whose adapters are in place; `config` is that of any lane."""
     pad_token = tokenizer.pad_token_id
     assert isinstance(pad_token, int), "models are loaded with a tokenizer that pads"
-    decode_step = None
-    if can_step(model) and not isinstance(adapters, Lora):  # its weights are then moved, see `fuse_weights`
-        decode_step = DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
     return Engine(
         name=config.model.identity,
         model=model,
         adapters=adapters,
         limits=limits_of(model, adapters, config, ranks.count),
-        row_width=row_width(model.config),
-        context=context_length(model.config),
+        layout=layout,
+        row_width=row_width(model.config, layout),
+        context=usable(context_length(model.config), layout.lost_positions),
         pad_token=pad_token,
         end_tokens=_end_tokens(model, tokenizer),
-        decode_step=decode_step,
+        decode_step=decode_step_of(model, adapters, layout),
         ranks=ranks,
     )
+
+
+def decode_step_of(model: PreTrainedModel, adapters: Adapters, layout: Layout) -> DecodeStep | None:
+    """The fast reading of single tokens, for models that have it. It moves their weights (`fuse_weights`)."""
+    if layout.reading is not Reading.padded or not can_step(model) or isinstance(adapters, Lora):
+        return None
+    return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -11,6 +11,8 @@ import torch
 from transformers import DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
+from tinylora.engine.layout import Reading
+
 LEAST_ROOM = 16  # free columns of a new buffer
 
 
@@ -89,11 +91,24 @@ def _buffer(like: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
     return buffer
 
 
-def new_cache(config: PretrainedConfig) -> DynamicCache:
-    """An empty cache; layers of another kind than plain attention stay as transformers makes them."""
+def new_cache(config: PretrainedConfig, reading: Reading = Reading.padded) -> DynamicCache:
+    """An empty cache; layers of another kind than plain attention stay as transformers makes them.
+
+    Where rows are read anew, what is kept of them is their tokens, in the one layer of the cache (`read_tokens`).
+    """
     cache = DynamicCache(config=config)
+    if reading is Reading.anew:
+        cache.layers = [RoomyLayer()]
     cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def read_tokens(cache: DynamicCache, ids: torch.Tensor) -> torch.Tensor:
+    """All tokens (A, S) of the rows of a cache that keeps tokens, after `ids` (A, T) have been added to them."""
+    (layer,) = cache.layers
+    assert isinstance(layer, RoomyLayer)
+    kept, _ = layer.update(ids[:, None, :, None], ids[:, None, :, None])
+    return kept[:, 0, :, 0]
 
 
 def can_append(cache: DynamicCache) -> bool:
@@ -101,24 +116,29 @@ def can_append(cache: DynamicCache) -> bool:
     return all(isinstance(layer, RoomyLayer) for layer in cache.layers)
 
 
+def _filled(cache: DynamicCache) -> list[Any]:
+    """The layers that the model has filled: some configs count more than it has (BART those of its encoder)."""
+    return [layer for layer in cache.layers if getattr(layer, "is_initialized", True)]
+
+
 def select_rows(cache: DynamicCache, rows: torch.Tensor, first: int = 0) -> None:
     """Keep (or repeat) some rows of a cache, and the columns from `first` on (0, where not all layers can append)."""
-    for layer in cache.layers:
+    for layer in _filled(cache):
         if isinstance(layer, RoomyLayer):
             layer.select(rows, first)
         else:
-            layer.batch_select_indices(rows)  # type: ignore[union-attr]
+            layer.batch_select_indices(rows)
 
 
 def append_rows(cache: DynamicCache, other: DynamicCache) -> None:
     """Add the rows of another cache behind those of this one, which can append."""
-    for layer, joining in zip(cache.layers, other.layers, strict=True):
+    for layer, joining in zip(_filled(cache), _filled(other), strict=True):
         assert isinstance(layer, RoomyLayer) and isinstance(joining, RoomyLayer)
         layer.append(joining)
 
 
 def copy_rows(cache: DynamicCache, sources: torch.Tensor, targets: torch.Tensor) -> None:
     """Copy some rows of a cache, which can append, over others."""
-    for layer in cache.layers:
+    for layer in _filled(cache):
         assert isinstance(layer, RoomyLayer)
         layer.copy(sources, targets)

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from tinylora.adapters.base import Adapters
 from tinylora.adapters.mixing import LARGE
 from tinylora.adapters.tinylora import TinyLora
-from tinylora.models.load import recomputed_blocks, recomputing
+from tinylora.models.load import recomputed_blocks, recomputing, text_config
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.settings.groups import AUTO_SHARE, CACHE_SHARE
@@ -54,7 +54,7 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, rank
         budget = AUTO_SHARE * torch.cuda.get_device_properties(model.device).total_memory
     else:
         budget = AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
-    choice = CHOICE_BYTES * model.config.vocab_size
+    choice = CHOICE_BYTES * text_config(model.config).vocab_size
     if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
         choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
     rows = int(budget * (1 - CACHE_SHARE) / choice)
@@ -65,7 +65,7 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, rank
 
 def cached_token_bytes(model: PreTrainedModel) -> int:
     """Bytes of the keys and values of one token in all layers."""
-    config = model.config
+    config = text_config(model.config)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
@@ -82,7 +82,7 @@ def trained_token_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
         return whole + 1
     with recomputing(model):
         outside = _kept_bytes(model, adapter)
-    inputs = blocks * int(model.config.hidden_size) * model.dtype.itemsize
+    inputs = blocks * int(text_config(model.config).hidden_size) * model.dtype.itemsize
     return outside + (whole - outside) // blocks + inputs + 1
 
 
@@ -95,18 +95,21 @@ def _kept_bytes(model: PreTrainedModel, adapter: Adapters) -> int:
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
+    def cut(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+        return output.detach().requires_grad_()  # else an untrained model keeps nothing
+
     ids = torch.zeros((1, PROBE_TOKENS), dtype=torch.long, device=model.device)
     leaves = adapter.form().leaves
-    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()  # else an untrained model keeps nothing
     frozen = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *adapter.buffers(), *leaves)}
     with (
+        model.get_input_embeddings().register_forward_hook(cut),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         adapter.rows(torch.zeros(1, dtype=torch.long), leaves) as assign,
     ):
         rows = assign(torch.zeros(1, dtype=torch.long))
         if rows is not None and rows.slots is not None:  # R of the lane, however many tokens it has
             frozen.add(rows.matrices.untyped_storage().data_ptr())
-        probe = model(inputs_embeds=embeddings, use_cache=False).logits.float().log_softmax(-1)
+        probe = model(input_ids=ids, use_cache=False).logits.float().log_softmax(-1)
     assert probe.grad_fn is not None, "all that is kept lives as long as this: no address stands for two tensors"
     return sum(size for pointer, size in kept.items() if pointer not in frozen) // PROBE_TOKENS
 

@@ -18,8 +18,10 @@ from transformers import DynamicCache
 
 from tinylora.adapters.base import AssignRows
 from tinylora.engine.engine import Engine
-from tinylora.engine.kv_cache import append_rows, can_append, copy_rows, new_cache, select_rows
+from tinylora.engine.kv_cache import append_rows, can_append, copy_rows, new_cache, read_tokens, select_rows
+from tinylora.engine.layout import Reading
 from tinylora.engine.memory import out_of_memory
+from tinylora.engine.rows import last_column
 from tinylora.engine.sampling import Request, Rollout, choose, joined
 
 DROP_SHARE = 0.125  # rows without completions leave the batch once they are this share of it
@@ -80,16 +82,20 @@ class Decoder:
 
         nothing = torch.empty(0, dtype=torch.long, device=self.device)
         self.going, self.row = nothing, nothing  # (going,) number of the completion, row of the batch
-        self.cache = new_cache(engine.model.config)
+        self.cache = self._new_cache()
         self.prompt, self.position = nothing, nothing  # (A,) its prompt, the position of its last token
         self.mask = torch.empty((0, 0), dtype=torch.long, device=self.device)  # (A, S) 1: a token, 0: before the first
         self.logits = torch.empty((0, 0), device=self.device)  # (A, V) for the next token
 
     def fill(self) -> bool:
         """Let waiting completions join while there is room; False when all are done."""
-        while self.waiting and len(self.going) < self.most_rows and (len(self.going) == 0 or can_append(self.cache)):
+        while self.waiting and len(self.going) < self.most_rows and (len(self.going) == 0 or self._can_join()):
             self._join(self._next())
         return len(self.going) > 0
+
+    def _can_join(self) -> bool:
+        """Whether rows can join others that are longer."""
+        return self.engine.layout.reading is Reading.padded and can_append(self.cache)
 
     def step(self) -> None:
         """One more token of every completion."""
@@ -152,9 +158,12 @@ class Decoder:
         longest = len(self.request.prompts[self.waiting[0] // samples])
         joining: list[int] = []
         prompts: set[int] = set()
+        unpadded = self.engine.layout.reading is not Reading.padded
         while self.waiting and len(joining) < free:
             prompts.add(self.waiting[0] // samples)
             if joining and len(prompts) * longest > self.engine.limits.pass_tokens:
+                break
+            if unpadded and len(self.request.prompts[self.waiting[0] // samples]) < longest:
                 break
             joining.append(self.waiting.popleft())
         return joining
@@ -162,7 +171,7 @@ class Decoder:
     def _join(self, joining: list[int]) -> None:
         """Read the prompts of some completions, each into a row behind those in the batch."""
         if len(self.going) == 0:  # a new batch
-            self.cache = new_cache(self.engine.model.config)
+            self.cache = self._new_cache()
             self.prompt, self.position = self.prompt[:0], self.position[:0]
             self.mask, self.logits = self.mask[:0, :0], self.logits[:0]
         samples, first = self.request.samples, len(self.prompt)
@@ -170,7 +179,7 @@ class Decoder:
         ids, mask = left_pad([self.request.prompts[number] for number in places], self.engine.pad_token, self.device)
         positions, prompts = (mask.cumsum(1) - 1).clamp(min=0), torch.tensor(list(places), device=self.device)
         self.assign(self.lane_of_prompt[prompts])
-        cache = new_cache(self.engine.model.config)
+        cache = self._new_cache()
         logits = self._forward(ids, mask, positions, cache)
         if first:
             append_rows(self.cache, cache)
@@ -204,18 +213,30 @@ class Decoder:
         if self.engine.decode_step is not None:
             self.engine.decode_step.assign(matrices)
 
+    def _new_cache(self) -> DynamicCache:
+        return new_cache(self.engine.model.config, self.engine.layout.reading)
+
     def _forward(
         self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
     ) -> torch.Tensor:
         """Logits (A, V) for the token after the last column."""
-        output = self.engine.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        model, reading = self.engine.model, self.engine.layout.reading
+        if reading is Reading.anew:
+            ids = read_tokens(cache, ids)
+            with last_column(model):
+                output = model(input_ids=ids, use_cache=False)
+        elif reading is Reading.alone:
+            with last_column(model):
+                output = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        else:
+            output = model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 

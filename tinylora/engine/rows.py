@@ -20,7 +20,7 @@ completion needs more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -29,6 +29,9 @@ import torch
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
+
+from tinylora.engine.layout import Layout
+from tinylora.models.load import text_config
 
 
 @dataclass(frozen=True)
@@ -60,16 +63,13 @@ class Row:
     length: int  # tokens that are read
 
 
-def row_width(config: PretrainedConfig) -> int:
-    """The length up to which completions of one prompt share a row.
+def row_width(config: PretrainedConfig, layout: Layout) -> int:
+    """The length up to which completions of one prompt share a row; 0 where that is not right for the model.
 
     Attention over a row of length T costs about T/(3d) of what the linear maps of a model of width d cost, so up to
-    T = d the tokens that are saved are worth more than the longer attention costs. Sliding windows, and layers that
-    carry a state from token to token, go by a token's place in the row: in models that have them each completion has a
-    row of its own.
+    T = d the tokens that are saved are worth more than the longer attention costs.
     """
-    plain = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    return int(config.hidden_size) if plain and getattr(config, "sliding_window", None) is None else 0
+    return int(text_config(config).hidden_size) if layout.trees else 0
 
 
 def lay_out(completions: Completions, prompts: Sequence[int], width: int) -> list[Row]:
@@ -204,12 +204,21 @@ def _past(ends: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 @contextmanager
 def _head_at(model: PreTrainedModel, places: torch.Tensor) -> Iterator[None]:
     """Inside, the model's head reads only some places of the flattened batch: its output is (1, places, V)."""
-
-    def select(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return (inputs[0].flatten(0, 1)[None, places], *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
+    with _head_of(model, lambda hidden: hidden.flatten(0, 1)[None, places]):
         yield
-    finally:
-        handle.remove()
+
+
+@contextmanager
+def last_column(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model's head reads the last column only: its output is (A, 1, V). For families without an option."""
+    with _head_of(model, lambda hidden: hidden[:, -1:]):
+        yield
+
+
+@contextmanager
+def _head_of(model: PreTrainedModel, select: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (select(inputs[0]), *inputs[1:])
+
+    with model.get_output_embeddings().register_forward_pre_hook(hook):
+        yield

@@ -33,6 +33,8 @@ from tinylora.models.tokenizer import fit_tokenizer, load_tokenizer
 from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
 from tinylora.settings.errors import FailureError, UsageError, first_line
 
+CONTEXT = ("max_position_embeddings", "max_target_positions", "max_seq_len")
+"""What families call the longest sequence."""
 TORCH_DTYPE = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
@@ -43,7 +45,7 @@ def outline(config: ModelConfig) -> list[ModuleShape]:
     """
     folder = config_folder(config)
     read_template(config)
-    model = _skeleton(folder, _read_config(folder), config.attention)
+    model = _skeleton(folder, read_config(folder), config.attention)
     return [ModuleShape(name, *weight_of(module).shape) for name, module in adapted_modules(model).items()]
 
 
@@ -56,19 +58,40 @@ def known_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase | None:
     if not any(folder.glob(WEIGHTS)):
         return None
     tokens = load_tokenizer(folder, read_template(config))
-    fit_tokenizer(tokens, _skeleton(folder, _read_config(folder), config.attention), folder)
+    fit_tokenizer(tokens, _skeleton(folder, read_config(folder), config.attention), folder)
     return tokens
 
 
+def text_config(settings: PreTrainedConfig) -> PreTrainedConfig:
+    """The part of a config that is about its text decoder: an inner config, or all of it."""
+    inner = settings.get_text_config(decoder=True)  # of a flat one, it may be a copy
+    return settings if type(inner) is type(settings) else inner
+
+
 def context_length(settings: PreTrainedConfig) -> int | None:
-    """The longest sequence that a model is made for, in tokens; None where its config names none."""
-    length = getattr(settings.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) else None
+    """The longest sequence that a model is made for, in tokens; None where its config names none.
+
+    That of "longrope" is the one that it was pretrained on: beyond it all positions of a batch are turned differently.
+    """
+    text = text_config(settings)
+    rotation = getattr(text, "rope_parameters", None) or {}
+    lengths = [getattr(text, name, None) for name in CONTEXT]
+    if rotation.get("rope_type") == "longrope":
+        lengths.append(rotation.get("original_max_position_embeddings"))
+    return min((length for length in lengths if isinstance(length, int)), default=None)
 
 
-def require_context(config: RunConfig, longest_prompt: int) -> None:
-    """Raise UsageError where a prompt of so many tokens and its longest completion exceed the model's context."""
-    context = context_length(_read_config(config_folder(config.model)))
+def usable(context: int | None, lost_positions: int) -> int | None:
+    """The longest text of a model whose context has positions that are not for tokens."""
+    return None if context is None else context - lost_positions
+
+
+def require_context(config: RunConfig, longest_prompt: int, lost_positions: int = 0) -> None:
+    """Raise UsageError where a prompt of so many tokens and its longest completion exceed the model's context.
+
+    `lost_positions` of it are not for tokens.
+    """
+    context = usable(context_length(read_config(config_folder(config.model))), lost_positions)
     wanted = config.rollout.max_new_tokens
     if context is None or longest_prompt + wanted <= context:
         return
@@ -81,9 +104,9 @@ def require_context(config: RunConfig, longest_prompt: int) -> None:
     )
 
 
-def require_room(config: ModelConfig, prompt: int) -> None:
+def require_room(config: ModelConfig, prompt: int, lost_positions: int = 0) -> None:
     """Raise UsageError where a prompt of so many tokens alone fills the model's context."""
-    context = context_length(_read_config(config_folder(config)))
+    context = usable(context_length(read_config(config_folder(config))), lost_positions)
     if context is not None and prompt >= context:
         raise UsageError(
             f"a prompt of {prompt} tokens for {config.identity}",
@@ -99,7 +122,7 @@ def load(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     """
     device = resolve_device(config.device)
     folder = resolve_folder(config)
-    settings = _read_config(folder)
+    settings = read_config(folder)
     _skeleton(folder, settings, config.attention)
     tokens = load_tokenizer(folder, read_template(config))
     model = _load_weights(folder, settings, config)
@@ -190,7 +213,7 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
             return AutoModelForCausalLM.from_config(settings, **options)
 
     reason = ""  # for which the family lacks it; some versions of transformers compute without the cap, silently
-    if attention is Attention.sdpa and getattr(settings.get_text_config(), "attn_logit_softcapping", None):
+    if attention is Attention.sdpa and getattr(text_config(settings), "attn_logit_softcapping", None):
         reason = "it caps attention scores, and sdpa does not"
     try:
         model: nn.Module = build(Attention.eager if reason else attention)
@@ -209,7 +232,8 @@ def _skeleton(folder: Path, settings: PreTrainedConfig, attention: Attention) ->
     return model
 
 
-def _read_config(folder: Path) -> PreTrainedConfig:
+def read_config(folder: Path) -> PreTrainedConfig:
+    """The config of a model folder. Raises UsageError where it is none, or that of a quantised model."""
     try:
         settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # what a wrong config raises depends on the family that it names

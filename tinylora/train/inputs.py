@@ -75,6 +75,7 @@ def _of_task(config: RunConfig) -> str:
 def _check_models(
     configs: Sequence[RunConfig], models: Mapping[str, RunConfig], tasks: Mapping[str, Task], in_jobs: bool
 ) -> None:
+    from tinylora.engine.known_layouts import layout_of
     from tinylora.models.load import known_tokenizer, outline, require_context, resolve_device
 
     for config in models.values():
@@ -82,13 +83,14 @@ def _check_models(
     outlines = {key: outline(config.model) for key, config in models.items()}
     for config in configs:
         _check_adapter(config, outlines[repr(config.model)], in_jobs)
+    lost = {key: layout_of(config.model).lost_positions for key, config in models.items()}
     for config in _different(configs, lambda config: repr((config.model, config.rollout.max_new_tokens))).values():
-        require_context(config, longest_prompt=1)  # the prompts themselves are counted with the tokenizer
+        require_context(config, 1, lost[repr(config.model)])  # the prompts themselves are counted with the tokenizer
     tokenizers = {key: known_tokenizer(config.model) for key, config in models.items()}
     for config in _different(configs, lambda config: repr(config.model) + _of_task(config)).values():
         tokens = tokenizers[repr(config.model)]
         if tokens is not None:
-            _check_prompts(config, tasks[_of_task(config)], tokens)
+            _check_prompts(config, tasks[_of_task(config)], tokens, lost[repr(config.model)])
 
 
 def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape], in_jobs: bool) -> None:
@@ -113,7 +115,7 @@ def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape], in_jobs: bool
         )
 
 
-def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBase) -> None:
+def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBase, lost_positions: int) -> None:
     """The longest prompts of a task can be made, and leave room for a completion."""
     from tinylora.models.load import require_room
     from tinylora.models.templates import render
@@ -130,4 +132,4 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
             f"a prompt has tokens, and its tokenizer makes none of {texts[lengths.index(0)][:80]!r}",
             "put the model's tokenizer into its folder, or correct the chat template",
         )
-    require_room(config.model, max(lengths))
+    require_room(config.model, max(lengths), lost_positions)

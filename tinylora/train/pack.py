@@ -19,6 +19,7 @@ from tinylora.adapters.lora import Lora
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
 from tinylora.engine.engine import Engine, build_engine
+from tinylora.engine.known_layouts import layout_of
 from tinylora.engine.ranks import Ranks
 from tinylora.models.find import digest, resolve_folder, tokenizer_digest
 from tinylora.models.load import load
@@ -124,7 +125,8 @@ def load_pack(
             cache, earlier = cache_folder() / FOLDER, Path(config.outputs_dir) / FOLDER
             solver = config.adapter.solver
             basis = cached_basis(weights, config.rank, solver, cache, model_digest, progress.phase, earlier)
-    engine = build_engine(model, tokenizer, make_adapters(configs, model, weights, basis), config, ranks)
+    adapters, layout = make_adapters(configs, model, weights, basis), layout_of(config.model)
+    engine = build_engine(model, tokenizer, adapters, layout, config, ranks)
     lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
     return Pack(config, engine, task, tokenizer, lanes, basis, model_digest, tokenizer_digest(folder))
 

@@ -1,0 +1,91 @@
+"""Which families of models can be trained, and how their rows are read: `python -m benchmarks.families [type ...]`.
+
+For every config class of transformers that has a causal language model, its default config at miniature size is tried
+as a model of a user is (`tinylora.engine.trial`). Prints the table of docs/models-and-tasks.md. With arguments, only
+those model types. `prob_diff` is the mean difference of a sampled token's probability between sampler and trainer, as
+runs record it, of two lanes with updates.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+import torch
+from transformers import CONFIG_MAPPING, PreTrainedConfig, logging
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from benchmarks.timing import markdown
+from tinylora.engine.layout import Layout, Reading
+from tinylora.engine.trial import Trial, Unfit, layout_for
+from tinylora.models.maps import adapted_modules
+from tinylora.models.reduced import reduced_models
+from tinylora.settings.choices import Attention
+from tinylora.settings.errors import UsageError, first_line
+
+HEADING = ("model type", "class", "verdict", "in training", "in rollouts", "prob_diff")
+MOST = 110  # characters of a reason
+LEAST_WIDTH = 64  # up to which rows are shared in the trial: those of the default configs are long
+ROLLOUTS = {
+    Reading.padded: "left padding, cache",
+    Reading.alone: "rows of one length, cache",
+    Reading.anew: "rows of one length, no cache",
+}
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Try the families, print their table; the exit status."""
+    warnings.filterwarnings("ignore")
+    logging.set_verbosity_error()
+    rows = [_row(kind) for kind in wanted or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)]
+    print(markdown(HEADING, rows))
+    return 0
+
+
+def _row(kind: str) -> list[str]:
+    """A line of the table."""
+    name = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]
+    name = name if isinstance(name, str) else name[0]
+    try:
+        layout, difference = _tried(kind)
+    except (Unfit, UsageError) as error:
+        why = error.rule if isinstance(error, UsageError) else str(error)
+        return [kind, name, f"refused: {_short(why)}", "", "", ""]
+    except Exception as error:  # what default settings of a family raise that do not fit together
+        return [kind, name, f"not tried: its default config ends in {_short(first_line(error))}", "", "", ""]
+    verdict = "right" if layout.reading is Reading.padded else "right by the plain layout"
+    training = "shared rows" if layout.trees else "rows of their own"
+    return [kind, name, verdict, training, ROLLOUTS[layout.reading], f"{difference:.0e}"]
+
+
+def _tried(kind: str) -> tuple[Layout, float]:
+    settings = CONFIG_MAPPING[kind]()
+    if hasattr(settings, "is_decoder"):  # else an encoder, which sees what follows
+        settings.is_decoder = True
+    attention = _attention(settings)
+    small = next((model for model in reduced_models(settings, attention) if not isinstance(model, Exception)), None)
+    if small is None:
+        raise next(error for error in reduced_models(settings, attention) if isinstance(error, Exception))
+    adapted_modules(small)
+    layout = layout_for(small.config, attention)
+    return layout, Trial(small, small.config).prob_diff(layout)
+
+
+def _attention(settings: PreTrainedConfig) -> Attention:
+    """sdpa where the family has it."""
+    for attention in Attention:
+        if not isinstance(next(iter(reduced_models(settings, attention))), Exception):
+            return attention
+    return Attention.eager
+
+
+def _short(text: str) -> str:
+    """One line of a reason."""
+    line = " ".join(text.split()).replace("|", "/")
+    return line if len(line) <= MOST else f"{line[:MOST]}..."
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))

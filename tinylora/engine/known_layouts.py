@@ -1,0 +1,55 @@
+"""The layout of a model's rows: tried once for each config (`trial`), and remembered in the cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import Any
+
+import torch
+import transformers
+
+import tinylora
+from tinylora.engine.layout import Layout, Reading
+from tinylora.engine.trial import VERSION, Unfit, layout_for
+from tinylora.models.find import config_folder
+from tinylora.models.load import read_config
+from tinylora.settings import remembered
+from tinylora.settings.errors import UsageError
+from tinylora.settings.model import ModelConfig
+
+REMEMBERED = "layouts.json"
+
+
+def layout_of(config: ModelConfig) -> Layout:
+    """How rows are laid out for a model, from its config alone.
+
+    Raises UsageError for a family whose rows cannot be kept apart in any way.
+    """
+    folder = config_folder(config)
+    key = _key((folder / "config.json").read_bytes(), config)
+    answer = remembered.recall(REMEMBERED).get(key)
+    if answer is None:
+        try:
+            layout = layout_for(read_config(folder), config.attention)
+            answer = asdict(layout) | {"reading": layout.reading.value}
+        except Unfit as error:
+            answer = {"refused": str(error)}
+        remembered.remember(REMEMBERED, key, answer)
+    return _layout(answer, config)
+
+
+def _key(settings: bytes, config: ModelConfig) -> str:
+    """64 hex digits over all that an answer follows from."""
+    made_with = (VERSION, tinylora.__version__, torch.__version__, transformers.__version__, config.attention.value)
+    return hashlib.sha256(repr(made_with).encode() + settings).hexdigest()
+
+
+def _layout(answer: dict[str, Any], config: ModelConfig) -> Layout:
+    if "refused" in answer:
+        raise UsageError(
+            f"model {config.identity}",
+            f"a token must depend on the tokens before it in its own row and on nothing else; {answer['refused']}",
+            "take a model of another family: docs/models-and-tasks.md lists those that were tried",
+        )
+    return Layout(**(answer | {"reading": Reading(answer["reading"])}))
