@@ -26,7 +26,6 @@ from tinylora.settings.errors import UsageError, first_line
 
 HEADING = ("model type", "class", "verdict", "in training", "in rollouts", "prob_diff")
 MOST = 110  # characters of a reason
-LEAST_WIDTH = 64  # up to which rows are shared in the trial: those of the default configs are long
 ROLLOUTS = {
     Reading.padded: "left padding, cache",
     Reading.alone: "rows of one length, cache",
@@ -38,7 +37,10 @@ def main(wanted: Sequence[str]) -> int:
     """Try the families, print their table; the exit status."""
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
-    rows = [_row(kind) for kind in wanted or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)]
+    kinds, rows = wanted or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), []
+    for number, kind in enumerate(kinds, 1):
+        print(f"{number} of {len(kinds)}: {kind}", file=sys.stderr)
+        rows.append(_row(kind))
     print(markdown(HEADING, rows))
     return 0
 
@@ -68,7 +70,7 @@ def _tried(kind: str) -> tuple[Layout, float]:
     if small is None:
         raise next(error for error in reduced_models(settings, attention) if isinstance(error, Exception))
     adapted_modules(small)
-    layout = layout_for(small.config, attention)
+    layout = layout_for(settings, attention)
     return layout, Trial(small, small.config).prob_diff(layout)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch.func import functional_call
+from transformers.pytorch_utils import Conv1D
 
 from tinylora.engine.rows import Completions
 from tinylora.engine.sampling import Request, choose
@@ -17,7 +18,8 @@ def dense_weights(pack: Pack, lane: int) -> dict[str, torch.Tensor]:
         v = adapter.v[adapter.group_of[index]]
         matrix = sum(v[i] * adapter.projections[index, i] for i in range(len(v)))
         update = factors.left * factors.sigma @ matrix @ factors.right.T
-        weights[f"{name}.weight"] = pack.engine.model.get_submodule(name).weight + update
+        module = pack.engine.model.get_submodule(name)
+        weights[f"{name}.weight"] = module.weight + (update.T if isinstance(module, Conv1D) else update)
     return weights
 
 

@@ -10,7 +10,8 @@ The longest row is as long as those get that completions share in the true model
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -36,7 +37,7 @@ from tinylora.engine.rows import (
     row_width,
 )
 from tinylora.engine.sampling import Request, Rollout, Sampling
-from tinylora.models.load import context_length
+from tinylora.models.load import context_length, text_config
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.reduced import reduced_models
 from tinylora.settings.choices import Attention, Solver
@@ -60,6 +61,11 @@ class Unfit(Exception):
 
 def layout_for(settings: PreTrainedConfig, attention: Attention) -> Layout:
     """The layout for models of a config. Raises Unfit where none is right, UsageError where no map can be adapted."""
+    with _one_thread():
+        return _layout_for(settings, attention)
+
+
+def _layout_for(settings: PreTrainedConfig, attention: Attention) -> Layout:
     seen = ""
     for model in reduced_models(settings, attention):
         try:
@@ -79,6 +85,17 @@ def layout_for(settings: PreTrainedConfig, attention: Attention) -> Layout:
         seen = " and ".join(trial.seen)
         break
     raise Unfit(f"in a small model of type {settings.model_type} {seen}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, PyTorch computes in one thread: for small products more take longer, many times so on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Trial:
@@ -215,9 +232,13 @@ class Trial:
         return _largest(found[: len(completion)] - expected)
 
     def _text(self, length: int, seed: int) -> list[int]:
-        """Tokens from the middle of the vocabulary: special ones stand at its ends."""
+        """Tokens from the middle of the vocabulary, and that of the padding, which some families do not count."""
         low, high = self._token(0), self.vocabulary - self.vocabulary // 4
-        return torch.randint(low, high, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+        tokens = torch.randint(low, high, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+        padding = getattr(text_config(self.model.config), "pad_token_id", None)
+        if isinstance(padding, int) and 0 <= padding < self.vocabulary and length > 2:
+            tokens[1] = padding
+        return tokens
 
     def _token(self, number: int) -> int:
         return self.vocabulary // 4 + number

@@ -23,6 +23,7 @@ VOCABULARIES = (
     "*.tiktoken",
     "tekken.json",
 )  # some of them is in every tokenizer
+FULL_PRECISION = ("F64", "F32", "BF16", "F16")
 LARGEST_CONFIG, LARGEST_TEMPLATE = 16 * MIB, MIB
 
 
@@ -41,13 +42,20 @@ def require_files(folder: Path, named: str) -> None:
 
 
 def require_whole(folder: Path) -> None:
-    """Raise UsageError where a weight file is cut short, or a tokenizer is missing."""
+    """Raise UsageError where a weight file is cut short or holds quantised weights, or a tokenizer is missing."""
     for path in sorted(folder.glob(WEIGHTS)):
         try:
-            with safe_open(path, framework="numpy"):  # reads the header, which says how long the file must be
-                pass
+            with safe_open(path, framework="numpy") as file:  # reads the header, which says how long the file must be
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise unreadable_weights(folder, error) from error
+        for name, kind in kinds.items():
+            if name.endswith("weight") and kind not in FULL_PRECISION:
+                raise UsageError(
+                    f"the model in {folder}",
+                    f"weights are of full precision ({', '.join(FULL_PRECISION)}), and {name} is {kind}",
+                    "give the model that it was quantised from",
+                )
     if not any(path for pattern in VOCABULARIES for path in folder.glob(pattern)):
         raise UsageError(
             f"the model in {folder}",

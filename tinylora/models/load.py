@@ -35,6 +35,7 @@ from tinylora.settings.errors import FailureError, UsageError, first_line
 
 CONTEXT = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 """What families call the longest sequence."""
+LEFT_OVER = "hold weights that its config.json does not ask for, so it is not the config of these weights"
 TORCH_DTYPE = {Precision.fp32: torch.float32, Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
@@ -272,11 +273,13 @@ def _load_weights(folder: Path, settings: PreTrainedConfig, config: ModelConfig)
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
         raise unreadable_weights(folder, error) from error
     model, report = loaded
-    if report["missing_keys"]:  # transformers would go on with random numbers in their place
-        raise UsageError(
-            f"the model in {folder}",
-            f"its files lack weights that its config.json asks for: {', '.join(sorted(report['missing_keys'])[:3])}",
-            "copy or save the model again, all model*.safetensors of it",
-        )
+    # transformers would go on: with random numbers for what is missing, and without what is left over.
+    for which, what in (("missing_keys", "lack weights that its config.json asks for"), ("unexpected_keys", LEFT_OVER)):
+        if names := sorted(report[which]):
+            raise UsageError(
+                f"the model in {folder}",
+                f"its files {what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}",
+                "copy or save the model again, its config.json and all model*.safetensors of it",
+            )
     assert isinstance(model, PreTrainedModel)
     return model

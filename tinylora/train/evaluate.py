@@ -6,6 +6,7 @@ between runs are differences between models, and the untrained model's numbers a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetric
             if number == 0 and mode == "greedy" and pack.config.adapter.name.packs:  # else there is nothing to merge
                 for lane, value in zip(lanes, _merge_kls(pack, lanes, answers), strict=True):
                     metrics[lane]["eval/merge_kl"] = value
+                    if not math.isfinite(value) and pack.lanes[lane].failure is None:
+                        pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
     return {lane: {} if pack.lanes[lane].failure else found for lane, found in metrics.items()}
 
 
@@ -123,4 +126,5 @@ def merge_kl(pack: Pack, lane: int, answers: Completions, prompts: Sequence[int]
             adapter_logits, _ = completion_logits(pack.engine.model, answers, batch)
         of_merged, of_adapter = (x.double().log_softmax(-1) for x in (merged_logits, adapter_logits))
         total += float((of_merged.exp() * (of_merged - of_adapter)).sum(-1)[places].sum())
-    return max(0.0, total / sum(len(answers.tokens[prompt]) for prompt in prompts))
+    mean = total / sum(len(answers.tokens[prompt]) for prompt in prompts)
+    return 0.0 if mean < 0 else mean  # NaN stays NaN
