@@ -89,7 +89,7 @@ RIGHT: dict[str, tuple[str, dict[str, Any], tuple[bool, Reading]]] = {
     "GPT-2": ("GPT2", {"vocab_size": TOKENS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": CONTEXT}, FAST),
     "Phi-3, a rotation that changes": (
         "Phi3",
-        GROUPED | {"rope_parameters": LONGROPE | {"original_max_position_embeddings": 96}},
+        GROUPED | {"rope_parameters": LONGROPE, "original_max_position_embeddings": 96},
         FAST,
     ),
     "Gemma 3, sizes in a sub-config": (

@@ -18,6 +18,10 @@ from tinylora.settings.config import RunConfig, as_plain
 
 MODEL = MINIATURES / "miniature-qwen2"
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+ENCODER = (
+    '{"model_type": "bert", "vocab_size": 18, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, '
+    '"num_attention_heads": 2, "max_position_embeddings": 64}'
+)
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}%s{% endfor %}{% endfor %}"
 DEEP = 100_000
 
@@ -42,6 +46,8 @@ def _models(folder: Path) -> None:
         "nan-weights": lambda model: _spoil(model, float("nan")),
         "infinite-weights": lambda model: _spoil(model, float("inf")),
         "cut-weights": lambda model: os.truncate(model / "model.safetensors", 10_000),
+        "whole-numbers-for-weights": _as_whole_numbers,
+        "encoder": lambda model: (model / "config.json").write_text(ENCODER),
         "deep-config": lambda model: (model / "config.json").write_text("[" * DEEP),
         "damaged-config": lambda model: (model / "config.json").write_text(
             '{"model_type": "qwen2", "hidden_size": "x"}'
@@ -56,6 +62,11 @@ def _models(folder: Path) -> None:
     for name, change in changes.items():
         shutil.copytree(MODEL, folder / name)
         change(folder / name)
+
+
+def _as_whole_numbers(model: Path) -> None:
+    path = model / "model.safetensors"
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"'))
 
 
 def _spoil(model: Path, value: float) -> None:

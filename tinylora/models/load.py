@@ -77,8 +77,9 @@ def context_length(settings: PreTrainedConfig) -> int | None:
     text = text_config(settings)
     rotation = getattr(text, "rope_parameters", None) or {}
     lengths = [getattr(text, name, None) for name in CONTEXT]
-    if rotation.get("rope_type") == "longrope":
-        lengths.append(rotation.get("original_max_position_embeddings"))
+    for each in (rotation, *(value for value in rotation.values() if isinstance(value, dict))):  # by kind of layer
+        if each.get("rope_type") == "longrope":
+            lengths.append(each.get("original_max_position_embeddings"))
     return min((length for length in lengths if isinstance(length, int)), default=None)
 
 
