@@ -26,11 +26,6 @@ from tinylora.settings.errors import UsageError, first_line
 
 HEADING = ("model type", "class", "verdict", "in training", "in rollouts", "prob_diff")
 MOST = 110  # characters of a reason
-ROLLOUTS = {
-    Reading.padded: "left padding, cache",
-    Reading.alone: "rows of one length, cache",
-    Reading.anew: "rows of one length, no cache",
-}
 
 
 def main(wanted: Sequence[str]) -> int:
@@ -58,7 +53,7 @@ def _row(kind: str) -> list[str]:
         return [kind, name, f"not tried: its default config ends in {_short(first_line(error))}", "", "", ""]
     verdict = "right" if layout.reading is Reading.padded else "right by the plain layout"
     training = "shared rows" if layout.trees else "rows of their own"
-    return [kind, name, verdict, training, ROLLOUTS[layout.reading], f"{difference:.0e}"]
+    return [kind, name, verdict, training, layout.reading.words, f"{difference:.0e}"]
 
 
 def _tried(kind: str) -> tuple[Layout, float]:

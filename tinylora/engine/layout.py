@@ -21,6 +21,16 @@ class Reading(Enum):
     anew = "anew"
     """As `alone`, and without a cache: every token of a completion reads all before it once more."""
 
+    @property
+    def words(self) -> str:
+        """What it means, for people."""
+        said = {
+            Reading.padded: "left padding, cache",
+            Reading.alone: "rows of one length, cache",
+            Reading.anew: "rows of one length, no cache",
+        }
+        return said[self]
+
 
 @dataclass(frozen=True)
 class Layout:

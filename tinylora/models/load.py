@@ -31,7 +31,7 @@ from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
 from tinylora.models.tokenizer import fit_tokenizer, load_tokenizer
 from tinylora.settings.config import Attention, ModelConfig, Precision, RunConfig
-from tinylora.settings.errors import FailureError, UsageError, first_line
+from tinylora.settings.errors import FailureError, UsageError, first_line, require
 
 CONTEXT = ("max_position_embeddings", "max_target_positions", "max_seq_len")
 """What families call the longest sequence."""
@@ -47,6 +47,12 @@ def outline(config: ModelConfig) -> list[ModuleShape]:
     folder = config_folder(config)
     read_template(config)
     model = _skeleton(folder, read_config(folder), config.attention)
+    require(
+        not config.gradient_checkpointing or any(isinstance(m, GradientCheckpointingLayer) for m in model.modules()),
+        f"model.gradient_checkpointing=true for {config.identity}",
+        f"the blocks of {type(model).__name__} must be able to compute their activations again",
+        "leave it out, or lower pack.memory_gib",
+    )
     return [ModuleShape(name, *weight_of(module).shape) for name, module in adapted_modules(model).items()]
 
 

@@ -20,6 +20,7 @@ from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
 from tinylora.engine.engine import Engine, build_engine
 from tinylora.engine.known_layouts import layout_of
+from tinylora.engine.layout import Reading
 from tinylora.engine.ranks import Ranks
 from tinylora.models.find import digest, resolve_folder, tokenizer_digest
 from tinylora.models.load import load
@@ -126,6 +127,8 @@ def load_pack(
             solver = config.adapter.solver
             basis = cached_basis(weights, config.rank, solver, cache, model_digest, progress.phase, earlier)
     adapters, layout = make_adapters(configs, model, weights, basis), layout_of(config.model)
+    if layout.reading is not Reading.padded:
+        progress.phase(f"rollouts of {config.model.identity} are slow: {layout.reading.words}")
     engine = build_engine(model, tokenizer, adapters, layout, config, ranks)
     lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
     return Pack(config, engine, task, tokenizer, lanes, basis, model_digest, tokenizer_digest(folder))
