@@ -16,7 +16,6 @@ import torch
 from transformers import CONFIG_MAPPING, PreTrainedConfig, logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from benchmarks.timing import markdown
 from tinylora.engine.layout import Layout, Reading
 from tinylora.engine.trial import Trial, Unfit, layout_for
 from tinylora.models.maps import adapted_modules
@@ -32,11 +31,11 @@ def main(wanted: Sequence[str]) -> int:
     """Try the families, print their table; the exit status."""
     warnings.filterwarnings("ignore")
     logging.set_verbosity_error()
-    kinds, rows = wanted or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), []
+    kinds = wanted or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    print(f"| {' | '.join(HEADING)} |\n|{' --- |' * len(HEADING)}")
     for number, kind in enumerate(kinds, 1):
         print(f"{number} of {len(kinds)}: {kind}", file=sys.stderr)
-        rows.append(_row(kind))
-    print(markdown(HEADING, rows))
+        print(f"| {' | '.join(_row(kind))} |", flush=True)
     return 0
 
 

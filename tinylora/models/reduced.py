@@ -19,6 +19,7 @@ from tinylora.models.load import text_config
 from tinylora.settings.choices import Attention
 
 HEADS, TOKENS, INNER = (2, 4), 256, 256
+WIDTH = 64  # of a head, where a family has none
 LARGEST = 500_000_000  # parameters of a model that is still built
 EMBEDDING_SCALE, MATRIX_SCALE, VECTOR_SCALE = 0.2, 1.5, 0.05
 """Of random weights: so strong that a token that is read wrongly shows in all that follow."""
@@ -28,7 +29,10 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_la
 _HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}
 _HEADS |= {"decoder_attention_heads", "num_decoder_attention_heads"}
 _SHARED_HEADS = ("num_key_value_heads", "num_kv_heads")
-_WIDTHS = ("hidden_size", "n_embd", "d_model", "emb_dim", "embedding_size", "word_embed_proj_dim")
+_WIDTHS = (
+    *("hidden_size", "n_embd", "d_model", "emb_dim"),
+    *("embedding_size", "word_embed_proj_dim", "attention_hidden_size"),
+)
 _INNER = ("intermediate_size", "ffn_dim", "n_inner", "decoder_ffn_dim", "ffn_hidden_size", "dff", "d_inner")
 
 
@@ -77,7 +81,8 @@ def _cut_heads(config: PreTrainedConfig, kept: int) -> None:
     """Fewer heads, each as wide as before; heads that are shared stay shared."""
     heads = next((vars(config)[name] for name in _HEADS if isinstance(vars(config).get(name), int)), None)
     width = next((vars(config)[name] for name in _WIDTHS if isinstance(vars(config).get(name), int)), None)
-    if heads is None or width is None or heads <= kept:
+    heads = heads or (width or 0) // WIDTH  # recurrent families name none
+    if width is None or heads <= kept:
         return
     own = width // heads if width % heads == 0 else math.ceil(width / heads / 8) * 8
     for name, value in list(vars(config).items()):
