@@ -54,7 +54,12 @@ class Engine:
 
 
 def build_engine(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, adapters: Adapters, config: RunConfig, ranks: Ranks
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
+    adapters: Adapters,
+    config: RunConfig,
+    ranks: Ranks,
 ) -> Engine:
     """The engine of a model whose adapters are in place; `config` is that of any lane."""
     pad_token = tokenizer.pad_token_id
@@ -70,14 +75,7 @@ def build_engine(
         row_width=row_width(model.config),
         context=context_length(model.config),
         pad_token=pad_token,
-        end_tokens=_end_tokens(model, tokenizer),
+        end_tokens=end_tokens,
         decode_step=decode_step,
         ranks=ranks,
     )
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    tokens = {tokenizer.eos_token_id}
-    tokens |= set(configured) if isinstance(configured, list) else {configured}
-    return frozenset(token for token in tokens if isinstance(token, int))

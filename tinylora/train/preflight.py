@@ -19,8 +19,9 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
     could not be checked.
     """
-    task_of = check_inputs(configs, in_jobs)
-    notes = [*_begun_before(configs), *require_same_origin(configs, task_of=task_of)]
+    inputs = check_inputs(configs, in_jobs)
+    origin = require_same_origin(configs, task_of=inputs.task_of, form_of=inputs.form_of)
+    notes = [*_begun_before(configs), *inputs.notes, *origin]
     _check_stores([config for config in configs if config.tracking.uri is not None])
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))

@@ -140,6 +140,7 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         "model.parameters": parameter_count(pack.engine.model),
         "model_digest": pack.model_digest,
         "tokenizer_digest": pack.tokenizer_digest,
+        "form_digest": pack.form.digest,
         **({} if commit is None else {"model_commit": commit}),
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
