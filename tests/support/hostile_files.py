@@ -51,6 +51,7 @@ def _models(folder: Path) -> None:
         "pipe-for-tokenizer": lambda model: _replace(model / "tokenizer.json", os.mkfifo),
         "zeros-for-config": lambda model: _replace(model / "config.json", lambda path: path.symlink_to("/dev/zero")),
         "folder-for-config": lambda model: _replace(model / "config.json", os.mkdir),
+        "list-for-generation": lambda model: (model / "generation_config.json").write_text("[]"),
         "looping-template": lambda model: (model / "chat_template.jinja").write_text(LOOP.replace("%s", "")),
     }
     for name, change in changes.items():

@@ -23,7 +23,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 from tinylora.models.find import config_folder
 from tinylora.models.templates import Message, limited, question, say
 from tinylora.settings.config import ModelConfig
-from tinylora.settings.errors import UsageError
+from tinylora.settings.errors import UsageError, first_line
 
 ANSWER, NEXT = "The answer is 7351.", "And then, 64?"  # of an assistant, and of a user who asks on
 PROBES = (
@@ -69,8 +69,9 @@ class Form:
 
     def prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of what is asked."""
-        if self.day is None:
-            return self._encode(texts, add_special_tokens=True)
+        if self.day is None:  # some tokenizers end every text: that would be the end of an answer
+            found = self._encode(texts, add_special_tokens=True)
+            return [ids[:-1] if len(ids) > 1 and ids[-1] in self.end_tokens else ids for ids in found]
         asked = [say(self.tokens, self.day, question(text)) for text in texts]
         return self._encode(asked, add_special_tokens=False)  # the template prints those that it wants
 
@@ -184,9 +185,15 @@ def _of_config(folder: Path) -> tuple[int, list[int]]:
     settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     try:
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except OSError:
+    except OSError:  # there is none, or it is no JSON
         derived: dict[str, Any] = {"config_file_name": "config.json", "_from_model_config": True}  # as in loading
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True, **derived)
+    except Exception as error:  # what a wrong one raises depends on what is wrong
+        raise UsageError(
+            f"the model in {folder}",
+            f"its generation_config.json must hold settings of generation: {first_line(error)}",
+            "copy the file again, or remove it: the end tokens are then those of config.json",
+        ) from error
     found = generation.eos_token_id
     ends = found if isinstance(found, list) else [found]
     return settings.get_text_config().vocab_size, [token for token in ends if isinstance(token, int)]
