@@ -48,6 +48,7 @@ from tinylora.engine.rollout import left_pad, roll_out
 from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers
 from tinylora.engine.sampling import Request, Sampling
 from tinylora.models.find import MINIATURES
+from tinylora.models.form import form_of
 from tinylora.models.load import parameter_count, resolve_device
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
@@ -127,13 +128,20 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     basis = Basis(2, factors)
     adapters = TinyLora(model, basis, [LaneSpec.of(config) for config in configs])
     tokenizer = AutoTokenizer.from_pretrained(MINIATURES / "miniature-qwen2", padding_side="left")
-    engine = replace(
-        build_engine(model, tokenizer, adapters, layout_of(configs[0].model), configs[0], Ranks()),
-        end_tokens=frozenset(),
-        context=None,
-    )
+    layout = layout_of(configs[0].model)
+    engine = build_engine(model, tokenizer, frozenset(), adapters, layout, configs[0], Ranks())
+    engine = replace(engine, context=None)
     runs = [open_lane(adapters, index, config, f"lane {index}") for index, config in enumerate(configs)]
-    return Pack(configs[0], engine, LongPrompts(), tokenizer, runs, basis, "random", "random"), runs
+    return Pack(
+        configs[0],
+        engine,
+        LongPrompts(),
+        form_of(ModelConfig(), tokenizer, chat=False),
+        runs,
+        basis,
+        "random",
+        "random",
+    ), runs
 
 
 def detach(pack: Pack) -> None:

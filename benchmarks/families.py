@@ -8,12 +8,13 @@ runs record it, of two lanes with updates.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 
 import torch
-from transformers import CONFIG_MAPPING, PreTrainedConfig, logging
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, logging
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tinylora.engine.layout import Layout, Reading
@@ -45,9 +46,12 @@ def _row(kind: str) -> list[str]:
     name = name if isinstance(name, str) else name[0]
     try:
         layout, difference = _tried(kind)
-    except (Unfit, UsageError) as error:
-        why = error.rule if isinstance(error, UsageError) else str(error)
-        return [kind, name, f"refused: {_short(why)}", "", "", ""]
+    except Unfit as error:
+        return [kind, name, f"refused: {_short(str(error))}", "", "", ""]
+    except UsageError as error:
+        found = re.search(r"(\S+\.\S+) \(", error.rule)
+        why = f"{found[1]} is no linear map" if found else _short(error.rule)
+        return [kind, name, f"refused: {why}", "", "", ""]
     except Exception as error:  # what default settings of a family raise that do not fit together
         return [kind, name, f"not tried: its default config ends in {_short(first_line(error))}", "", "", ""]
     verdict = "right" if layout.reading is Reading.padded else "right by the plain layout"
@@ -59,11 +63,12 @@ def _tried(kind: str) -> tuple[Layout, float]:
     settings = CONFIG_MAPPING[kind]()
     if hasattr(settings, "is_decoder"):  # else an encoder, which sees what follows
         settings.is_decoder = True
+    with torch.device("meta"):
+        adapted_modules(AutoModelForCausalLM.from_config(settings, attn_implementation="eager"))
     attention = _attention(settings)
     small = next((model for model in reduced_models(settings, attention) if not isinstance(model, Exception)), None)
     if small is None:
         raise next(error for error in reduced_models(settings, attention) if isinstance(error, Exception))
-    adapted_modules(small)
     layout = layout_for(settings, attention)
     return layout, Trial(small, small.config).prob_diff(layout)
 

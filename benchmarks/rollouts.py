@@ -83,8 +83,8 @@ def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
             temperature=pack.config.rollout.temperature,
         )  # type: ignore[operator]
     new = sampled[:, ids.shape[1] :]
-    ended = (new == pack.tokenizer.eos_token_id).cumsum(1)
-    return int(((ended == 0) | ((ended == 1) & (new == pack.tokenizer.eos_token_id))).sum())
+    ended = (new == pack.form.end).cumsum(1)
+    return int(((ended == 0) | ((ended == 1) & (new == pack.form.end))).sum())
 
 
 def _plain_pass(pack: Pack, completions: Completions) -> Callable[[], None]:

@@ -29,7 +29,7 @@ METHOD = ("algorithm.name", *OF_GRPO, "task.demonstrations")
 """What differs between GRPO and SFT."""
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 """What differs between adapters and their sizes."""
-MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template")
+MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template", "model.date")
 FAMILIES = ("qwen", "llama")
 """In the paper's order."""
 OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.", MADE_WITH)

@@ -31,7 +31,7 @@ def cells_of(store: Store) -> tuple[load.Records, pd.DataFrame]:
     return records, stats.summarise(runs, records.settings)
 
 
-@pytest.mark.parametrize("digest", ["model_digest", "tokenizer_digest", "data_digest", "prompt_digest"])
+@pytest.mark.parametrize("digest", ["model_digest", "tokenizer_digest", "form_digest", "data_digest", "prompt_digest"])
 def test_seeds_with_other_digests_are_other_cells(digest: str, store: Store) -> None:
     for u in (1, 13):
         for seed, (value, accuracy) in enumerate((("1111", 0.4), ("1111", 0.6), ("2222", 0.9))):

@@ -198,7 +198,7 @@ def test_a_file_twice_and_names_by_case(tmp_path: Path, capsys: pytest.CaptureFi
         refused(tar_of(tmp_path / "case", *files, (name, b"")), tmp_path / "b", capsys, "it holds '")
 
 
-@pytest.mark.parametrize("name", ["model_digest", "tokenizer_digest", "data_digest", "prompt_digest"])
+@pytest.mark.parametrize("name", ["model_digest", "tokenizer_digest", "form_digest", "data_digest", "prompt_digest"])
 def test_a_run_with_another_digest_is_no_run_that_is_there(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,5 @@
-"""Run folders of earlier versions: read, left alone by the same command, continued, and refused by name where damaged.
+"""Run folders of earlier versions: read, left alone by the same command, and refused by name where they are damaged or
+have not ended.
 
 Those of the study's archive are older than `recipe`, the splitting of this package into rooms, and much else.
 """
@@ -8,9 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from safetensors.torch import load_file
 from support.packs import At, interrupt, point
 from support.study_store import ARCHIVE
 
@@ -27,8 +26,8 @@ from tinylora.records.folder import (
     read_config,
     run_folders,
 )
-from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
 from tinylora.train import loop
 from tinylora.train.loop import run_pack
 
@@ -99,15 +98,14 @@ def test_the_settings_of_another_run_are_named(old: list[RunConfig]) -> None:
     assert record.status is Status.damaged and old[1].run_key in (record.reason or "")
 
 
-def test_a_run_that_an_older_version_began_is_continued(tmp_path: Path) -> None:
-    whole, begun = (point(tmp_path / name, u=5, steps=3) for name in ("whole", "begun"))
-    run_pack([whole], ["whole"], Silent(), Unmirrored())
+def test_a_run_that_an_older_version_began_is_refused_by_name_and_left_as_it_is(tmp_path: Path) -> None:
+    begun = point(tmp_path, u=5, steps=3, recipe=1)
     with pytest.raises(KeyboardInterrupt):
         run_pack([begun], ["begun"], At(1, interrupt), Unmirrored())
     written = yaml.safe_load((begun.folder / CONFIG).read_text())
-    assert written["config"].pop("recipe") == 1, "what older versions did not write"
+    assert written["config"].pop("recipe") == 1, "what the first versions did not write"
     (begun.folder / CONFIG).write_text(yaml.safe_dump(written, sort_keys=False))
-    run_pack([read_config(begun.folder, tmp_path / "begun")], ["begun"], Silent(), Unmirrored())
-    states = [load_file(config.folder / STATE) for config in (whole, begun)]
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert len((begun.folder / METRICS).read_text().splitlines()) == 4
+    before = {path: path.read_bytes() for path in begun.folder.glob("*.*")}
+    with pytest.raises(UsageError, match=f"run {begun.run_key} of recipe 1"):
+        run_sweep([read_config(begun.folder, tmp_path)], mirror=Unmirrored())
+    assert {path: path.read_bytes() for path in before} == before

@@ -47,6 +47,7 @@ def _models(folder: Path) -> None:
         "infinite-weights": lambda model: _spoil(model, float("inf")),
         "cut-weights": lambda model: os.truncate(model / "model.safetensors", 10_000),
         "whole-numbers-for-weights": _as_whole_numbers,
+        "adapter": lambda model: (model / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y"}'),
         "encoder": lambda model: (model / "config.json").write_text(ENCODER),
         "deep-config": lambda model: (model / "config.json").write_text("[" * DEEP),
         "damaged-config": lambda model: (model / "config.json").write_text(
@@ -57,6 +58,7 @@ def _models(folder: Path) -> None:
         "pipe-for-tokenizer": lambda model: _replace(model / "tokenizer.json", os.mkfifo),
         "zeros-for-config": lambda model: _replace(model / "config.json", lambda path: path.symlink_to("/dev/zero")),
         "folder-for-config": lambda model: _replace(model / "config.json", os.mkdir),
+        "list-for-generation": lambda model: (model / "generation_config.json").write_text("[]"),
         "looping-template": lambda model: (model / "chat_template.jinja").write_text(LOOP.replace("%s", "")),
     }
     for name, change in changes.items():
@@ -90,6 +92,11 @@ def _templates(folder: Path) -> None:
         "long": "{{ 'x' * 10 ** 8 }}",
         "raises": "{{ raise_exception('this model knows no roles') }}",
         "broken": "{% for %}",
+        "random": TEMPLATE + "{{ ['a', 'b'] | random }}",
+        "rarely-random": TEMPLATE + "{% if messages | length > 9 %}{{ ['a', 'b'] | random }}{% endif %}",
+        "lipsum": TEMPLATE + "{{ lipsum() }}",
+        "address": TEMPLATE + "{{ messages[0].content.strip }}",
+        "dated": "{{ strftime_now('%d %b %Y') }} " + TEMPLATE,
         "deep": "{{ " + "(" * DEEP + "1" + ")" * DEEP + " }}",
         "nul": TEMPLATE + "\0",
         "large": " " * 2 * 2**20,

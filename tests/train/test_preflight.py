@@ -95,14 +95,17 @@ def test_a_run_goes_on_only_with_the_prompts_that_it_began_with(outputs: Path) -
             folder.describe(begun | {name: "bb"})
 
 
-def test_an_unfinished_run_of_an_older_recipe_is_refused_and_a_finished_one_is_left_alone(
-    outputs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    finished, unfinished = point(outputs, steps=1), point(outputs, steps=1, seed=1)
+def test_an_unfinished_run_of_an_older_recipe_is_refused_and_a_finished_one_is_left_alone(outputs: Path) -> None:
+    finished, unfinished = point(outputs, steps=1, recipe=1), point(outputs, steps=1, seed=1, recipe=1)
     run_pack([finished], ["finished"], Silent(), Unmirrored())
-    for module in ("tinylora.settings.config", "tinylora.train.preflight"):
-        monkeypatch.setattr(f"{module}.RECIPE", 2)
-    preflight.check([finished])
+    assert preflight.check([finished]) == []
     with pytest.raises(UsageError, match="of recipe 1"):
         preflight.check([finished, unfinished])
-    preflight.check([replace(unfinished, recipe=2)])
+    assert preflight.check([replace(unfinished, recipe=2)]) == []
+
+
+def test_a_point_that_an_older_recipe_has_run_is_named(outputs: Path) -> None:
+    old = [point(outputs, steps=1, seed=seed, recipe=1) for seed in (0, 1)]
+    run_pack(old[:1], ["finished"], Silent(), Unmirrored())
+    (note,) = preflight.check([replace(config, recipe=2) for config in old])
+    assert note.startswith("1 of 2 runs were begun by recipe 1") and "trains them anew by recipe 2" in note

@@ -46,7 +46,7 @@ def _projection_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
     return (torch.randn(u, rank, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)).float()
 
 
-_PROJECTIONS = {1: _projection_1}  # by recipe
+_PROJECTIONS = {1: _projection_1, 2: _projection_1}  # by recipe
 
 
 class GroupedLane(Lane):

@@ -58,6 +58,7 @@ class Engine:
 def build_engine(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
+    end_tokens: frozenset[int],
     adapters: Adapters,
     layout: Layout,
     config: RunConfig,
@@ -75,7 +76,7 @@ def build_engine(
         row_width=row_width(model.config, layout),
         context=usable(context_length(model.config), layout.lost_positions),
         pad_token=pad_token,
-        end_tokens=_end_tokens(model, tokenizer),
+        end_tokens=end_tokens,
         decode_step=decode_step_of(model, adapters, layout),
         ranks=ranks,
     )
@@ -86,10 +87,3 @@ def decode_step_of(model: PreTrainedModel, adapters: Adapters, layout: Layout) -
     if layout.reading is not Reading.padded or not can_step(model) or isinstance(adapters, Lora):
         return None
     return DecodeStep(model, adapters if isinstance(adapters, TinyLora) else None, fuse_weights(model))
-
-
-def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    tokens = {tokenizer.eos_token_id}
-    tokens |= set(configured) if isinstance(configured, list) else {configured}
-    return frozenset(token for token in tokens if isinstance(token, int))

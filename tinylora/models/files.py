@@ -23,6 +23,7 @@ VOCABULARIES = (
     "*.tiktoken",
     "tekken.json",
 )  # some of them is in every tokenizer
+ADAPTER = "adapter_config.json"  # of PEFT
 FULL_PRECISION = ("F64", "F32", "BF16", "F16")
 LARGEST_CONFIG, LARGEST_TEMPLATE = 16 * MIB, MIB
 
@@ -98,6 +99,12 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _require_config(folder: Path, named: str) -> None:
+    if (folder / ADAPTER).exists():  # which transformers would follow to the model that it names
+        raise UsageError(
+            named,
+            f"a model folder holds a model of its own, and {ADAPTER} names another one",
+            f"merge the adapter into that model, or remove {ADAPTER}",
+        )
     path = folder / "config.json"
     if not path.exists():
         raise UsageError(named, f"a model folder holds a config.json; {folder} has none", FOLDER_REMEDY)

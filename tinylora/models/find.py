@@ -12,7 +12,7 @@ from tinylora.models import hub, smollm2
 from tinylora.models.file_digests import file_digest
 from tinylora.models.files import require_files
 from tinylora.models.hub import WEIGHTS
-from tinylora.settings.config import ModelConfig
+from tinylora.settings.config import RECIPE, ModelConfig
 from tinylora.settings.errors import UsageError
 
 MINIATURES = Path(__file__).parent / "miniatures"
@@ -51,20 +51,23 @@ def digest(folder: Path, remember: bool = False) -> str:
 
     With `remember` files that have not changed are not read again (`file_digest`).
     """
-    return _digest_of([folder / "config.json", *sorted(folder.glob(WEIGHTS))], remember)
+    return _digest_of(folder, [folder / "config.json", *sorted(folder.glob(WEIGHTS))], remember)
 
 
-def tokenizer_digest(folder: Path, remember: bool = False) -> str:
-    """16 hex digits over what else decides how texts become tokens and where they end: all but config and weights."""
-    others = [pattern for pattern in hub.FILES if pattern not in ("config.json", WEIGHTS, f"{WEIGHTS}*")]
-    found = {path for pattern in others for path in folder.glob(pattern) if path.is_file()}
-    return _digest_of(sorted(found), remember)
+def tokenizer_digest(folder: Path, recipe: int = RECIPE, remember: bool = False) -> str:
+    """16 hex digits over what else decides how texts become tokens and where they end: all but config and weights.
+
+    Records of recipe 1 have a digest over fewer kinds of files. That of a folder without the others is the same.
+    """
+    patterns = hub.SAYINGS if recipe == 1 else [*hub.SAYINGS, *hub.MORE_SAYINGS]
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return _digest_of(folder, sorted(found), remember)
 
 
-def _digest_of(paths: Sequence[Path], remember: bool) -> str:
+def _digest_of(folder: Path, paths: Sequence[Path], remember: bool) -> str:
     state = hashlib.sha256()
     for path in paths:
-        state.update(f"{path.name} {file_digest(path, remember)}\n".encode())
+        state.update(f"{path.relative_to(folder)} {file_digest(path, remember)}\n".encode())
     return state.hexdigest()[:16]
 
 

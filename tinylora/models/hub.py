@@ -30,10 +30,8 @@ from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, fi
 from tinylora.settings.given_files import MIB, json_of, read_regular, text_of
 
 WEIGHTS = "model*.safetensors"
-FILES = [
-    "config.json",
+SAYINGS = [  # what decides how texts become tokens and where they end, in the first versions of this package
     "generation_config.json",
-    "model*.safetensors*",
     "tokenizer.json",
     "tokenizer_config.json",
     "tokenizer.model",
@@ -43,6 +41,35 @@ FILES = [
     "merges.txt",
     "*.jinja",
 ]
+MORE_SAYINGS = [  # and what else transformers reads for it: other vocabularies, templates beside the default one
+    "tokenizer.*.json",
+    "tokenizer.model.*",
+    "tekken.json",
+    "*.tiktoken",
+    "tiktoken.model",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "spm_char.model",
+    "source.spm",
+    "target.spm",
+    "bpe.codes",
+    "dict.txt",
+    "vocab-src.json",
+    "vocab-tgt.json",
+    "target_vocab.json",
+    "entity_vocab.json",
+    "prophetnet.tokenizer",
+    "byte_maps.json",
+    "emoji.json",
+    "normalizer.json",
+    "word_shape.json",
+    "word_pronunciation.json",
+    "additional_chat_templates/*.jinja",
+]
+FILES = ["config.json", "model*.safetensors*", *SAYINGS, *MORE_SAYINGS]
 LARGEST_INDEX = 64 * MIB
 TIMEOUT = 10.0  # seconds for an answer: what cannot be reached is said at once
 _ELSEWHERE = "model.path=<folder> takes a model fetched on another machine"

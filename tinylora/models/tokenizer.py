@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tinylora.models.hub import FILES
 from tinylora.models.templates import render
 from tinylora.settings.errors import UsageError, first_line
+from tinylora.settings.model import DAY
 
 
 def load_tokenizer(folder: Path, template: str | None) -> PreTrainedTokenizerBase:
@@ -60,5 +62,5 @@ def _load(folder: Path, template: str | None, files: tuple[tuple[str, int, int],
     assert isinstance(tokens, PreTrainedTokenizerBase)
     if template is not None:
         tokens.chat_template = template
-        render(tokens, ["1"])
+        render(tokens, ["1"], date.fromisoformat(DAY))
     return tokens

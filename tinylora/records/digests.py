@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-DIGESTS = ("model_digest", "tokenizer_digest", "data_digest", "prompt_digest")
+DIGESTS = ("model_digest", "tokenizer_digest", "form_digest", "data_digest", "prompt_digest")
 """In the provenance of a run, and among its parameters in MLflow."""
 
 

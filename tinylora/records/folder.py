@@ -72,7 +72,7 @@ __all__ = [  # what others need of a run folder is imported from here
     "saved_step",
 ]
 ABSENT = "(absent: its record does not say)"
-LATER = ("tokenizer_digest",)
+LATER = ("tokenizer_digest", "form_digest")
 """The digests that records of earlier versions lack."""
 
 

@@ -25,7 +25,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-RECIPE = 1
+RECIPE = 2
 """How this version turns settings into results: raised by 1 when the same settings would give another v or reward."""
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinylora.settings.choices import Attention, Precision
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
-from tinylora.settings.rules import require_kinds, require_path
+from tinylora.settings.rules import require_kinds, require_path, shown
 from tinylora.settings.uses import CONVERSES, NO_FOLDER_OF_MODEL, OF_THE_HUB, RATE_IS_AUTO, TRAINS
+
+DAY = "2024-07-26"  # what Llama 3's own templates fall back to
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class ModelConfig:
         counts_as=lambda run: content_digest(Path(run.model.chat_template)),
     )
     """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
+    date: str = setting(DAY, Role.identity, used=CONVERSES, absent=DAY)
+    """The day (YYYY-MM-DD) that a chat template is given as today, so that its prompts are the same on every day."""
     dtype: Precision = setting(Precision.fp32, Role.identity)
     """Type of the base weights and of the arithmetic on them."""
     device: str = setting("auto", Role.place)
@@ -74,11 +79,25 @@ class ModelConfig:
         require_kinds(self, "model.")
         require_path("model.path", self.path)
         require_path("model.chat_template", self.chat_template)
+        given, rule = f"model.date={shown(self.date)}", "model.date is a day of the calendar, written YYYY-MM-DD"
+        require(_is_day(self.date), given, rule, f"give model.date={DAY}, for example")
         for name, rate in self.lr_constants.items():
             given, rule = f"model.lr_constants.{name}={rate}", "a learning rate is a finite number above 0"
             require(is_positive(rate), given, rule, "correct it, or leave it out and give lr=<number>")
 
     @property
+    def day(self) -> datetime.date:
+        """The day that a chat template is given as today."""
+        return datetime.date.fromisoformat(self.date)
+
+    @property
     def identity(self) -> str:
         """The name under which runs of this model are recorded."""
         return Path(self.path).resolve().name if self.path else self.name
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text  # it reads other forms, too
+    except ValueError:
+        return False

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tinylora.adapters.tying import tie
@@ -16,19 +17,45 @@ from tinylora.models.hub import WEIGHTS
 from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Adapter, Algorithm, RunConfig
 from tinylora.settings.errors import UsageError, require
+from tinylora.settings.model import DAY
+from tinylora.settings.uses import CONVERSES
 from tinylora.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from tinylora.models.form import Form
+
 LONGEST = 64  # questions that are made into prompts: the longest have the longest prompts
 
 
-def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Callable[[RunConfig], Task]:
+@dataclass(frozen=True)
+class Inputs:
+    """What points are made of, as it was read for the checks."""
+
+    tasks: Mapping[str, Task]
+    """By `_of_task`."""
+    forms: Mapping[str, Form]
+    """By `_of_form`; those of hub models that are not fetched yet are absent."""
+
+    def task_of(self, config: RunConfig) -> Task:
+        """The task of a point."""
+        return self.tasks[_of_task(config)]
+
+    def form_of(self, config: RunConfig) -> Form | None:
+        """The form in which a point is asked; None of a hub model that is not fetched yet."""
+        return self.forms.get(_of_form(config))
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on the forms that their user should know."""
+        return list(dict.fromkeys(note for form in self.forms.values() for note in form.notes))
+
+
+def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Inputs:
     """Raise UsageError or FailureError for the first point whose data or model cannot be what it asks for.
 
-    Points that run `in_jobs` may have another device than there is here. Returns what gives the task of a point, which
-    has been read.
+    Points that run `in_jobs` may have another device than there is here.
     """
     tasks = {key: checked_task(config) for key, config in _different(configs, _of_task).items()}
     models = _different(configs, lambda config: repr(config.model))
@@ -37,8 +64,9 @@ def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Callabl
         read_template(config.model)
         if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
             require_whole(folder)
-    _check_models(configs, models, tasks, in_jobs)
-    return lambda config: tasks[_of_task(config)]
+    inputs = Inputs(tasks, _check_models(configs, models, tasks, in_jobs))
+    _require_dates(configs, inputs)
+    return inputs
 
 
 def checked_task(config: RunConfig) -> Task:
@@ -72,9 +100,28 @@ def _of_task(config: RunConfig) -> str:
     return repr(asked)
 
 
+def _of_form(config: RunConfig) -> str:
+    return repr(config.model) + _of_task(config)
+
+
+def _require_dates(configs: Sequence[RunConfig], inputs: Inputs) -> None:
+    """Raise UsageError for a date that no chat template prints: the runs would be others without being different."""
+    for day in dict.fromkeys(config.model.date for config in configs if CONVERSES(config)):
+        own = [config for config in configs if CONVERSES(config) and config.model.date == day]
+        forms = [inputs.form_of(config) for config in own]
+        if day != DAY and not any(form is None or form.dated for form in forms):
+            names = ", ".join(dict.fromkeys(config.model.identity for config in own))
+            raise UsageError(
+                f"model.date={day}",
+                f"it is the day that a chat template prints, and that of {names} prints none",
+                "leave it out",
+            )
+
+
 def _check_models(
     configs: Sequence[RunConfig], models: Mapping[str, RunConfig], tasks: Mapping[str, Task], in_jobs: bool
-) -> None:
+) -> dict[str, Form]:
+    """The form of each kind of point whose tokenizer is here, by `_of_form`."""
     from tinylora.engine.known_layouts import layout_of
     from tinylora.models.load import known_tokenizer, outline, require_context, resolve_device
 
@@ -87,10 +134,13 @@ def _check_models(
     for config in _different(configs, lambda config: repr((config.model, config.rollout.max_new_tokens))).values():
         require_context(config, 1, lost[repr(config.model)])  # the prompts themselves are counted with the tokenizer
     tokenizers = {key: known_tokenizer(config.model) for key, config in models.items()}
-    for config in _different(configs, lambda config: repr(config.model) + _of_task(config)).values():
-        tokens = tokenizers[repr(config.model)]
-        if tokens is not None:
-            _check_prompts(config, tasks[_of_task(config)], tokens, lost[repr(config.model)])
+    different = _different(configs, _of_form)
+    known = {key: tokens for key, config in different.items() if (tokens := tokenizers[repr(config.model)]) is not None}
+    forms = {}
+    for key, tokens in known.items():
+        config = different[key]
+        forms[key] = _check_prompts(config, tasks[_of_task(config)], tokens, lost[repr(config.model)])
+    return forms
 
 
 def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape], in_jobs: bool) -> None:
@@ -115,8 +165,9 @@ def _check_adapter(config: RunConfig, maps: Sequence[ModuleShape], in_jobs: bool
         )
 
 
-def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBase, lost_positions: int) -> None:
-    """The longest prompts of a task can be made, and leave room for a completion."""
+def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBase, lost_positions: int) -> Form:
+    """The form of a task's prompts: the longest of them can be made, and leave room for a completion."""
+    from tinylora.models.form import form_of
     from tinylora.models.load import require_room
     from tinylora.models.templates import render
 
@@ -124,7 +175,7 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
     texts = sorted((task.prompt(problem) for problem in task.known_problems()), key=len, reverse=True)[:LONGEST]
     texts = texts or [task.prompt(task.batch(config.seed, 1, 1)[0])]
     if task.chat:
-        texts = render(tokens, texts)
+        texts = render(tokens, texts, config.model.day)
     lengths = [len(ids) for ids in tokens(texts, add_special_tokens=not task.chat).input_ids]
     if min(lengths) == 0:
         raise UsageError(
@@ -133,3 +184,4 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
             "put the model's tokenizer into its folder, or correct the chat template",
         )
     require_room(config.model, max(lengths), lost_positions)
+    return form_of(config.model, tokens, task.chat)

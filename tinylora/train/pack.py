@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from tinylora.adapters.base import Adapters, LaneSpec
 from tinylora.adapters.basis import Basis
@@ -23,6 +23,7 @@ from tinylora.engine.known_layouts import layout_of
 from tinylora.engine.layout import Reading
 from tinylora.engine.ranks import Ranks
 from tinylora.models.find import digest, resolve_folder, tokenizer_digest
+from tinylora.models.form import Form, form_of
 from tinylora.models.load import load
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
@@ -63,12 +64,12 @@ class LaneRun:
 
 @dataclass(frozen=True)
 class Pack:
-    """An engine with what is asked of it: a task, the tokenizer of its texts, and the lanes."""
+    """An engine with what is asked of it: a task, the form of its texts as tokens, and the lanes."""
 
     config: RunConfig  # any lane's: they agree on all that is not a lane field
     engine: Engine
     task: Task
-    tokenizer: PreTrainedTokenizerBase
+    form: Form
     lanes: Sequence[LaneRun]
     basis: Basis | None  # of adapters that are made of one
     model_digest: str
@@ -76,22 +77,15 @@ class Pack:
 
     def encode_prompts(self, problems: Sequence[Problem]) -> list[list[int]]:
         """The tokens of problems' prompts, in the chat template where the task is a conversation."""
-        texts = [self.task.prompt(problem) for problem in problems]
-        if self.task.chat:
-            asked = [[{"role": "user", "content": text}] for text in texts]
-            templated = self.tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
-            texts = [str(text) for text in templated]
-        return self._encode(texts, add_special_tokens=not self.task.chat)
+        return self.form.prompts([self.task.prompt(problem) for problem in problems])
 
     def encode_completions(self, texts: Sequence[str]) -> list[list[int]]:
         """The tokens of demonstrations, each with the end token."""
-        end = self.tokenizer.eos_token_id
-        assert isinstance(end, int)
-        return [[*tokens, end] for tokens in self._encode(texts, add_special_tokens=False)]
+        return self.form.completions(texts)
 
     def decode(self, completions: Sequence[Sequence[int]]) -> list[str]:
-        """The texts of completions, without special tokens."""
-        return list(self.tokenizer.batch_decode([list(tokens) for tokens in completions], skip_special_tokens=True))
+        """The texts of completions, without the tokens that end them."""
+        return self.form.decode(completions)
 
     def score(self, problems: Sequence[Problem], completions: Sequence[Sequence[int]]) -> list[Score]:
         """The verdicts on completions, each of which answers the problem at its place; the ranks share the work."""
@@ -100,9 +94,6 @@ class Pack:
             return self.task.score_all([problem for problem, _ in share], self.decode([tokens for _, tokens in share]))
 
         return self.engine.ranks.share(list(zip(problems, completions, strict=True)), score)
-
-    def _encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
-        return list(self.tokenizer(list(texts), add_special_tokens=add_special_tokens).input_ids)
 
 
 def load_pack(
@@ -117,7 +108,11 @@ def load_pack(
     progress.phase(f"loading {config.model.identity}")
     folder = resolve_folder(config.model)
     model, tokenizer = load(config.model)
-    task = _task_for(config, tokenizer, progress)
+    task = task_of(config)
+    require_template(config, task, tokenizer)
+    form = form_of(config.model, tokenizer, task.chat)
+    for note in (*task.notes, *form.notes):
+        progress.phase(note)
     model_digest = digest(folder)
     weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
     basis = None
@@ -129,18 +124,9 @@ def load_pack(
     adapters, layout = make_adapters(configs, model, weights, basis), layout_of(config.model)
     if layout.reading is not Reading.padded:
         progress.phase(f"rollouts of {config.model.identity} are slow: {layout.reading.words}")
-    engine = build_engine(model, tokenizer, adapters, layout, config, ranks)
+    engine = build_engine(model, tokenizer, form.end_tokens, adapters, layout, config, ranks)
     lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
-    return Pack(config, engine, task, tokenizer, lanes, basis, model_digest, tokenizer_digest(folder))
-
-
-def _task_for(config: RunConfig, tokenizer: PreTrainedTokenizerBase, progress: Progress) -> Task:
-    """The task, whose notes are shown. UsageError where it is a conversation and the model has no chat template."""
-    task = task_of(config)
-    for note in task.notes:
-        progress.phase(note)
-    require_template(config, task, tokenizer)
-    return task
+    return Pack(config, engine, task, form, lanes, basis, model_digest, tokenizer_digest(folder, config.recipe))
 
 
 def make_adapters(

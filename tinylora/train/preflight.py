@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tinylora.records.folder import RunFolder, require_writable
+from tinylora.records.folder import CONFIG, RunFolder, Status, require_writable
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.train.inputs import check_inputs
@@ -18,8 +19,9 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
     could not be checked.
     """
-    task_of = check_inputs(configs, in_jobs)
-    notes = require_same_origin(configs, task_of=task_of)
+    inputs = check_inputs(configs, in_jobs)
+    origin = require_same_origin(configs, task_of=inputs.task_of, form_of=inputs.form_of)
+    notes = [*_begun_before(configs), *inputs.notes, *origin]
     _check_stores([config for config in configs if config.tracking.uri is not None])
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
@@ -37,9 +39,23 @@ def _check_stores(configs: Sequence[RunConfig]) -> None:
         Mirror(config)
 
 
+def _begun_before(configs: Sequence[RunConfig]) -> list[str]:
+    """A sentence for each older recipe that has begun some of the points, which are then other runs."""
+    notes = []
+    for recipe in range(1, RECIPE):
+        begun = sum(c.recipe == RECIPE and (replace(c, recipe=recipe).folder / CONFIG).exists() for c in configs)
+        if begun:
+            notes.append(
+                f"{begun} of {len(configs)} runs were begun by recipe {recipe}, an earlier version of this package: "
+                f"their records stay, and this version trains them anew by recipe {RECIPE}"
+            )
+    return notes
+
+
 def _check_folder(folder: RunFolder) -> None:
+    """A damaged run is set aside later, of whatever recipe it is."""
     status, recipe = folder.status(), folder.config.recipe
-    if recipe != RECIPE and not (status is not None and status.final):
+    if recipe != RECIPE and (status is None or not (status.final or status is Status.damaged)):
         raise UsageError(
             f"run {folder.config.run_key} of recipe {recipe}",
             f"this version trains by recipe {RECIPE}: the same settings would give another result from here on",

@@ -128,18 +128,20 @@ class FolderRecorder(Recorder):
 
 def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
     """Plain values that say what exactly a lane's run is made with, beside its identity, and how much it trains."""
-    adapter = pack.engine.adapters.lane(lane.index)
+    engine, adapter = pack.engine, pack.engine.adapters.lane(lane.index)
     commit = resolved_commit(lane.config.model)
     shipped = lane.config.model.path is None and (MINIATURES / lane.config.model.name).exists()
     return {
         "trained_values": adapter.trained_values,
         "trained_bytes": adapter.trained_bytes,
-        "modules": len(pack.engine.adapters.names),
-        "groups": len(getattr(adapter, "groups", pack.engine.adapters.names)),
+        "modules": len(engine.adapters.names),
+        "groups": len(getattr(adapter, "groups", engine.adapters.names)),
         "lr_setting": lane.config.lr,
-        "model.parameters": parameter_count(pack.engine.model),
+        "model.parameters": parameter_count(engine.model),
+        "layout": f"{'shared rows' if engine.layout.trees else 'rows of their own'}; {engine.layout.reading.words}",
         "model_digest": pack.model_digest,
         "tokenizer_digest": pack.tokenizer_digest,
+        "form_digest": pack.form.digest,
         **({} if commit is None else {"model_commit": commit}),
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
