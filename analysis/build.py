@@ -23,6 +23,8 @@ from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.settings.paths import absolute, require_home
+from tinylora.settings.store_urls import STORE, as_store, url_of
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,20 +39,22 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    store = (options.outputs_dir / "mlflow.db").resolve()
     try:
-        _require_folder(options.out)
-        damaged = {} if options.uri else import_run_folders(options.outputs_dir, store)
+        require_home()
+        out, outputs = absolute(options.out, "--out"), absolute(options.outputs_dir, "--outputs-dir")
+        uri = None if options.uri is None else as_store(options.uri, "--uri")
         only = _words("--only", options.only, report.NAMES)
         formats = _words("--format", options.format, FORMATS)
-        records = load.load(options.uri or f"sqlite:///{store}", options.experiment, damaged)
+        _require_folder(out)
+        damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
+        records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
         files = report.make_files(records, only, formats)
-        write_files(options.out, files)
+        write_files(out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
         return error.exit_status
     print(files["summary.md"].decode())
-    print(f"report: {options.out / 'index.html'}")
+    print(f"report: {out / 'index.html'}")
     return 0
 
 

@@ -22,6 +22,7 @@ from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError, UsageError, causes
 from tinylora.settings.interrupts import INTERRUPTED
+from tinylora.settings.paths import absolute
 
 MORE_TO_DO = 3
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler or the system ends the process; its terminal is gone
@@ -103,7 +104,7 @@ def add_outputs_dir(parser: argparse.ArgumentParser) -> None:
 
 def require_folder(outputs: Path) -> Path:
     """The folder of the runs as an absolute path. Raises UsageError where nothing was run."""
-    outputs = outputs.expanduser().resolve()
+    outputs = absolute(outputs, "--outputs-dir")
     if not outputs.is_dir():
         raise UsageError(
             f"--outputs-dir {outputs}: no such folder",

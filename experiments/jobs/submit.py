@@ -39,7 +39,6 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
 
     Raises UsageError or FailureError before anything is submitted.
     """
-    points = [_with_absolute_paths(point) for point in points]
     if world_size() > 1:
         raise UsageError(
             f"hydra/launcher={kind} in one of {world_size()} processes",
@@ -163,17 +162,6 @@ def _check(points: Sequence[RunConfig], place: Place | None) -> None:
                 "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
             )
     check(points, in_jobs=True, place=place)
-
-
-def _with_absolute_paths(point: RunConfig) -> RunConfig:
-    """The same point with absolute paths, since jobs run in another folder."""
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str(Path(path).expanduser().resolve())
-
-    model = replace(point.model, path=absolute(point.model.path), chat_template=absolute(point.model.chat_template))
-    task = replace(point.task, folder=absolute(point.task.folder))
-    return replace(point, model=model, task=task, outputs_dir=str(Path(point.outputs_dir).expanduser().resolve()))
 
 
 def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, str]) -> None:

@@ -13,7 +13,9 @@ from typing import Any, Union
 from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Template
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
+from tinylora.settings.paths import as_path
 from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path
+from tinylora.settings.store_urls import as_store
 from tinylora.settings.uses import (
     HAS_BASIS,
     LEARNS_DEMONSTRATIONS,
@@ -41,7 +43,7 @@ class TaskConfig:
 
     name: str = setting("sums", Role.identity)
     """One of `tinylora.tasks.TASKS`."""
-    folder: str | None = setting(None, Role.place, given=READS_SETS)
+    folder: str | None = setting(None, Role.place, given=READS_SETS, enters=as_path)
     """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, question sets come from the hub.
     Generated tasks need none."""
     revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None, given=READS_THE_HUB)
@@ -181,8 +183,8 @@ class EvalConfig:
 class TrackingConfig:
     """Where MLflow keeps the records."""
 
-    uri: str | None = setting(None, Role.place)
-    """MLflow tracking URI; null: an SQLite store in `outputs_dir`."""
+    uri: str | None = setting(None, Role.place, enters=as_store)
+    """MLflow tracking URI: of a server, or sqlite:///<path>; null: an SQLite store in `outputs_dir`."""
     experiment: str = setting("tinylora", Role.place)
     """MLflow experiment."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tinylora.settings.choices import Attention, Precision
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
+from tinylora.settings.paths import as_path
 from tinylora.settings.rules import require_kinds, require_path
 from tinylora.settings.uses import CONVERSES, NO_FOLDER_OF_MODEL, OF_THE_HUB, RATE_IS_AUTO, TRAINS
 
@@ -46,16 +47,20 @@ class ModelConfig:
     """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
     revision: str = setting("main", Role.identity, used=OF_THE_HUB)
     """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
-    path: str | None = setting(None, Role.place)
+    path: str | None = setting(None, Role.place, enters=as_path)
     """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
     chat_template: str | None = setting(
         None,
         Role.identity,
         used=lambda run: run.model.chat_template is not None,
         given=CONVERSES,
-        counts_as=lambda run: content_digest(Path(run.model.chat_template)),
+        counts_as=lambda run: run.model.chat_template_digest or content_digest(Path(run.model.chat_template)),
+        enters=as_path,
     )
-    """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
+    """Jinja file that stands in for the tokenizer's chat template (base models have none). Its content counts."""
+    chat_template_digest: str | None = setting(None, Role.note, given=CONVERSES)
+    """Digest of that content, noted where the file is at hand: records are read where it is not. A file with another
+    content is refused."""
     dtype: Precision = setting(Precision.fp32, Role.identity)
     """Type of the base weights and of the arithmetic on them."""
     device: str = setting("auto", Role.place)

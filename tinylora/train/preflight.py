@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinylora.records.folder import RunFolder, require_writable
+from tinylora.records.store_check import check_experiment
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.store_urls import STORE
 from tinylora.train.inputs import check_inputs
 from tinylora.train.origin import require_same_origin
 
@@ -25,6 +27,8 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
         require_writable(Path(folder))
     for config in configs:
         _check_folder(RunFolder(config))
+    if in_jobs:
+        _check_later([config for config in configs if config.tracking.uri is None])
     _check_stores([config for config in configs if config.tracking.uri is None and not in_jobs])
     return notes
 
@@ -35,6 +39,12 @@ def _check_stores(configs: Sequence[RunConfig]) -> None:
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
         Mirror(config)
+
+
+def _check_later(configs: Sequence[RunConfig]) -> None:
+    """Look at the stores that run folders are imported into after the jobs: they are not made here."""
+    for folder, experiment in sorted({(config.outputs_dir, config.tracking.experiment) for config in configs}):
+        check_experiment(Path(folder).resolve() / STORE, experiment)
 
 
 def _check_folder(folder: RunFolder) -> None:
