@@ -15,7 +15,10 @@ records of the study, and the numbers expected of them. Of the project, `analysi
 `tinylora.records` and `tinylora.models.shapes`. A newcomer reads `build`, then `page.report`.
 """
 
+import importlib
+import importlib.util
 import os
+from pathlib import Path
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
@@ -25,3 +28,30 @@ except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported: a report sends nothing anywhere
+
+BACKEND, SETTINGS_FILE = "MPLBACKEND", "MATPLOTLIBRC"  # environment variables
+
+
+def _import_matplotlib() -> None:
+    """Import Matplotlib, without the user's settings where these cannot be read or name a backend that is not here."""
+    try:
+        importlib.import_module("matplotlib")
+        return
+    except ImportError:
+        raise
+    except Exception:  # whatever its reading of the settings stumbles on
+        found = importlib.util.find_spec("matplotlib")
+    assert found is not None and found.origin is not None
+    own = {BACKEND: "agg", SETTINGS_FILE: str(Path(found.origin).parent / "mpl-data" / "matplotlibrc")}
+    kept = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        importlib.import_module("matplotlib")
+    finally:
+        for name, value in kept.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+_import_matplotlib()

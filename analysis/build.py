@@ -25,6 +25,7 @@ from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
 from tinylora.settings.paths import absolute, require_home
 from tinylora.settings.store_urls import STORE, as_store, url_of
+from tinylora.settings.streams import printing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -151,4 +152,4 @@ def _unwritable(out: Path, error: OSError) -> UsageError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(printing(main))

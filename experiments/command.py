@@ -22,7 +22,8 @@ from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError, UsageError, causes
 from tinylora.settings.interrupts import INTERRUPTED
-from tinylora.settings.paths import absolute
+from tinylora.settings.paths import absolute, require_home
+from tinylora.settings.streams import printing
 
 MORE_TO_DO = 3
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler or the system ends the process; its terminal is gone
@@ -46,6 +47,7 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted;
 def _status_of(work: Callable[[], int | None]) -> int:
     """The status that some work returns, or that of its error, which is printed. Raises KeyboardInterrupt."""
     try:
+        require_home()
         return work() or 0
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}; the same command goes on from here", file=sys.stderr)
@@ -65,11 +67,12 @@ def _hides_interrupt(error: BaseException) -> bool:
     return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
 
 
-def leave(status: int) -> NoReturn:
-    """End the process with this status.
+def leave(main: Callable[[], int]) -> NoReturn:
+    """End the process with the exit status of a command's main function.
 
     Python would end one by SIGINT in which an interrupt has passed through an `exec`, even where it was caught.
     """
+    status = printing(main)
     if status == INTERRUPTED:
         atexit._run_exitfuncs()
         sys.stdout.flush()

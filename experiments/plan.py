@@ -23,6 +23,7 @@ from experiments.compose.written import write_points
 from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs
+from tinylora.settings.paths import absolute
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _plan(assumptions: Assumptions, file: Path | None, overrides: Sequence[str]) -> None:
+    file = None if file is None else absolute(file, "--write")
     composition = compose(overrides)
     points = composition.points
     require_memory(points, UNKNOWN)
@@ -67,4 +69,4 @@ def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, l
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

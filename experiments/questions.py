@@ -23,6 +23,7 @@ from tinylora.settings.choices import Split
 from tinylora.settings.config import TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
+from tinylora.settings.paths import absolute
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
 
@@ -49,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(given: argparse.Namespace) -> None:
     task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
-    require_writable(given.folder)
+    folder = absolute(given.folder, "folder")
+    require_writable(folder)
     validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
     parts = {"train": [*validation, *different(task, given.train)], "test": test}
     for part, problems in parts.items():
-        path = given.folder / f"{given.name}-{part}.jsonl"
+        path = folder / f"{given.name}-{part}.jsonl"
         write_atomically(path, "".join(_line(problem) for problem in problems).encode())
         print(f"{path}: {len(problems)} questions")
 
@@ -90,4 +92,4 @@ def _line(problem: Problem) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 from experiments.command import leave, run_command
 from tinylora.records import archive
 from tinylora.settings.errors import UsageError
+from tinylora.settings.paths import absolute
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,20 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _archive(options: argparse.Namespace) -> None:
-    if not options.outputs.is_dir():
-        raise UsageError(
-            f"{options.outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep"
-        )
-    done = archive.write(options.outputs, options.archive, options.compact)
+    outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
+    if not outputs.is_dir():
+        raise UsageError(f"{outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep")
+    done = archive.write(outputs, file, options.compact)
     for reason in done.left_out:
         print(f"not archived: {reason}", file=sys.stderr)
-    print(f"{done.runs} runs archived in {options.archive} ({options.archive.stat().st_size / 2**20:.2f} MiB)")
+    print(f"{done.runs} runs archived in {file} ({file.stat().st_size / 2**20:.2f} MiB)")
 
 
 def _restore(options: argparse.Namespace) -> None:
-    done = archive.restore(options.archive, options.outputs)
-    print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
+    outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
+    done = archive.restore(file, outputs)
+    print(f"{done.new} runs unpacked into {outputs}, {done.present} were there already")
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -35,6 +35,7 @@ from tinylora.records.folder import Unmirrored
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.paths import absolute
 
 IN_THIS_PROCESS = ("pack", "basic")  # launchers
 
@@ -88,7 +89,7 @@ def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
             "the points of a file are composed already",
             "leave the settings out, or give them to `python -m experiments.plan --write <file>`",
         )
-    points = read_points(file)
+    points = read_points(absolute(file, "--points"))
     if rank_of_process() == 0:
         print("\n".join(plan(points)), flush=True)
     _train(points, stop, Unmirrored())
@@ -113,7 +114,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
     sys.argv[1:] = [_launcher_setting(word) for word in words]
     overrides = check_flags(sys.argv[1:])
     if sys.argv[1:] == ["-sc", "install=bash"]:
-        print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
+        print((CONF / "completion.bash").read_text(encoding="utf-8"))  # Hydra's own does not know `python -m`
         return
     schema.register()
     with readable_errors([field.name for field in fields(LaunchSettings)]):
@@ -135,4 +136,4 @@ def _launcher_setting(word: str) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

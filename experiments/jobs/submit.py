@@ -93,7 +93,7 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
     executor.update_parameters(**parameters(sweep, submission, settings))
     script = place / ledger.JOBS / "submission.sh"
-    script.write_text(_script(executor, len(submission.packs)))
+    script.write_text(_script(executor, len(submission.packs)), encoding="utf-8")
     slurm.require_acceptable(script)
     if settings.dry_run:
         return []

@@ -127,9 +127,7 @@ class Mirror:
 
     def _made(self, name: str) -> str:
         """The id of the experiment, which is made now. UsageError where MLflow takes no such name."""
-        artifacts = (
-            self.file.with_name("mlflow-artifacts").as_uri() if self.file else None
-        )  # else in the working folder
+        artifacts = self.file.with_name("mlflow-artifacts").as_uri() if self.file else None
         try:
             return str(self.client.create_experiment(name, artifact_location=artifacts))
         except MlflowException as error:

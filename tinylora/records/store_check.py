@@ -27,7 +27,7 @@ def require_openable(file: Path | None) -> None:
     if file is not None and (length := len(os.fsencode(file))) > LONGEST_PATH:
         raise UsageError(
             f"MLflow's store {shown(file)}",
-            f"SQLite opens no longer path than {LONGEST_PATH} bytes (unable to open database file), and it has {length}",
+            f"SQLite cannot open paths of more than {LONGEST_PATH} bytes, and this one has {length}",
             "give outputs_dir=<shorter path>, or another tracking.uri",
         )
 

@@ -58,7 +58,7 @@ class ModelConfig:
         enters=as_path,
     )
     """Jinja file that stands in for the tokenizer's chat template (base models have none). Its content counts."""
-    chat_template_digest: str | None = setting(None, Role.note, given=CONVERSES)
+    chat_template_digest: str | None = setting(None, Role.place, given=CONVERSES)
     """Digest of that content, noted where the file is at hand: records are read where it is not. A file with another
     content is refused."""
     dtype: Precision = setting(Precision.fp32, Role.identity)

@@ -66,4 +66,5 @@ def _open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
+            file = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
+            setattr(sys, name, io.TextIOWrapper(io.BufferedReader(file) if number == 0 else io.BufferedWriter(file)))
