@@ -18,12 +18,15 @@ records of the study, and the numbers expected of them. Of the project, `analysi
 import importlib
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
+    from tinylora.settings.paths import end_without_home
 
     quiet_until_started()
+    end_without_home()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None
 
@@ -40,6 +43,8 @@ def _import_matplotlib() -> None:
     except ImportError:
         raise
     except Exception:  # whatever its reading of the settings stumbles on
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # what is half imported
         found = importlib.util.find_spec("matplotlib")
     assert found is not None and found.origin is not None
     own = {BACKEND: "agg", SETTINGS_FILE: str(Path(found.origin).parent / "mpl-data" / "matplotlibrc")}

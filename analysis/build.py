@@ -23,7 +23,7 @@ from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
-from tinylora.settings.paths import absolute, require_home
+from tinylora.settings.paths import absolute
 from tinylora.settings.store_urls import STORE, as_store, url_of
 from tinylora.settings.streams import printing
 
@@ -41,7 +41,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     try:
-        require_home()
         out, outputs = absolute(options.out, "--out"), absolute(options.outputs_dir, "--outputs-dir")
         uri = None if options.uri is None else as_store(options.uri, "--uri")
         only = _words("--only", options.only, report.NAMES)

@@ -10,7 +10,9 @@ by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
+    from tinylora.settings.paths import end_without_home
 
     quiet_until_started()
+    end_without_home()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None

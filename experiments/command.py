@@ -22,7 +22,7 @@ from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError, UsageError, causes
 from tinylora.settings.interrupts import INTERRUPTED
-from tinylora.settings.paths import absolute, require_home
+from tinylora.settings.paths import absolute
 from tinylora.settings.streams import printing
 
 MORE_TO_DO = 3
@@ -47,7 +47,6 @@ def run_command(work: Callable[[], int | None], interrupted: str = "interrupted;
 def _status_of(work: Callable[[], int | None]) -> int:
     """The status that some work returns, or that of its error, which is printed. Raises KeyboardInterrupt."""
     try:
-        require_home()
         return work() or 0
     except Stopped as stopped:
         print(f"stopped with all states saved: {stopped}; the same command goes on from here", file=sys.stderr)

@@ -7,6 +7,7 @@ are read. What a record says of paths stays as it was written: it may come from 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -76,9 +77,18 @@ def as_path(text: str, name: str) -> str:
     return str(absolute(text, name))
 
 
-def require_home() -> None:
-    """Raise UsageError where the user has no home folder: libraries look for it as they are imported."""
-    _require_home(f"HOME={os.environ['HOME']}" if "HOME" in os.environ else "HOME is not set", "~")
+def end_without_home() -> None:
+    """End a command, with what to do, where its user has no home folder: libraries look for it as they are imported.
+
+    Of use where `python -m <module>` imports the package of the module, which is when `sys.argv[0]` is `-m`.
+    """
+    if sys.argv[:1] != ["-m"]:
+        return
+    try:
+        _require_home(f"HOME={os.environ['HOME']}" if "HOME" in os.environ else "HOME is not set", "~")
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
 
 
 def _require_home(said: str, user: str) -> None:
