@@ -7,9 +7,40 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 UNREAD = 141  # exit status of a program whose output is read no further: what a shell says of one that SIGPIPE ended
 UNWRITTEN = 1
+
+
+class Output(io.RawIOBase):
+    """Standard output or error: it notes why it could not be written, and from then on drops what it is given."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.failed: OSError | None = None
+
+    def fileno(self) -> int:
+        """The number of the stream."""
+        return self.number
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return os.isatty(self.number)
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Write what fits, and return how many bytes that were. Raises OSError once."""
+        if self.failed is not None:
+            return memoryview(data).nbytes
+        try:
+            return os.write(self.number, data)
+        except OSError as error:
+            self.failed = error
+            raise
 
 
 def printing(main: Callable[[], int]) -> int:
@@ -18,22 +49,19 @@ def printing(main: Callable[[], int]) -> int:
     A character that the terminal does not have is printed as its number. Where the output cannot be written any more,
     the command ends there: without a word where it is read no further (`| head`), else with the reason.
     """
-    _open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    outputs = _take_over()
     try:
         status = _status(main)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        sys.stdout.flush()
+        sys.stderr.flush()
         return status
     except OSError:
-        error = _error_of_streams()
-        if error is None:
+        failed = next((output.failed for output in outputs if output.failed is not None), None)
+        if failed is None:
             raise
-        if error.errno == errno.EPIPE:
+        if failed.errno == errno.EPIPE:
             return UNREAD
-        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        print(f"error: the output cannot be written: {failed.strerror}", file=sys.stderr)
         return UNWRITTEN
 
 
@@ -44,27 +72,22 @@ def _status(main: Callable[[], int]) -> int:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
 
 
-def _error_of_streams() -> OSError | None:
-    """Why standard output or error cannot be written, if that is so; what is left for such a stream goes nowhere."""
-    found = None
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as error:
-            found = error
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-    return found
+def _take_over() -> list[Output]:
+    """Put our streams in the place of Python's, where these are its own and not those of a test or a notebook.
 
-
-def _open_standard_streams() -> None:
-    """Streams that were closed (`>&-`) go nowhere: else the next file that is opened would take their place."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    Streams that were closed (`>&-`) go nowhere: else the next file that is opened would take their place.
+    """
+    for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-        if getattr(sys, name) is None:
-            file = io.FileIO(number, "r" if number == 0 else "w", closefd=False)
-            setattr(sys, name, io.TextIOWrapper(io.BufferedReader(file) if number == 0 else io.BufferedWriter(file)))
+    taken = []
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None or (isinstance(stream, io.TextIOWrapper) and stream is getattr(sys, f"__{name}__")):
+            output, encoding = Output(number), stream.encoding if stream else "utf-8"
+            text = io.TextIOWrapper(io.BufferedWriter(output), encoding, "backslashreplace", line_buffering=True)
+            setattr(sys, name, text)
+            taken.append(output)
+    return taken
