@@ -35,7 +35,7 @@ from tinylora.records.sqlite_store import (
     make_store,
     of_the_machine,
 )
-from tinylora.records.store_check import require_openable, require_usable
+from tinylora.records.store_check import DELETED, deleted, require_artifacts, require_openable
 from tinylora.settings.config import RunConfig, flatten
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 from tinylora.settings.files import held
@@ -122,7 +122,8 @@ class Mirror:
         found = self.client.get_experiment_by_name(name)
         if found is None:
             return None
-        require_usable(self.uri, name, found.experiment_id, found.lifecycle_stage, found.artifact_location)
+        if found.lifecycle_stage == DELETED:
+            raise deleted(self.uri, name, found.experiment_id)
         return str(found.experiment_id)
 
     def _made(self, name: str) -> str:
@@ -137,6 +138,11 @@ class Mirror:
                 raise
             given, remedy = f"tracking.experiment={shown(name)}", "give tracking.experiment=<another name>"
             raise UsageError(given, f"MLflow takes no such name: {first_line(error)[:300]}", remedy) from error
+
+    def require_artifacts(self) -> None:
+        """Raise UsageError where the files of runs cannot be written: a sweep asks before it trains."""
+        found = self.client.get_experiment(self.experiment)
+        require_artifacts(self.uri, found.name, found.artifact_location)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.

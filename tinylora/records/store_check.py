@@ -32,16 +32,14 @@ def require_openable(file: Path | None) -> None:
         )
 
 
-def require_usable(uri: str, name: str, number: str, stage: str, artifacts: str) -> None:
-    """Raise UsageError where an experiment that there is takes no runs, or its files cannot be written here."""
-    if stage == DELETED:
-        raise deleted(uri, name, number)
+def require_artifacts(uri: str, name: str, artifacts: str) -> None:
+    """Raise UsageError where the files of an experiment's runs cannot be written from here."""
     folder = local_folder(artifacts)
     if folder is not None and (why := _why_not_writable(folder)):
         raise UsageError(
             f"experiment {name} in {shown(uri)}: {folder} {why}",
             "MLflow copies the files of ended runs into the folder that was set when the experiment was made",
-            "make it writable, or give tracking.experiment=<another name>, whose folder is set anew",
+            "make it writable; an experiment of another name (tracking.experiment) has its folder beside the store",
         )
 
 
@@ -68,7 +66,10 @@ def check_experiment(file: Path, name: str) -> None:
     except (sqlite3.Error, UnicodeDecodeError):
         return  # damaged or busy: whoever writes to it says so
     if found is not None:
-        require_usable(url_of(file), name, str(found[0]), str(found[1]), str(found[2]))
+        number, stage, artifacts = map(str, found)
+        if stage == DELETED:
+            raise deleted(url_of(file), name, number)
+        require_artifacts(url_of(file), name, artifacts)
 
 
 def local_folder(artifacts: str) -> Path | None:

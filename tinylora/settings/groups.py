@@ -14,7 +14,7 @@ from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonst
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
 from tinylora.settings.paths import as_path
-from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path
+from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path, shown
 from tinylora.settings.store_urls import as_store
 from tinylora.settings.uses import (
     HAS_BASIS,
@@ -27,6 +27,7 @@ from tinylora.settings.uses import (
     TRAINS,
 )
 
+LONGEST_NAME = 500  # characters of an experiment, which MLflow takes
 AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
 TEMPERATURES = (1e-6, 1e6)  # logits divided by less overflow in fp32
 LEAST_TOP_P = 1e-6  # a smaller probability is none in fp32
@@ -190,6 +191,9 @@ class TrackingConfig:
 
     def __post_init__(self) -> None:
         require_kinds(self, "tracking.")
+        given, rule = f"tracking.experiment={shown(self.experiment)}", f"a name of MLflow's has at most {LONGEST_NAME}"
+        fits = len(self.experiment) <= LONGEST_NAME
+        require(fits, given, f"{rule} characters", "give tracking.experiment=<shorter name>")
 
 
 @dataclass(frozen=True)

@@ -17,32 +17,31 @@ from tinylora.train.origin import require_same_origin
 def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
 
-    Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
+    Points that run `in_jobs` write to servers only, so no store of their own is made. Returns sentences on what
     could not be checked.
     """
     task_of = check_inputs(configs, in_jobs)
     notes = require_same_origin(configs, task_of=task_of)
     _check_stores([config for config in configs if config.tracking.uri is not None])
+    _look_at_stores([config for config in configs if config.tracking.uri is None])
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
         _check_folder(RunFolder(config))
-    if in_jobs:
-        _check_later([config for config in configs if config.tracking.uri is None])
     _check_stores([config for config in configs if config.tracking.uri is None and not in_jobs])
     return notes
 
 
 def _check_stores(configs: Sequence[RunConfig]) -> None:
     """Open each store once: those that were asked for before an outputs_dir is made, the default ones in it after."""
-    for config in {config.tracking_uri: config for config in configs}.values():
+    for config in {(config.tracking_uri, config.tracking.experiment): config for config in configs}.values():
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
-        Mirror(config)
+        Mirror(config).require_artifacts()
 
 
-def _check_later(configs: Sequence[RunConfig]) -> None:
-    """Look at the stores that run folders are imported into after the jobs: they are not made here."""
+def _look_at_stores(configs: Sequence[RunConfig]) -> None:
+    """Look at default stores that there are: jobs leave theirs alone, and run folders are imported into it later."""
     for folder, experiment in sorted({(config.outputs_dir, config.tracking.experiment) for config in configs}):
         check_experiment(Path(folder).resolve() / STORE, experiment)
 
