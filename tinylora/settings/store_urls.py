@@ -56,7 +56,9 @@ def as_store(text: str, name: str) -> str:
     except ValueError as error:
         raise UsageError(said, f"it is the address of a store: {first_line(error)}", remedy) from error
     if scheme in OF_FILES and text not in MANAGED:
-        raise UsageError(said, "a store is an SQLite file or a server: MLflow keeps no more records in folders", remedy)
+        raise UsageError(
+            said, "a store is an SQLite file or a server: MLflow no longer keeps records in folders", remedy
+        )
     try:
         parsed = _parsed(text)
     except ArgumentError as error:
