@@ -23,10 +23,11 @@ from pathlib import Path
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
-    from tinylora.settings.paths import end_without_home
 
     quiet_until_started()
-    end_without_home()
+    from tinylora.settings.paths import end_without_surroundings
+
+    end_without_surroundings()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None
 

@@ -10,9 +10,10 @@ by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
-    from tinylora.settings.paths import end_without_home
 
     quiet_until_started()
-    end_without_home()
+    from tinylora.settings.paths import end_without_surroundings
+
+    end_without_surroundings()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None

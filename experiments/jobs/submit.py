@@ -32,6 +32,7 @@ from tinylora.engine.ranks import require_work, world_size
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.store_urls import file_of
 
 
 def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
@@ -155,7 +156,7 @@ def _without_streams() -> Iterator[None]:
 def _check(points: Sequence[RunConfig], place: Place | None) -> None:
     """Raise UsageError or FailureError for the first point that cannot run in a job."""
     for point in points:
-        if point.tracking.uri is not None and point.tracking.uri.partition(":")[0] in ("sqlite", "file", ""):
+        if point.tracking.uri is not None and file_of(point.tracking.uri) is not None:
             raise UsageError(
                 f"tracking.uri={point.tracking.uri} with jobs",
                 "jobs write to a tracking server, or to run folders alone: one file would have many writers",

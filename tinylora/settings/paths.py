@@ -59,8 +59,6 @@ def absolute(given: str | Path, name: str) -> Path:
         path = Path(text).expanduser().resolve()
     except (OSError, RuntimeError) as error:
         why = "its links lead back to themselves" if isinstance(error, RuntimeError) else first_line(error)
-        if not os.path.lexists("."):
-            why = "the folder in which this was started does not exist any more"
         raise UsageError(said, f"a path leads to one place: {why}", remedy) from error
     _require_text(str(path), said, remedy)
     require_path(name, str(path))
@@ -77,18 +75,32 @@ def as_path(text: str, name: str) -> str:
     return str(absolute(text, name))
 
 
-def end_without_home() -> None:
-    """End a command, with what to do, where its user has no home folder: libraries look for it as they are imported.
+def end_without_surroundings() -> None:
+    """End a command, with what to do, where its user has no home folder or its working folder is gone.
+
+    Libraries look for both as they are imported.
 
     Of use where `python -m <module>` imports the package of the module, which is when `sys.argv[0]` is `-m`.
     """
     if sys.argv[:1] != ["-m"]:
         return
     try:
+        _require_working_folder()
         _require_home(f"HOME={os.environ['HOME']}" if "HOME" in os.environ else "HOME is not set", "~")
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None
+
+
+def _require_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working folder: {first_line(error)}",
+            "paths that are not absolute begin there, and it does not exist any more",
+            "change to a folder that exists",
+        ) from error
 
 
 def _require_home(said: str, user: str) -> None:

@@ -9,6 +9,7 @@ from tinylora.records.folder import RunFolder, require_writable
 from tinylora.records.store_check import check_experiment
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.files import cache_folder
 from tinylora.settings.store_urls import STORE
 from tinylora.train.inputs import check_inputs
 from tinylora.train.origin import require_same_origin
@@ -20,6 +21,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     Points that run `in_jobs` write to servers only, so no store of their own is made. Returns sentences on what
     could not be checked.
     """
+    cache_folder()
     task_of = check_inputs(configs, in_jobs)
     notes = require_same_origin(configs, task_of=task_of)
     _check_stores([config for config in configs if config.tracking.uri is not None])
