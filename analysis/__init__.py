@@ -19,6 +19,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 try:
@@ -33,7 +34,7 @@ except KeyboardInterrupt:  # in this very moment
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported: a report sends nothing anywhere
 
-BACKEND, SETTINGS_FILE = "MPLBACKEND", "MATPLOTLIBRC"  # environment variables
+BACKEND = "MPLBACKEND"  # environment variable
 
 
 def _import_matplotlib() -> None:
@@ -48,16 +49,15 @@ def _import_matplotlib() -> None:
             del sys.modules[name]  # what is half imported
         found = importlib.util.find_spec("matplotlib")
     assert found is not None and found.origin is not None
-    own = {BACKEND: "agg", SETTINGS_FILE: str(Path(found.origin).parent / "mpl-data" / "matplotlibrc")}
-    kept = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
+    kept = os.environ.pop(BACKEND, None)
     try:
-        importlib.import_module("matplotlib")
+        with chdir(
+            Path(found.origin).parent / "mpl-data"
+        ):  # a settings file in the working folder comes first: its own
+            importlib.import_module("matplotlib")
     finally:
-        for name, value in kept.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+        if kept is not None:
+            os.environ[BACKEND] = kept
 
 
 _import_matplotlib()

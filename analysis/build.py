@@ -62,7 +62,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m analysis.build", description="Tables and figures of a sweep.")
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
-    parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the sweep's runs")
+    parser.add_argument("--outputs-dir", default="outputs", help="folder of the sweep's runs")
     parser.add_argument(
         "--only",
         default=",".join(report.NAMES),
@@ -70,7 +70,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}",
     )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("reports"), help="folder of the report (default: %(default)s)")
+    parser.add_argument("--out", default="reports", help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -101,12 +101,12 @@ def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, FrameType 
 
 def add_outputs_dir(parser: argparse.ArgumentParser) -> None:
     """The option that says where everything lies."""
-    parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--outputs-dir", default="outputs", help="folder of the runs (%(default)s)")
 
 
-def require_folder(outputs: Path) -> Path:
+def require_folder(given: str) -> Path:
     """The folder of the runs as an absolute path. Raises UsageError where nothing was run."""
-    outputs = absolute(outputs, "--outputs-dir")
+    outputs = absolute(given, "--outputs-dir")
     if not outputs.is_dir():
         raise UsageError(
             f"--outputs-dir {outputs}: no such folder",

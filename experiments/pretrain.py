@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=128, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states and measurements")
-    parser.add_argument("--out", type=Path, help="model folder (default: the shipped one)")
+    parser.add_argument("--out", help="model folder (default: the shipped one)")
     args = parser.parse_args()
     return run_command(lambda: _pretrain(args))
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where the files go")
+    parser.add_argument("folder", help="where the files go")
     parser.add_argument("name", help="what the questions are to be called")
     parser.add_argument("generator", help="of reasoning-gym")
     parser.add_argument("options", nargs="*", metavar="option=value", help="settings of the generator")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.command import leave, run_command
 from tinylora.records import archive
@@ -24,12 +23,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.records", description="Records of runs in one file.")
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="run folders into an archive")
-    pack.add_argument("outputs", type=Path, help="folder of the runs (outputs_dir)")
-    pack.add_argument("archive", type=Path, help="file to be written: <name>.tar.xz")
+    pack.add_argument("outputs", help="folder of the runs (outputs_dir)")
+    pack.add_argument("archive", help="file to be written: <name>.tar.xz")
     pack.add_argument("--compact", action="store_true", help="keep what a report needs, without adapters")
     unpack = commands.add_parser("unpack", help="an archive into run folders")
-    unpack.add_argument("archive", type=Path, help="file made by pack")
-    unpack.add_argument("outputs", type=Path, help="folder for the runs; made where there is none")
+    unpack.add_argument("archive", help="file made by pack")
+    unpack.add_argument("outputs", help="folder for the runs; made where there is none")
     options = parser.parse_args(arguments)
     return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
 

@@ -26,7 +26,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from experiments.command import leave, run_command, stop_after
 from experiments.compose import CONF
@@ -48,7 +47,7 @@ def main() -> int:
 def _run(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--minutes")
-    parser.add_argument("--points", type=Path)
+    parser.add_argument("--points")
     try:
         given, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -78,7 +77,7 @@ def _minutes(given: str, others: Sequence[str]) -> float:
     return minutes
 
 
-def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
+def _run_written(file: str, others: Sequence[str], stop: StopRequest) -> None:
     """Train the points of a file, after saying what they cost."""
     from experiments.compose.written import read_points
     from experiments.planning.costs import plan

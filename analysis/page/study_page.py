@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.page.study_page", description="The study in docs/study.md."
     )
-    parser.add_argument("report", type=Path, help="folder of the study's report (analysis.build --out)")
+    parser.add_argument("report", help="folder of the study's report (analysis.build --out)")
     given = parser.parse_args(arguments).report
     try:
         report = absolute(given, "report")

@@ -56,7 +56,7 @@ def absolute(given: str | Path, name: str) -> Path:
     if text.startswith("~"):
         _require_home(said, text.partition("/")[0])
     try:
-        path = Path(text).expanduser().resolve()
+        path = Path(os.path.expanduser(text)).resolve()
     except (OSError, RuntimeError) as error:
         why = "its links lead back to themselves" if isinstance(error, RuntimeError) else first_line(error)
         raise UsageError(said, f"a path leads to one place: {why}", remedy) from error
