@@ -51,9 +51,7 @@ def _import_matplotlib() -> None:
     assert found is not None and found.origin is not None
     kept = os.environ.pop(BACKEND, None)
     try:
-        with chdir(
-            Path(found.origin).parent / "mpl-data"
-        ):  # a settings file in the working folder comes first: its own
+        with chdir(Path(found.origin).parent / "mpl-data"):  # the file in the working folder comes first
             importlib.import_module("matplotlib")
     finally:
         if kept is not None:

@@ -2,7 +2,7 @@
 
 0    done                      3    stopped when its time was over, and there is more to do
 1    something failed          130  interrupted by Ctrl-C, SIGTERM or SIGHUP
-2    it cannot be done
+2    it cannot be done             141  its output was read no further, as after `| head`
 """
 
 from __future__ import annotations
