@@ -15,13 +15,47 @@ records of the study, and the numbers expected of them. Of the project, `analysi
 `tinylora.records` and `tinylora.models.shapes`. A newcomer reads `build`, then `page.report`.
 """
 
+import importlib
+import importlib.util
 import os
+import sys
+from contextlib import chdir
+from pathlib import Path
 
 try:
     from tinylora.settings.interrupts import quiet_until_started
 
     quiet_until_started()
+    from tinylora.settings.paths import end_without_surroundings
+
+    end_without_surroundings()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before MLflow is imported: a report sends nothing anywhere
+
+BACKEND = "MPLBACKEND"  # environment variable
+
+
+def _import_matplotlib() -> None:
+    """Import Matplotlib, without the user's settings where these cannot be read or name a backend that is not here."""
+    try:
+        importlib.import_module("matplotlib")
+        return
+    except ImportError:
+        raise
+    except Exception:  # whatever its reading of the settings stumbles on
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # what is half imported
+        found = importlib.util.find_spec("matplotlib")
+    assert found is not None and found.origin is not None
+    kept = os.environ.pop(BACKEND, None)
+    try:
+        with chdir(Path(found.origin).parent / "mpl-data"):  # the file in the working folder comes first
+            importlib.import_module("matplotlib")
+    finally:
+        if kept is not None:
+            os.environ[BACKEND] = kept
+
+
+_import_matplotlib()

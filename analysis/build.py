@@ -23,6 +23,9 @@ from tinylora.records.import_runs import sync
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.settings.paths import absolute
+from tinylora.settings.store_urls import STORE, as_store, url_of
+from tinylora.settings.streams import printing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,20 +40,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    store = (options.outputs_dir / "mlflow.db").resolve()
     try:
-        _require_folder(options.out)
-        damaged = {} if options.uri else import_run_folders(options.outputs_dir, store)
+        out, outputs = absolute(options.out, "--out"), absolute(options.outputs_dir, "--outputs-dir")
+        uri = None if options.uri is None else as_store(options.uri, "--uri")
         only = _words("--only", options.only, report.NAMES)
         formats = _words("--format", options.format, FORMATS)
-        records = load.load(options.uri or f"sqlite:///{store}", options.experiment, damaged)
+        _require_folder(out)
+        damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
+        records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
         files = report.make_files(records, only, formats)
-        write_files(options.out, files)
+        write_files(out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
         return error.exit_status
     print(files["summary.md"].decode())
-    print(f"report: {options.out / 'index.html'}")
+    print(f"report: {out / 'index.html'}")
     return 0
 
 
@@ -58,7 +62,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m analysis.build", description="Tables and figures of a sweep.")
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
-    parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the sweep's runs")
+    parser.add_argument("--outputs-dir", default="outputs", help="folder of the sweep's runs")
     parser.add_argument(
         "--only",
         default=",".join(report.NAMES),
@@ -66,7 +70,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}",
     )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=Path("reports"), help="folder of the report (default: %(default)s)")
+    parser.add_argument("--out", default="reports", help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
@@ -147,4 +151,4 @@ def _unwritable(out: Path, error: OSError) -> UsageError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(printing(main))

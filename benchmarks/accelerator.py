@@ -52,6 +52,7 @@ from tinylora.models.form import form_of
 from tinylora.models.load import parameter_count, resolve_device
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
+from tinylora.settings.paths import absolute
 from tinylora.tasks.problem import Problem
 from tinylora.train.grpo import grpo_step
 from tinylora.train.losses import grpo_loss
@@ -264,18 +265,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="counted repetitions")
     parser.add_argument("--out", type=Path, default=Path("reports/accelerator.json"), help="file for the numbers")
     given = parser.parse_args(arguments)
+    out = absolute(given.out, "--out")
     device = resolve_device("auto")
     model, bandwidth = random_model(given.model, device), copy_bandwidth(device)
     result: dict[str, Any] = {"machine": machine(), "model": given.model, "bandwidth": bandwidth, "lanes": {}}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     shapes = Counter((shape[0], shape[1]) for shape in (weight_of(m).shape for m in adapted_modules(model).values()))
     for lanes in map(int, given.lanes.split(",")):
         result["lanes"][lanes] = measure(model, lanes, given.new_tokens, given.rounds, bandwidth)
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     result["peer"] = measure_peer(model, given.new_tokens, given.rounds)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     result["attach"] = attach = measure_shapes(shapes, device)
-    given.out.write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{given.model} on {result['machine']}, {bandwidth / 1e9:.0f} GB/s\n")
     print(markdown(HEADING, rows(result)))
     seconds = f"{attach['ours_s']:.3g} s, PEFT {attach['peer_s']:.3g} s"

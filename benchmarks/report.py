@@ -29,6 +29,8 @@ from analysis.paper import conf_files
 from analysis.paper.conf_files import shape_of
 from analysis.records.load import CURVES
 from tinylora.models.shapes import adapted_shapes, shape_parameters
+from tinylora.settings.paths import absolute
+from tinylora.settings.store_urls import url_of
 
 MODELS = (
     "qwen2.5-3b-instruct",
@@ -59,7 +61,7 @@ def create_store(path: Path) -> None:
     """An SQLite store with an empty experiment, made by MLflow itself."""
     from mlflow import MlflowClient
 
-    MlflowClient(f"sqlite:///{path}").create_experiment(EXPERIMENT)
+    MlflowClient(url_of(path)).create_experiment(EXPERIMENT)
 
 
 def write_runs(path: Path, runs: Iterable[MadeRun]) -> int:
@@ -235,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder of store and report (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="leave them there; a store that is there is used again")
     options = parser.parse_args(arguments)
-    work = options.work or Path(tempfile.mkdtemp())
+    work = absolute(options.work or tempfile.mkdtemp(), "--work")
     work.mkdir(parents=True, exist_ok=True)
     store = work / "mlflow.db"
     if not store.exists():

@@ -21,6 +21,8 @@ from benchmarks import attach, memory, rollouts, steps, sweep
 from benchmarks.timing import machine, markdown
 from benchmarks.trl_peer import require_peers
 from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.paths import absolute
+from tinylora.settings.streams import printing
 
 PARTS: dict[str, ModuleType] = {
     "steps": steps,
@@ -39,10 +41,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks.json"), help="file for the numbers")
     given = parser.parse_args()
     try:
-        names = _parts(given.only)
+        names, out = _parts(given.only), absolute(given.out, "--out")
         require_peers()
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        _measure(names, given.quick, given.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _measure(names, given.quick, out)
     except TinyLoraError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_status
@@ -66,10 +68,10 @@ def _measure(names: list[str], quick: bool, out: Path) -> None:
         print(f"part {number} of {len(names)}: {name}", file=sys.stderr, flush=True)
         started = time.perf_counter()
         results[name] = found = PARTS[name].measure(quick)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(markdown(PARTS[name].HEADING, PARTS[name].rows(found)))
         print(f"\n({name}: {time.perf_counter() - started:.0f} s)\n", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(printing(main))

@@ -62,7 +62,7 @@ def _run(outputs: Path, *arguments: str) -> float:
 def _from_records(outputs: Path, started: float) -> tuple[float, float]:
     """Seconds from the start to the end of step 1, and the median of what a step takes beyond its own `time/step_s`."""
     files = sorted(outputs.glob("*/metrics.jsonl"))
-    runs = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    runs = [[json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files]
     last_lane = max(runs, key=lambda lines: lines[1]["time"])  # lanes are recorded one after the other
     steps = pairwise(last_lane[1:-1])  # the last step ends with an evaluation
     beyond = [now["time"] - before["time"] - now["metrics"]["time/step_s"] for before, now in steps]

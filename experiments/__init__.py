@@ -12,5 +12,8 @@ try:
     from tinylora.settings.interrupts import quiet_until_started
 
     quiet_until_started()
+    from tinylora.settings.paths import end_without_surroundings
+
+    end_without_surroundings()
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None

@@ -31,4 +31,4 @@ def _cancel(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

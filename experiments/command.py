@@ -2,7 +2,7 @@
 
 0    done                      3    stopped when its time was over, and there is more to do
 1    something failed          130  interrupted by Ctrl-C, SIGTERM or SIGHUP
-2    it cannot be done
+2    it cannot be done             141  its output was read no further, as after `| head`
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from tinylora.engine.ranks import rank_of_process, world_size
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError, UsageError, causes
 from tinylora.settings.interrupts import INTERRUPTED
+from tinylora.settings.paths import absolute
+from tinylora.settings.streams import printing
 
 MORE_TO_DO = 3
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # a scheduler or the system ends the process; its terminal is gone
@@ -64,11 +66,12 @@ def _hides_interrupt(error: BaseException) -> bool:
     return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
 
 
-def leave(status: int) -> NoReturn:
-    """End the process with this status.
+def leave(main: Callable[[], int]) -> NoReturn:
+    """End the process with the exit status of a command's main function.
 
     Python would end one by SIGINT in which an interrupt has passed through an `exec`, even where it was caught.
     """
+    status = printing(main)
     if status == INTERRUPTED:
         atexit._run_exitfuncs()
         sys.stdout.flush()
@@ -98,12 +101,12 @@ def on_signals(numbers: Iterable[signal.Signals], act: Callable[[int, FrameType 
 
 def add_outputs_dir(parser: argparse.ArgumentParser) -> None:
     """The option that says where everything lies."""
-    parser.add_argument("--outputs-dir", type=Path, default=Path("outputs"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--outputs-dir", default="outputs", help="folder of the runs (%(default)s)")
 
 
-def require_folder(outputs: Path) -> Path:
+def require_folder(given: str) -> Path:
     """The folder of the runs as an absolute path. Raises UsageError where nothing was run."""
-    outputs = outputs.expanduser().resolve()
+    outputs = absolute(given, "--outputs-dir")
     if not outputs.is_dir():
         raise UsageError(
             f"--outputs-dir {outputs}: no such folder",

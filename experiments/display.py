@@ -206,6 +206,8 @@ def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:
 
 def whole_lines(table: Table) -> list[str]:
     """A table as plain lines, as wide as they need to be: for files, pipes and logs, in which nothing may be folded."""
+    if Console().options.ascii_only:  # a terminal that has no lines to draw
+        table.box = box.ASCII
     stream = StringIO()
     Console(file=stream, width=WIDEST, color_system=None, force_terminal=False).print(table)
     return [line.rstrip() for line in stream.getvalue().splitlines()]

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from experiments.command import leave, run_command
 from experiments.compose.points import compose
@@ -23,6 +22,7 @@ from experiments.compose.written import write_points
 from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs
+from tinylora.settings.paths import absolute
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: _plan(*_arguments(arguments)))
 
 
-def _plan(assumptions: Assumptions, file: Path | None, overrides: Sequence[str]) -> None:
+def _plan(assumptions: Assumptions, given: str | None, overrides: Sequence[str]) -> None:
+    file = None if given is None else absolute(given, "--write")
     composition = compose(overrides)
     points = composition.points
     require_memory(points, UNKNOWN)
@@ -41,7 +42,7 @@ def _plan(assumptions: Assumptions, file: Path | None, overrides: Sequence[str])
         print(f"{file}: {in_packs(points)}")
 
 
-def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, list[str]]:
+def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, str | None, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.plan",
         description=__doc__,
@@ -53,9 +54,7 @@ def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, l
     parser.add_argument("--response-tokens", type=int, help="mean length of a response")
     parser.add_argument("--tflops", type=float, help="teraflops per second that the device keeps up")
     parser.add_argument("--device-gib", type=float, help="memory of the device")
-    parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="write the points into it, for experiments.run --points"
-    )
+    parser.add_argument("--write", metavar="FILE", help="write the points into it, for experiments.run --points")
     parser.add_argument("-m", "--multirun", action="store_true", help="no difference: every plan is of a sweep")
     parser.add_argument("overrides", nargs="*", help="settings, as for experiments.run")
     given = parser.parse_intermixed_args(words)
@@ -67,4 +66,4 @@ def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, Path | None, l
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -30,6 +30,7 @@ from transformers import PreTrainedTokenizerFast as Tokens
 from experiments.command import leave, run_command
 from tinylora.models.find import MINIATURES
 from tinylora.settings.config import Split
+from tinylora.settings.paths import absolute
 from tinylora.settings.seeds import python_stream, stream_seed
 from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer
 
@@ -180,7 +181,7 @@ def pretrain(args: argparse.Namespace) -> None:
     state = args.out / "pretraining-state.safetensors"
     first = load_state(state, model, optimizer)
     record = args.out / RECORD
-    curve = json.loads(record.read_text())["curve"] if first else []
+    curve = json.loads(record.read_text(encoding="utf-8"))["curve"] if first else []
     start = time.monotonic()
     for step in range(first + 1, args.steps + 1):
         for group in optimizer.param_groups:
@@ -191,7 +192,7 @@ def pretrain(args: argparse.Namespace) -> None:
         if step % args.save_every == 0 or step == args.steps:
             curve = [point for point in curve if point["step"] < step]
             curve.append({"step": step, "loss": loss, **measure(model, tokens, args.seed)})
-            record.write_text(json.dumps(describe(model, args, curve), indent=1) + "\n")
+            record.write_text(json.dumps(describe(model, args, curve), indent=1) + "\n", encoding="utf-8")
             save_state(state, model, optimizer, step)
             left = (time.monotonic() - start) / (step - first) * (args.steps - step)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in curve[-1].items() if name != "step")
@@ -222,11 +223,15 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=128, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states and measurements")
-    parser.add_argument("--out", type=Path, help="model folder (default: the shipped one)")
+    parser.add_argument("--out", help="model folder (default: the shipped one)")
     args = parser.parse_args()
-    args.out = args.out or MINIATURES / f"miniature-{args.family}"
-    return run_command(lambda: pretrain(args))
+    return run_command(lambda: _pretrain(args))
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    args.out = absolute(args.out or MINIATURES / f"miniature-{args.family}", "--out")
+    pretrain(args)
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import yaml
 
@@ -23,6 +22,7 @@ from tinylora.settings.choices import Split
 from tinylora.settings.config import TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
+from tinylora.settings.paths import absolute
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where the files go")
+    parser.add_argument("folder", help="where the files go")
     parser.add_argument("name", help="what the questions are to be called")
     parser.add_argument("generator", help="of reasoning-gym")
     parser.add_argument("options", nargs="*", metavar="option=value", help="settings of the generator")
@@ -49,11 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(given: argparse.Namespace) -> None:
     task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
-    require_writable(given.folder)
+    folder = absolute(given.folder, "folder")
+    require_writable(folder)
     validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
     parts = {"train": [*validation, *different(task, given.train)], "test": test}
     for part, problems in parts.items():
-        path = given.folder / f"{given.name}-{part}.jsonl"
+        path = folder / f"{given.name}-{part}.jsonl"
         write_atomically(path, "".join(_line(problem) for problem in problems).encode())
         print(f"{path}: {len(problems)} questions")
 
@@ -90,4 +91,4 @@ def _line(problem: Problem) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.command import leave, run_command
 from tinylora.records import archive
 from tinylora.settings.errors import UsageError
+from tinylora.settings.paths import absolute
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,31 +23,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.records", description="Records of runs in one file.")
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="run folders into an archive")
-    pack.add_argument("outputs", type=Path, help="folder of the runs (outputs_dir)")
-    pack.add_argument("archive", type=Path, help="file to be written: <name>.tar.xz")
+    pack.add_argument("outputs", help="folder of the runs (outputs_dir)")
+    pack.add_argument("archive", help="file to be written: <name>.tar.xz")
     pack.add_argument("--compact", action="store_true", help="keep what a report needs, without adapters")
     unpack = commands.add_parser("unpack", help="an archive into run folders")
-    unpack.add_argument("archive", type=Path, help="file made by pack")
-    unpack.add_argument("outputs", type=Path, help="folder for the runs; made where there is none")
+    unpack.add_argument("archive", help="file made by pack")
+    unpack.add_argument("outputs", help="folder for the runs; made where there is none")
     options = parser.parse_args(arguments)
     return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
 
 
 def _archive(options: argparse.Namespace) -> None:
-    if not options.outputs.is_dir():
-        raise UsageError(
-            f"{options.outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep"
-        )
-    done = archive.write(options.outputs, options.archive, options.compact)
+    outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
+    if not outputs.is_dir():
+        raise UsageError(f"{outputs}: no such folder", "the runs of an outputs_dir are archived", "give one of a sweep")
+    done = archive.write(outputs, file, options.compact)
     for reason in done.left_out:
         print(f"not archived: {reason}", file=sys.stderr)
-    print(f"{done.runs} runs archived in {options.archive} ({options.archive.stat().st_size / 2**20:.2f} MiB)")
+    print(f"{done.runs} runs archived in {file} ({file.stat().st_size / 2**20:.2f} MiB)")
 
 
 def _restore(options: argparse.Namespace) -> None:
-    done = archive.restore(options.archive, options.outputs)
-    print(f"{done.new} runs unpacked into {options.outputs}, {done.present} were there already")
+    outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
+    done = archive.restore(file, outputs)
+    print(f"{done.new} runs unpacked into {outputs}, {done.present} were there already")
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

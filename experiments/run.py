@@ -26,7 +26,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 from experiments.command import leave, run_command, stop_after
 from experiments.compose import CONF
@@ -35,6 +34,7 @@ from tinylora.records.folder import Unmirrored
 from tinylora.records.stopping import StopRequest
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.paths import absolute
 
 IN_THIS_PROCESS = ("pack", "basic")  # launchers
 
@@ -47,7 +47,7 @@ def main() -> int:
 def _run(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--minutes")
-    parser.add_argument("--points", type=Path)
+    parser.add_argument("--points")
     try:
         given, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
@@ -77,7 +77,7 @@ def _minutes(given: str, others: Sequence[str]) -> float:
     return minutes
 
 
-def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
+def _run_written(file: str, others: Sequence[str], stop: StopRequest) -> None:
     """Train the points of a file, after saying what they cost."""
     from experiments.compose.written import read_points
     from experiments.planning.costs import plan
@@ -88,7 +88,7 @@ def _run_written(file: Path, others: Sequence[str], stop: StopRequest) -> None:
             "the points of a file are composed already",
             "leave the settings out, or give them to `python -m experiments.plan --write <file>`",
         )
-    points = read_points(file)
+    points = read_points(absolute(file, "--points"))
     if rank_of_process() == 0:
         print("\n".join(plan(points)), flush=True)
     _train(points, stop, Unmirrored())
@@ -113,7 +113,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
     sys.argv[1:] = [_launcher_setting(word) for word in words]
     overrides = check_flags(sys.argv[1:])
     if sys.argv[1:] == ["-sc", "install=bash"]:
-        print((CONF / "completion.bash").read_text())  # Hydra's own does not know `python -m`
+        print((CONF / "completion.bash").read_text(encoding="utf-8"))  # Hydra's own does not know `python -m`
         return
     schema.register()
     with readable_errors([field.name for field in fields(LaunchSettings)]):
@@ -135,4 +135,4 @@ def _launcher_setting(word: str) -> str:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

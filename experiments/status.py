@@ -35,4 +35,4 @@ def _status(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -41,4 +41,4 @@ def _sync(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    leave(main)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -47,7 +46,7 @@ def curve_figure(curves: pd.DataFrame, metric: str, title: str) -> Figure:
     """A training metric against the step: one panel per line of the accuracy figure, all on one scale."""
     lines = list(curves.groupby("line", sort=False))
     texts = max((list(line["curve_label"].unique()) for _, line in lines), key=len)
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure, panels = panels_below(len(lines), max(2.0, labels_height(texts)), title, CURVE_LABELS[metric])
         values = curves[["mean", "low", "high"]]
         low, high = values.min().min(), values.max().max()
@@ -64,7 +63,7 @@ def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
     """Several training metrics against the step: a panel with a scale of its own for each `metric`."""
     metrics = list(curves["metric"].unique())
     texts = list(curves["curve_label"].unique())
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, "labels: trained parameters")
         for metric, ax in zip(metrics, panels, strict=True):
             own = curves[curves["metric"] == metric]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -59,7 +58,7 @@ def lines_figure(
     """One panel for each scale, in its order; panels have one vertical axis."""
     texts = [_texts(points[points["panel"] == panel], levels, panel) for panel in scales]
     height = max(HEIGHT if len(scales) == 1 else 2.1, *(labels_height(of_panel) for of_panel in texts))
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         different = len({scale.label for scale in scales.values()}) > 1
         named = [_place_names(scale) for scale in scales.values()]
         bottom = 0.5 + 0.16 * max((name.count("\n") for names in named for name in names), default=0)

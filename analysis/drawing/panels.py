@@ -7,7 +7,6 @@ import math
 import textwrap
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -122,6 +121,6 @@ def render(figure: Figure, kind: str) -> bytes:
     """The bytes of a figure as `svg`, `pdf` or `png`, without a date."""
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure.savefig(buffer, format=kind, metadata=metadata, dpi=150)
     return buffer.getvalue()

@@ -8,8 +8,10 @@ swap them for the colours of the reader's light or dark page.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.colors import to_hex, to_rgb
 
@@ -51,6 +53,13 @@ SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: small files, searchable, takes the page's colours
     "svg.hashsalt": "tinylora",  # the same records give the same bytes
 }
+
+
+def applied() -> AbstractContextManager[None]:
+    """Inside, figures look as `SETTINGS` say and as Matplotlib has it by default, whatever the user has set."""
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    context: AbstractContextManager[None] = matplotlib.rc_context(defaults | SETTINGS)
+    return context
 
 
 def colour(method: str) -> str:

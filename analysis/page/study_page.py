@@ -14,6 +14,8 @@ from pathlib import Path
 
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.files import write_atomically
+from tinylora.settings.paths import absolute
+from tinylora.settings.streams import printing
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "study.md"
@@ -27,9 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.page.study_page", description="The study in docs/study.md."
     )
-    parser.add_argument("report", type=Path, help="folder of the study's report (analysis.build --out)")
-    report = parser.parse_args(arguments).report
+    parser.add_argument("report", help="folder of the study's report (analysis.build --out)")
+    given = parser.parse_args(arguments).report
     try:
+        report = absolute(given, "report")
         text = shown(report)
         for model, path in figures(report).items():
             write_atomically(STUDY / f"figure1-{model}.svg", path.read_bytes())
@@ -80,4 +83,4 @@ def compact(table: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(printing(main))

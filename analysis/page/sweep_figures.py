@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -159,7 +158,7 @@ def _scale_accuracy(cells: pd.DataFrame, base: pd.DataFrame, ax: Axes) -> None:
 def accuracy_figure(cells: pd.DataFrame, base: pd.DataFrame, axis: str, title: str) -> Figure:
     """Accuracy against trained parameters of one model and task."""
     texts = [*cells["line_label"].unique(), *["untrained, sampled"] * 2 * len(base)]
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         figure, (ax,) = panels_below(1, max(3.2, labels_height(texts)), title, "test accuracy (greedy, strict)")
         draw_accuracy(cells, base, axis, ax)
     return figure

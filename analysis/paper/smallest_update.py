@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -34,7 +33,7 @@ def smallest_updates(part: Part) -> Made:
     published = _published_updates(part)
     scales = {"": Scale("model, by size", models)}
     figure = lines_figure(_points(table, published, models), [], scales, part.title, HEIGHT, percent=False)
-    with matplotlib.rc_context(style.SETTINGS):
+    with style.applied():
         _count_axis(figure)
     return Made(figure, table, _updates_table(table, published))
 

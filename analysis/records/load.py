@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.records.apart import apart_settings, told_apart
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
+from tinylora.records.store_check import deleted
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -91,6 +92,8 @@ def _settings(params: Iterable[str]) -> list[str]:
 
 def _experiment(store: Store, uri: str, name: str) -> str:
     present = store.experiments()
+    if name not in present and (number := store.deleted(name)) is not None:
+        raise deleted(uri, name, number)
     if name not in present:
         raise UsageError(
             f"experiment {name!r} in {uri}",

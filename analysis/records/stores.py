@@ -20,11 +20,12 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from tinylora.records import sqlite_store
+from tinylora.records.store_check import DELETED
 from tinylora.settings.errors import FailureError, UsageError, first_line
+from tinylora.settings.store_urls import STORE, file_of
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError)
 UNJUDGED = ("eval/test/greedy_outcome/timeout", "eval/test/greedy_outcome/checker_error")
@@ -48,6 +49,9 @@ class Store(Protocol):
     def experiments(self) -> dict[str, str]:
         """Name and id of every active experiment."""
 
+    def deleted(self, name: str) -> str | None:
+        """The id of the deleted experiment of this name, if there is one."""
+
     def read(self, experiment_id: str) -> Raw:
         """All active runs of an experiment."""
 
@@ -57,8 +61,9 @@ class Store(Protocol):
 
 def open_store(uri: str) -> Store:
     """The store at a tracking URI."""
-    if uri.startswith("sqlite:"):
-        return SqliteStore(_sqlite_path(uri))
+    if (path := file_of(uri)) is not None:
+        _require_store(uri, path)
+        return SqliteStore(path)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own 7 wait minutes for a dead server
     return ClientStore(uri)
 
@@ -76,21 +81,17 @@ def unreadable(uri: str, error: Exception) -> FailureError:
 
 def damage(uri: str) -> FailureError | None:
     """What to say of the SQLite store of an outputs_dir, where it is damaged: all of it is read."""
-    path = Path(uri.removeprefix(sqlite_store.SQLITE))
-    if not uri.startswith(sqlite_store.SQLITE) or path.name != sqlite_store.STORE or not path.is_file():
+    path = file_of(uri)
+    if path is None or path.name != STORE or not path.is_file():
         return None
     why = sqlite_store.damage_of(path, thorough=True)
     return sqlite_store.damaged(path, why, path.parent) if why else None
 
 
-def _sqlite_path(uri: str) -> Path:
-    """The file of an SQLite store. It must be there: opening an absent one would create it."""
-    try:
-        path = Path(make_url(uri).database or "")
-    except SQLAlchemyError as error:
-        raise UsageError(f"--uri {uri}", "an SQLite address reads sqlite:///<path>", "correct it") from error
+def _require_store(uri: str, path: Path) -> None:
+    """Raise UsageError or FailureError unless an SQLite file is there (opening an absent one would create it)."""
     remedy = "run a sweep first (python -m experiments.run), or give --outputs-dir or --uri of one that ran"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"MLflow store {path}: no such file", "the report is read from the records of a sweep", remedy)
     query = "SELECT count(*) FROM sqlite_master WHERE name IN ('experiments', 'runs', 'metrics', 'params', 'tags')"
     try:
@@ -102,7 +103,6 @@ def _sqlite_path(uri: str) -> Path:
         raise damage(uri) or UsageError(
             f"{path}: holds no MLflow tables", "the store is an SQLite file written by MLflow", remedy
         )
-    return path
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -132,6 +132,12 @@ class SqliteStore:
         """Name and id of every active experiment."""
         query = "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active'"
         return {name: str(number) for name, number in self.connection.execute(query)}
+
+    def deleted(self, name: str) -> str | None:
+        """The id of the deleted experiment of this name, if there is one."""
+        query = "SELECT experiment_id FROM experiments WHERE lifecycle_stage = ? AND name = ?"
+        found = self.connection.execute(query, (DELETED, name)).fetchone()
+        return str(found[0]) if found else None
 
     def read(self, experiment_id: str) -> Raw:
         """All active runs of an experiment."""
@@ -181,6 +187,11 @@ class ClientStore:
     def experiments(self) -> dict[str, str]:
         """Name and id of every active experiment."""
         return {found.name: str(found.experiment_id) for found in self.client.search_experiments()}
+
+    def deleted(self, name: str) -> str | None:
+        """The id of the deleted experiment of this name, if there is one."""
+        found = self.client.get_experiment_by_name(name)
+        return str(found.experiment_id) if found is not None and found.lifecycle_stage == DELETED else None
 
     def read(self, experiment_id: str) -> Raw:
         """All active runs of an experiment."""

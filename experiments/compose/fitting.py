@@ -29,7 +29,7 @@ def fitting(points: Sequence[RunConfig]) -> tuple[list[RunConfig], list[str]]:
 
 def shape_of(model: ModelConfig) -> ShapeConfig | None:
     """The sizes of a model that are known without loading it."""
-    return shape_of_folder(Path(model.path).expanduser()) if model.path is not None else model.shape
+    return shape_of_folder(Path(model.path)) if model.path is not None else model.shape
 
 
 def misfit(point: RunConfig) -> str | None:

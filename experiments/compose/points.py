@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -108,6 +107,5 @@ def distinct(points: Sequence[RunConfig]) -> list[RunConfig]:
 def _sources(point: RunConfig) -> list[tuple[str, str | None]]:
     """Where what a run is made with comes from, which its key does not say."""
     model, task = point.model, point.task
-    folders = [None if path is None else str(Path(path).expanduser().resolve()) for path in (model.path, task.folder)]
     hub = model.hub if model.path is None else None
-    return [("model.path", folders[0]), ("model.hub", hub), ("task.folder", folders[1])]
+    return [("model.path", model.path), ("model.hub", hub), ("task.folder", task.folder)]

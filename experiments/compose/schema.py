@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -10,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.identity import content_digest
+from tinylora.settings.paths import as_entered
 
 
 def register() -> None:
@@ -27,7 +30,18 @@ def to_run_config(composed: DictConfig) -> RunConfig:
     _refuse_added_settings(composed)
     config = OmegaConf.to_object(composed)
     assert isinstance(config, RunConfig)
-    return config
+    return _with_digest(as_entered(config))
+
+
+def _with_digest(config: RunConfig) -> RunConfig:
+    """The same point with a digest of its template's content, where there is one that can be read."""
+    model = config.model
+    if model.chat_template is None or model.chat_template_digest is not None:
+        return config
+    digest = content_digest(Path(model.chat_template))
+    if digest == model.chat_template:  # it cannot be read, which the check of the model says
+        return config
+    return replace(config, model=replace(model, chat_template_digest=digest))
 
 
 def _open(schema: Any) -> DictConfig:

@@ -104,7 +104,7 @@ def _broken_override(error: OverrideParseException) -> UsageError:
     return UsageError(
         error.override,
         f"a setting is given as name=value, several values as name=value1,value2 (here: {found})",
-        "a value with brackets, commas or spaces needs quotes, and these again for the shell: 'name=\"a, b\"'",
+        "a value with brackets, commas, spaces or ~ needs quotes, and these again for the shell: 'name=\"a, b\"'",
     )
 
 

@@ -155,5 +155,5 @@ def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
     folder.mkdir(exist_ok=True)
     job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
     attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}
-    with (folder / f"{pack}.jsonl").open("a") as file:
+    with (folder / f"{pack}.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps(attempt) + "\n")

@@ -89,7 +89,7 @@ class Sweep:
     def attempts(self, submission: Submission, pack: int) -> list[dict[str, Any]]:
         """The starts of a pack, in order."""
         path = self.place(submission) / ATTEMPTS / f"{pack}.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
     def save(self) -> None:
         """Write sweep.json."""

@@ -15,6 +15,7 @@ from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.planning.capacity import UNKNOWN, Place
 from experiments.planning.packing import GB, GIB, Device, find_device
 from tinylora.settings.errors import UsageError
+from tinylora.settings.files import CACHE_VARIABLE, cache_folder
 
 SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
 PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
@@ -51,7 +52,7 @@ def place_of_jobs(kind: Kind, settings: LaunchSettings) -> Place | None:
 def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> dict[str, Any]:
     """What SLURM is asked for, in submitit's names."""
     code = sweep.place(submission) / CODE
-    requeue = Template(REQUEUE.read_text(), undefined=StrictUndefined)
+    requeue = Template(REQUEUE.read_text(encoding="utf-8"), undefined=StrictUndefined)
     cancelled = shlex.quote(str(sweep.folder / CANCELLED))
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment(code, settings).items()]
     parameters: dict[str, Any] = {
@@ -89,4 +90,5 @@ def environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
     """Variables of a job: Python imports the copied sources first, PyTorch uses the processors that were asked for."""
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
-    return {"PYTHONPATH": path} | threads
+    cache = {CACHE_VARIABLE: str(cache_folder())} if os.environ.get(CACHE_VARIABLE) else {}  # jobs begin elsewhere
+    return {"PYTHONPATH": path} | threads | cache

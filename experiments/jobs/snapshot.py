@@ -27,7 +27,7 @@ def take(target: Path) -> dict[str, Any]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / file, copy)
     source = git_state()
-    (target / SOURCE).write_text(json.dumps(source) + "\n")
+    (target / SOURCE).write_text(json.dumps(source) + "\n", encoding="utf-8")
     changes = _git("diff", "HEAD", "--", *PARTS)
     if changes:
         (target / CHANGES).write_bytes(changes)

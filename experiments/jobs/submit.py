@@ -32,6 +32,7 @@ from tinylora.engine.ranks import require_work, world_size
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.store_urls import file_of
 
 
 def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettings) -> Sweep | None:
@@ -39,7 +40,6 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
 
     Raises UsageError or FailureError before anything is submitted.
     """
-    points = [_with_absolute_paths(point) for point in points]
     if world_size() > 1:
         raise UsageError(
             f"hydra/launcher={kind} in one of {world_size()} processes",
@@ -94,7 +94,7 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
     executor.update_parameters(**parameters(sweep, submission, settings))
     script = place / ledger.JOBS / "submission.sh"
-    script.write_text(_script(executor, len(submission.packs)))
+    script.write_text(_script(executor, len(submission.packs)), encoding="utf-8")
     slurm.require_acceptable(script)
     if settings.dry_run:
         return []
@@ -156,24 +156,13 @@ def _without_streams() -> Iterator[None]:
 def _check(points: Sequence[RunConfig], place: Place | None) -> None:
     """Raise UsageError or FailureError for the first point that cannot run in a job."""
     for point in points:
-        if point.tracking.uri is not None and point.tracking.uri.partition(":")[0] in ("sqlite", "file", ""):
+        if point.tracking.uri is not None and file_of(point.tracking.uri) is not None:
             raise UsageError(
                 f"tracking.uri={point.tracking.uri} with jobs",
                 "jobs write to a tracking server, or to run folders alone: one file would have many writers",
                 "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
             )
     check(points, in_jobs=True, place=place)
-
-
-def _with_absolute_paths(point: RunConfig) -> RunConfig:
-    """The same point with absolute paths, since jobs run in another folder."""
-
-    def absolute(path: str | None) -> str | None:
-        return None if path is None else str(Path(path).expanduser().resolve())
-
-    model = replace(point.model, path=absolute(point.model.path), chat_template=absolute(point.model.chat_template))
-    task = replace(point.task, folder=absolute(point.task.folder))
-    return replace(point, model=model, task=task, outputs_dir=str(Path(point.outputs_dir).expanduser().resolve()))
 
 
 def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, str]) -> None:

@@ -85,8 +85,7 @@ def wait_for(what: Sweep | Sequence[RunConfig]) -> None:
         chosen, keys = [what], set(what.runs)
     else:
         keys = {point.run_key for point in what}
-        outputs = Path(what[0].outputs_dir).expanduser().resolve()
-        chosen = [sweep for sweep in all_sweeps(outputs) if keys & set(sweep.runs)]
+        chosen = [sweep for sweep in all_sweeps(Path(what[0].outputs_dir)) if keys & set(sweep.runs)]
     states = [lane for lanes in look(chosen, watch=True) for lane in lanes if lane.key in keys]
     for sweep in chosen[:1]:
         import_runs(sweep.folder.parent.parent)

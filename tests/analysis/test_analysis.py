@@ -272,7 +272,7 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% greedy (95% interval 60.0 to 70.0)" in printed
     assert printed.rstrip().endswith(f"report: {tmp_path / 'two' / 'index.html'}")
-    page = (tmp_path / "one" / "index.html").read_text()
+    page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "says nothing by itself" in page
     assert "out of &lt;memory&gt;" in page
     assert "<memory>" not in page
@@ -291,7 +291,7 @@ def test_tables_show_gaps_not_zeros(sweep: Path, tmp_path: Path) -> None:
     grpo = accuracy[(accuracy["line"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
     assert (grpo["mean"], grpo["low"], grpo["high"], grpo["n_seeds"]) == pytest.approx((0.65, 0.6, 0.7, 2))
     assert not ((accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)).any()
-    assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text()
+    assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text(encoding="utf-8")
 
 
 def test_markdown_and_percent() -> None:

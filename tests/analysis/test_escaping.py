@@ -99,7 +99,7 @@ def test_names_of_users_are_text_in_every_file(store: Store, tmp_path: Path) -> 
         store.add({"model.name": NASTY["model"], "seed": seed, "u": 1})
     store.add({"model.name": NASTY["model"], "seed": 2}, status="failed", reason=NASTY["reason"])
     assert build.main(["--outputs-dir", str(tmp_path), "--out", str(tmp_path / "r"), "--format", "svg"]) == 0
-    files = {path.name: path.read_text() for path in (tmp_path / "r").iterdir()}
+    files = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "r").iterdir()}
     assert len(files) > 5
     for name, text in files.items():
         if name.endswith((".html", ".svg")):

@@ -122,6 +122,6 @@ def test_a_damaged_folder_is_shown_and_not_averaged(
         assert runs.loc[key, "status"] == "damaged" and name in runs.loc[key, "reason"]
         assert not runs.loc[key, "averaged"]
         assert f"run {key} is damaged" in printed.out and f"not imported into MLflow: {key}: " in printed.err
-        assert key in (tmp_path / "report" / "index.html").read_text()
+        assert key in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert runs["averaged"].sum() == 2
     assert "2 damaged, 2 finished" in printed.out

@@ -326,15 +326,15 @@ def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
     write_runs(store, list({made.tags["run_key"]: made for made in runs}.values()))
     out = tmp_path / "out"
     assert build.main(["--outputs-dir", str(store.parent), "--out", str(out), "--format", "svg,png"]) == 0
-    shown = (out / "index.html").read_text()
+    shown = (out / "index.html").read_text(encoding="utf-8")
     assert 'id="waiting"' not in shown
     assert len(list(out.glob("figure*.png"))) == len(list(out.glob("figure*.svg"))) >= 10
     ids = re.findall(r'\bid="([^"]*)"', shown)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"https?://[\w./]+", shown)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    ratios = "".join(path.read_text() for path in out.glob("rl-sft*-table.md"))
+    ratios = "".join(path.read_text(encoding="utf-8") for path in out.glob("rl-sft*-table.md"))
     assert "SFT own v GRPO" in ratios
-    assert (out / "claims.tex").read_text().count("\\toprule") == 1
+    assert (out / "claims.tex").read_text(encoding="utf-8").count("\\toprule") == 1
 
 
 @pytest.mark.parametrize(

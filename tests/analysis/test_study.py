@@ -83,7 +83,7 @@ def test_every_cell_is_the_one_worked_out_by_hand(
             panel = "" if row["panel"] != row["panel"] else row["panel"]
             of = panel if panel in models else "" if item == "families" else model
             found[item, of, panel, row["series"], text(row["x"])] = row
-    page = " ".join((study_report / "index.html").read_text().split())
+    page = " ".join((study_report / "index.html").read_text(encoding="utf-8").split())
     for model in models - {key[1] for key in found}:  # too few of its runs: said, and nothing of it is shown
         assert f"{model}, sums (scale model): " in page.partition(f'id="{item}"')[2] or item in waiting(study_report)
     drawn = {key[1] for key in found}
@@ -148,12 +148,12 @@ def text_share(share: str) -> str:
 
 
 def waiting(report: Path) -> str:
-    page = " ".join((report / "index.html").read_text().split())
+    page = " ".join((report / "index.html").read_text(encoding="utf-8").split())
     return page.partition('id="waiting"')[2]
 
 
 def test_an_item_without_runs_says_what_makes_them(study_report: Path) -> None:
-    page, later = (study_report / "index.html").read_text(), waiting(study_report)
+    page, later = (study_report / "index.html").read_text(encoding="utf-8"), waiting(study_report)
     for item in ITEMS:
         drawn = any(study_report.glob(f"{item.name}*.csv"))
         assert drawn == (f'<h2 id="{item.name}">' in page)
@@ -192,7 +192,7 @@ def test_a_bulk_store_is_what_the_importer_writes(
 
 
 def test_the_document_shows_the_studys_claims_and_figures(study_report: Path) -> None:
-    text = study_page.DOCUMENT.read_text()
+    text = study_page.DOCUMENT.read_text(encoding="utf-8")
     assert study_page.between_marks(text, study_page.shown(study_report)) == text, "make study-records"
     assert "scale models" in " ".join(text.split())
     for model, built in study_page.figures(study_report).items():
@@ -202,12 +202,15 @@ def test_the_document_shows_the_studys_claims_and_figures(study_report: Path) ->
 
 
 def labels(svg: Path) -> list[str]:
-    return re.findall(r"<text[^>]*>([^<]*)<", svg.read_text())
+    return re.findall(r"<text[^>]*>([^<]*)<", svg.read_text(encoding="utf-8"))
 
 
 def test_expected_numbers_belong_to_the_archived_records(tmp_path: Path) -> None:
     study_cells.write(tmp_path / "expected.csv")
-    again, kept = (tmp_path / "expected.csv").read_text(), (study_cells.STUDY / "expected.csv").read_text()
+    again, kept = (
+        (tmp_path / "expected.csv").read_text(encoding="utf-8"),
+        (study_cells.STUDY / "expected.csv").read_text(encoding="utf-8"),
+    )
     assert again == kept, "make study-records"
 
 

@@ -56,7 +56,7 @@ BAD_VALUES = {  # command line: what the message must name
     "launcher.gpus=1": ["launcher.gpus=1", "hydra/launcher=slurm"],
     "hydra/launcher=slurm launcher.partiton=x": ["launcher.partiton=x", "give launcher.partition="],
     "hydra/launcher=local launcher.minutes=0": ["launcher.minutes=0", "at least 1"],
-    "hydra/launcher=local tracking.uri=sqlite:///x.db": ["tracking.uri=sqlite:///x.db", "many writers"],
+    "hydra/launcher=local tracking.uri=sqlite:///x.db": ["/x.db with jobs", "many writers"],
     "--nope": ["--nope"],
     "--cfg nope": ["nope", "'job'"],
     "--cfg job u=1,2": ["u=1,2", "one point"],

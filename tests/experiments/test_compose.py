@@ -64,7 +64,7 @@ def test_defaults_of_the_root_are_those_of_the_dataclasses(hydra_conf: None) -> 
     config = composed()
     assert config.model.lr_constants, "the default model has no learning rate for lr=auto"
     model = ModelConfig(shape=config.model.shape, lr_constants=config.model.lr_constants)
-    assert config == point(model=model)
+    assert config == point(model=model, outputs_dir=str(Path("outputs").resolve()))
 
 
 def test_algorithms_come_with_their_own_settings(hydra_conf: None) -> None:

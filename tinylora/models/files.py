@@ -70,7 +70,7 @@ def read_template(config: ModelConfig) -> str | None:
     if config.chat_template is None:
         return None
     try:
-        text = text_of(read_regular(Path(config.chat_template).expanduser(), LARGEST_TEMPLATE))
+        text = text_of(read_regular(Path(config.chat_template), LARGEST_TEMPLATE))
         if (reason := why_not_text(text)) is not None:
             raise Unreadable(f"it is not {reason}")
     except Unreadable as error:

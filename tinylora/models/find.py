@@ -25,7 +25,7 @@ def resolve_folder(config: ModelConfig) -> Path:
     UsageError where there is no such model, FailureError where the hub or the disk fails.
     """
     if config.path is not None:
-        folder, named = Path(config.path).expanduser(), f"model.path={config.path}"
+        folder, named = Path(config.path), f"model.path={config.path}"
     elif config.hub is not None:
         folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
     else:

@@ -2,8 +2,9 @@
 
 An archive holds `<run_key>/` with config.yaml, metrics.jsonl, summary.json and adapter.safetensors of every run that
 has ended. Restored they are run folders again, which `import_runs` brings into MLflow. A compact archive leaves out the
-adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded. Where the runs lay and
-where they were tracked is left out of every archive: it means nothing elsewhere, and an address may hold a password.
+adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded. Where runs and their
+files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere, and an address may
+hold a password.
 The same runs give the same bytes.
 
 An archive may come from anyone. It is read as a stream (`archive_stream`), unpacked beside the run folders, and checked
@@ -89,6 +90,9 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     content = read_yaml(path / CONFIG)
     content["config"]["outputs_dir"] = "outputs"
     content["config"]["tracking"]["uri"] = None
+    for group, name in (("model", "path"), ("model", "chat_template"), ("task", "folder")):
+        if (given := content["config"][group].get(name)) is not None:
+            content["config"][group][name] = Path(given).name or given
     files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
     if compact:
         files[METRICS] = _compact_lines(path)

@@ -180,7 +180,7 @@ class RunFolder:
 
     def append(self, step: int, metrics: Metrics, durable: bool = False) -> None:
         """Add the line of one step; if `durable`, it is on the disk when this returns (unless fsync is off)."""
-        with (self.path / METRICS).open("a") as file:
+        with (self.path / METRICS).open("a", encoding="utf-8") as file:
             file.write(line_of(step, round(time.time(), 3), metrics))
             if durable and self.config.fsync:
                 file.flush()

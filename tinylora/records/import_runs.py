@@ -16,9 +16,10 @@ from tinylora.records import sqlite_store
 from tinylora.records.damage import damage_of
 from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
 from tinylora.records.reading import UNREADABLE, why_unreadable
-from tinylora.settings.errors import FailureError
+from tinylora.settings.errors import FailureError, TinyLoraError
 from tinylora.settings.files import held
 from tinylora.settings.leftovers import clear_outputs
+from tinylora.settings.store_urls import STORE, file_of
 
 SYNC_LOCK = ".sync.lock"
 
@@ -83,7 +84,7 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
 
                 Mirror(group[0].config).push(group, final=True)
                 done += len(group)
-            except FailureError as error:
+            except TinyLoraError as error:
                 problems.append(f"{error.given}\n  remedy: {error.remedy}")
     return Synced(done, [*(f"{name}: {why}" for name, why in damaged.items()), *problems], damaged)
 
@@ -93,8 +94,8 @@ def rebuild(outputs: Path) -> list[str]:
 
     The store in `outputs` is set aside if it is whole, too, unless it holds runs that have no folder: FailureError.
     """
-    own = (outputs / sqlite_store.STORE).resolve()
-    found = {sqlite_store.file_of(folder.config.tracking_uri) for folder in readable(outputs)[0]}
+    own = (outputs / STORE).resolve()
+    found = {file_of(folder.config.tracking_uri) for folder in readable(outputs)[0]}
     paths = {own, *(path.resolve() for path in found if path is not None)}
     with held(outputs / SYNC_LOCK):
         done = [_rebuild(path, outputs, path == own) for path in sorted(paths) if path.is_file()]

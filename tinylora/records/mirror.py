@@ -20,7 +20,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,15 +30,17 @@ from tinylora.records.sqlite_store import (
     SECONDS_FOR_THE_LOCK,
     damage_of,
     damaged,
-    file_of,
     forget,
     lock_of,
     make_store,
     of_the_machine,
 )
+from tinylora.records.store_check import DELETED, deleted, require_artifacts, require_openable
 from tinylora.settings.config import RunConfig, flatten
-from tinylora.settings.errors import FailureError, first_line
+from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 from tinylora.settings.files import held
+from tinylora.settings.rules import shown
+from tinylora.settings.store_urls import file_of, url_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -69,15 +71,18 @@ class Mirror:
     """One experiment in one store."""
 
     def __init__(self, config: RunConfig, patience: float = 0.0) -> None:
-        """Connect, and make schema and experiment where they are not there yet. Raises FailureError.
+        """Connect, and make schema and experiment where they are not there yet. Raises FailureError or UsageError.
 
         `patience` is how many seconds a store may be away, at the start and at a final push, before that is an error.
         """
-        self.config, self.uri, self.patience = config, config.tracking_uri, patience
-        self.file = file_of(self.uri)
+        self.config, self.patience = config, patience
+        self.file = file_of(config.tracking_uri)
+        self.file = self.file.resolve() if self.file else None
+        self.uri = url_of(self.file) if self.file else config.tracking_uri
+        require_openable(self.file)
         try:
             self._patiently(self._connect, patience)
-        except FailureError:  # it says what to do
+        except TinyLoraError:  # it says what to do
             raise
         except Exception as error:  # the stores raise what their drivers raise
             rule = "the store must answer before training starts"
@@ -89,7 +94,7 @@ class Mirror:
         """What to say of an error of the store: that it is damaged, where it is."""
         if self.file and self.file.is_file() and not of_the_machine(error) and (why := damage_of(self.file, True)):
             return damaged(self.file, why, Path(self.config.outputs_dir))
-        return FailureError(f"tracking.uri={self.uri}: {first_line(error)[:300]}", rule, remedy)
+        return FailureError(f"tracking.uri={shown(self.uri)}: {first_line(error)[:300]}", rule, remedy)
 
     def _patiently(self, action: Callable[[], Result], patience: float) -> Result:
         """The action's result, as the only writer; a store that is away is asked again until patience (s) ends."""
@@ -110,18 +115,34 @@ class Mirror:
             make_store(self.file, _touch, Path(config.outputs_dir))
             self.number = self.file.stat().st_ino
         self.client = MlflowClient(tracking_uri=self.uri)
+        self.experiment = self._found(name) or self._made(name)
+
+    def _found(self, name: str) -> str | None:
+        """The id of the experiment, if there is one. UsageError where it takes no runs."""
         found = self.client.get_experiment_by_name(name)
         if found is None:
-            local = config.tracking.uri is None
-            artifacts = (Path(config.outputs_dir) / "mlflow-artifacts").resolve().as_uri() if local else None
-            try:
-                self.experiment = str(self.client.create_experiment(name, artifact_location=artifacts))
-                return
-            except MlflowException:  # another process was faster
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        self.experiment = str(found.experiment_id)
+            return None
+        if found.lifecycle_stage == DELETED:
+            raise deleted(self.uri, name, found.experiment_id)
+        return str(found.experiment_id)
+
+    def _made(self, name: str) -> str:
+        """The id of the experiment, which is made now. UsageError where MLflow takes no such name."""
+        artifacts = self.file.with_name("mlflow-artifacts").as_uri() if self.file else None
+        try:
+            return str(self.client.create_experiment(name, artifact_location=artifacts))
+        except MlflowException as error:
+            if (found := self._found(name)) is not None:  # another process was faster
+                return found
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            given, remedy = f"tracking.experiment={shown(name)}", "give tracking.experiment=<another name>"
+            raise UsageError(given, f"MLflow takes no such name: {first_line(error)[:300]}", remedy) from error
+
+    def require_artifacts(self) -> None:
+        """Raise UsageError where the files of runs cannot be written: a sweep asks before it trains."""
+        found = self.client.get_experiment(self.experiment)
+        require_artifacts(self.uri, found.name, found.artifact_location)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.
@@ -133,11 +154,13 @@ class Mirror:
         self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
         try:
             self._patiently(lambda: self._push_all(folders), self.patience if final else 0.0)
-        except (MlflowException, SQLAlchemyError, FailureError) as error:
+        except (MlflowException, SQLAlchemyError, TinyLoraError, OSError) as error:
             self._next_push = time.monotonic() + SECONDS_AFTER_A_FAILURE
-            if final and isinstance(error, FailureError):  # it says what to do
+            if final and isinstance(error, TinyLoraError):  # it says what to do
                 raise
             if final:
+                with suppress(MlflowException, SQLAlchemyError):
+                    self._found(self.config.tracking.experiment)  # which says it, if that was deleted meanwhile
                 rule = "the store mirrors the run folders, which are complete"
                 again = "make the store answer, or make room for it; the same command then mirrors what is missing"
                 raise self._failure(error, rule, again) from error
@@ -255,7 +278,7 @@ def _only_writer(uri: str) -> Iterator[None]:
         try:
             stack.enter_context(held(lock_of(path), SECONDS_FOR_THE_LOCK, busy))
         except FailureError as error:
-            raise MlflowException(error.given) from error
+            raise MlflowException(f"{first_line(error.__cause__ or error)}: {lock_of(path)}") from error
         yield
 
 

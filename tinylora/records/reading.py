@@ -92,11 +92,11 @@ def read_config(path: Path, outputs: Path) -> RunConfig:
 def config_of(content: Any, path: Path, outputs: Path) -> RunConfig:
     """The config that the config.yaml of a run folder holds, as `read_config` gives it."""
     try:
-        config = replace(from_plain(content["config"]), outputs_dir=str(outputs))
-    except (KeyError, TypeError) as error:
-        raise _damaged(path / CONFIG, error) from error
+        config = replace(_as_named(from_plain(content["config"]), content), outputs_dir=str(outputs))
     except UsageError as error:  # another version's
         raise DamagedError(f"{path / CONFIG}: {error.given}", error.rule, error.remedy) from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(path / CONFIG, error) from error
     if config.run_key != path.name:
         raise DamagedError(
             f"{path / CONFIG}: its settings are those of {config.run_key}",
@@ -104,3 +104,16 @@ def config_of(content: Any, path: Path, outputs: Path) -> RunConfig:
             "restore the file or the name",
         )
     return config
+
+
+def _as_named(config: RunConfig, content: dict[str, Any]) -> RunConfig:
+    """The config with what its record says of files that may lie elsewhere: its model's name, its template's digest.
+
+    Both are part of its key. A model's folder may be a link, which leads on only where the run was made.
+    """
+    model, said = config.model, content.get("scientific", {}).get("model", {})
+    if model.chat_template is not None and model.chat_template_digest is None and "chat_template" in said:
+        model = replace(model, chat_template_digest=said["chat_template"])
+    if model.path is not None and "name" in said and said["name"] != model.identity:
+        model = replace(model, path=str(Path(model.path).with_name(said["name"])))
+    return replace(config, model=model)

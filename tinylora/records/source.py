@@ -16,7 +16,7 @@ def git_state() -> dict[str, Any]:
     """git_commit and git_dirty of these sources; "unknown" outside a checkout, as noted in a copy of one."""
     folder = Path(__file__).resolve().parents[1]
     if (folder.parent / SOURCE).is_file():
-        noted: dict[str, Any] = json.loads((folder.parent / SOURCE).read_text())
+        noted: dict[str, Any] = json.loads((folder.parent / SOURCE).read_text(encoding="utf-8"))
         return noted
 
     def ask(*words: str) -> str | None:

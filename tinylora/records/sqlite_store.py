@@ -11,6 +11,7 @@ be played into that one.
 
 from __future__ import annotations
 
+import glob
 import shlex
 import sqlite3
 import uuid
@@ -22,9 +23,8 @@ from pathlib import Path
 
 from tinylora.records.folder import CONFIG
 from tinylora.settings.errors import FailureError, causes, first_line
+from tinylora.settings.store_urls import url_of
 
-SQLITE = "sqlite:///"
-STORE = "mlflow.db"
 JOURNALS = ("-journal", "-wal", "-shm")
 TABLES = frozenset({"experiments", "runs", "tags", "params", "metrics"})
 """Those of MLflow's that all its versions have."""
@@ -43,7 +43,7 @@ def make_store(path: Path, make: Callable[[str], None], outputs: Path) -> None:
     `make` makes the store of an MLflow URI; `outputs` is the folder of the runs that it mirrors. A store of an older
     version of MLflow is brought up to date. Raises FailureError where the store is damaged.
     """
-    for leftover in path.parent.glob(f"{_aside(path, '').name}*"):  # of a process that was killed
+    for leftover in path.parent.glob(f"{glob.escape(_aside(path, '').name)}*"):  # of a process that was killed
         leftover.unlink()
     if path.exists() and not _half_made(path):
         if why := damage_of(path) or why_not_up_to_date(path):
@@ -52,13 +52,8 @@ def make_store(path: Path, make: Callable[[str], None], outputs: Path) -> None:
     set_aside(path, "half-made")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path, uuid.uuid4().hex)  # a name of its own: MLflow remembers the stores it made
-    make(f"{SQLITE}{aside}")
+    make(url_of(aside))
     aside.replace(path)
-
-
-def file_of(uri: str) -> Path | None:
-    """The file of an SQLite store by its tracking URI; None for another store."""
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 def _aside(path: Path, own: str) -> Path:
@@ -201,7 +196,7 @@ def why_not_up_to_date(path: Path) -> str | None:
         if VERSION not in _tables(database) or _version(database) not in _versions()[1:]:
             return None
     aside = _aside(path, uuid.uuid4().hex)
-    engine = sqlalchemy.create_engine(f"{SQLITE}{aside}")
+    engine = sqlalchemy.create_engine(url_of(aside))
     try:
         with closing(sqlite3.connect(path)) as old, closing(sqlite3.connect(aside)) as new:
             old.backup(new)
@@ -223,7 +218,7 @@ def forget(path: Path) -> None:
     """Have MLflow close what it has open of a store in this process, which another file has replaced."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    engine = SqlAlchemyStore._engine_map.get(f"{SQLITE}{path}")
+    engine = SqlAlchemyStore._engine_map.get(url_of(path))
     if engine is not None:
         engine.dispose()
 

@@ -47,7 +47,9 @@ from tinylora.settings.identity import (
     shared_settings,
 )
 from tinylora.settings.model import ModelConfig, ShapeConfig
+from tinylora.settings.paths import as_path
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
+from tinylora.settings.store_urls import STORE, url_of
 from tinylora.settings.uses import TIES_SOME, TRAINS, of_adapters
 
 
@@ -86,7 +88,7 @@ class RunConfig:
     pack: PackConfig = field(default_factory=PackConfig)
     paper: str | None = setting(None, Role.note)
     """The preset of `conf/paper` that the point comes from; of no influence on the run."""
-    outputs_dir: str = setting("outputs", Role.place)
+    outputs_dir: str = setting("outputs", Role.place, enters=as_path)
     """Folder of everything that a run writes: run folders, default MLflow store."""
     fsync: bool = setting(True, Role.place)
     """Whether states, summaries and evaluations are on the disk before the run goes on, so that a power cut loses none;
@@ -176,7 +178,7 @@ class RunConfig:
     @property
     def tracking_uri(self) -> str:
         """The MLflow store: the one asked for, or SQLite under `outputs_dir`."""
-        return self.tracking.uri or f"sqlite:///{(Path(self.outputs_dir) / 'mlflow.db').resolve()}"
+        return self.tracking.uri or url_of(Path(self.outputs_dir, STORE).resolve())
 
     def scientific(self) -> dict[str, Any]:
         """The settings that identify the run, as plain values: those whose role says so, where the run uses them."""

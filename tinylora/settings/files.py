@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from tinylora.settings.errors import FailureError, first_line
+from tinylora.settings.paths import absolute
 
 CACHE_VARIABLE = "TINYLORA_CACHE"
 
@@ -52,8 +53,11 @@ def fsync_folder(folder: Path) -> None:
 
 
 def cache_folder() -> Path:
-    """Where models are converted and bases computed once for all outputs_dir: TINYLORA_CACHE, or ~/.cache/tinylora."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "tinylora")
+    """Where models are converted and bases computed once for all outputs_dir: TINYLORA_CACHE, or ~/.cache/tinylora.
+
+    Raises UsageError where that is no path.
+    """
+    return absolute(os.environ.get(CACHE_VARIABLE) or "~/.cache/tinylora", CACHE_VARIABLE)
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from typing import Any, Union
 from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Template
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
-from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path
+from tinylora.settings.paths import as_path
+from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path, shown
+from tinylora.settings.store_urls import as_store
 from tinylora.settings.uses import (
     HAS_BASIS,
     LEARNS_DEMONSTRATIONS,
@@ -25,6 +27,7 @@ from tinylora.settings.uses import (
     TRAINS,
 )
 
+LONGEST_NAME = 500  # characters of an experiment, which MLflow takes
 AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
 TEMPERATURES = (1e-6, 1e6)  # logits divided by less overflow in fp32
 LEAST_TOP_P = 1e-6  # a smaller probability is none in fp32
@@ -41,7 +44,7 @@ class TaskConfig:
 
     name: str = setting("sums", Role.identity)
     """One of `tinylora.tasks.TASKS`."""
-    folder: str | None = setting(None, Role.place, given=READS_SETS)
+    folder: str | None = setting(None, Role.place, given=READS_SETS, enters=as_path)
     """Folder of JSON lines, one file a set (`gsm8k-train.jsonl[.gz]`); without one, question sets come from the hub.
     Generated tasks need none."""
     revision: str = setting("main", Role.identity, used=lambda run: run.task.folder is None, given=READS_THE_HUB)
@@ -181,13 +184,16 @@ class EvalConfig:
 class TrackingConfig:
     """Where MLflow keeps the records."""
 
-    uri: str | None = setting(None, Role.place)
-    """MLflow tracking URI; null: an SQLite store in `outputs_dir`."""
+    uri: str | None = setting(None, Role.place, enters=as_store)
+    """MLflow tracking URI: of a server, or sqlite:///<path>; null: an SQLite store in `outputs_dir`."""
     experiment: str = setting("tinylora", Role.place)
     """MLflow experiment."""
 
     def __post_init__(self) -> None:
         require_kinds(self, "tracking.")
+        given, rule = f"tracking.experiment={shown(self.experiment)}", f"a name of MLflow's has at most {LONGEST_NAME}"
+        fits = len(self.experiment) <= LONGEST_NAME
+        require(fits, given, f"{rule} characters", "give tracking.experiment=<shorter name>")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, field, fields, is_dataclass
 from enum import Enum
@@ -49,15 +50,18 @@ def setting(
     counts_as: Callable[[Any], Any] | None = None,
     given: Callable[[Any], bool] | None = None,
     absent: Any = None,
+    enters: Callable[[str, str], str] | None = None,
 ) -> Any:
     """A field of a settings dataclass; a mutable default is given as the function that makes it.
 
     `used(run)`, of the RunConfig, says whether the setting has a meaning for that run; where it has none, it is not
     hashed. `counts_as(run)` is the value that is hashed in its place. `given(run)` says whether the run heeds the
     setting, where that is another question than `used`: one that no run of a command heeds may not be given by hand
-    (see `uses`). `absent` is for settings that were added after runs had been recorded (see above).
+    (see `uses`). `absent` is for settings that were added after runs had been recorded (see above). `enters(text,
+    name)` is what is kept of the text that a person gives: of a path, the absolute one (see `paths`).
     """
     metadata = {"role": role, "used": used, "counts_as": counts_as, "given": given or used, "absent": absent}
+    metadata["enters"] = enters
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -97,11 +101,14 @@ def digest(plain: dict[str, Any]) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """12 hex digits over a file's content; its name where there is no such file (loading the model then says so)."""
-    if not path.is_file():
+    """12 hex digits over a file's content; its name where no such file can be read (loading the model then says so)."""
+    if not os.path.isfile(path):
         return str(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError:
+        return str(path)
 
 
 def as_plain(value: Any) -> Any:

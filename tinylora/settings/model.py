@@ -9,6 +9,7 @@ from pathlib import Path
 from tinylora.settings.choices import Attention, Precision
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
+from tinylora.settings.paths import as_path
 from tinylora.settings.rules import require_kinds, require_path, shown
 from tinylora.settings.uses import CONVERSES, NO_FOLDER_OF_MODEL, OF_THE_HUB, RATE_IS_AUTO, TRAINS
 
@@ -49,16 +50,20 @@ class ModelConfig:
     """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
     revision: str = setting("main", Role.identity, used=OF_THE_HUB)
     """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
-    path: str | None = setting(None, Role.place)
+    path: str | None = setting(None, Role.place, enters=as_path)
     """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
     chat_template: str | None = setting(
         None,
         Role.identity,
         used=lambda run: run.model.chat_template is not None,
         given=CONVERSES,
-        counts_as=lambda run: content_digest(Path(run.model.chat_template)),
+        counts_as=lambda run: run.model.chat_template_digest or content_digest(Path(run.model.chat_template)),
+        enters=as_path,
     )
-    """Jinja file that stands in for the tokenizer's chat template (base models have none)."""
+    """Jinja file that stands in for the tokenizer's chat template (base models have none). Its content counts."""
+    chat_template_digest: str | None = setting(None, Role.place, given=CONVERSES)
+    """Digest of that content, noted where the file is at hand: records are read where it is not. A file with another
+    content is refused."""
     date: str = setting(DAY, Role.identity, used=CONVERSES, absent=DAY)
     """The day (YYYY-MM-DD) that a chat template is given as today, so that its prompts are the same on every day."""
     dtype: Precision = setting(Precision.fp32, Role.identity)

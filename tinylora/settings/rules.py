@@ -56,10 +56,6 @@ def require_path(name: str, value: str | None) -> None:
     parts = [len(os.fsencode(part)) for part in Path(value).parts]
     fits = len(os.fsencode(value)) <= LONGEST_PATH and max(parts, default=0) <= LONGEST_NAME
     require(fits, given, f"a path has at most {LONGEST_PATH} bytes, and a name in it {LONGEST_NAME}", remedy)
-    try:
-        Path(value).expanduser()
-    except RuntimeError as error:
-        raise UsageError(given, "~ stands for the home folder of a user that there is", remedy) from error
 
 
 def shown(value: Any) -> str:

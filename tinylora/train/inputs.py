@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinylora.adapters.tying import tie
@@ -17,6 +18,7 @@ from tinylora.models.hub import WEIGHTS
 from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Adapter, Algorithm, RunConfig
 from tinylora.settings.errors import UsageError, require
+from tinylora.settings.identity import content_digest
 from tinylora.settings.model import DAY
 from tinylora.settings.uses import CONVERSES
 from tinylora.tasks import Task, task_of
@@ -62,6 +64,7 @@ def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Inputs:
     for config in models.values():
         folder = config_folder(config.model)
         read_template(config.model)
+        require_noted_template(config)
         if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
             require_whole(folder)
     inputs = Inputs(tasks, _check_models(configs, models, tasks, in_jobs))
@@ -77,6 +80,17 @@ def checked_task(config: RunConfig) -> Task:
         if config.algorithm.name is Algorithm.sft:
             task.demonstration(problem, config.task.demonstrations)
     return task
+
+
+def require_noted_template(config: RunConfig) -> None:
+    """Raise UsageError where the template's content is not the one that was noted as the point was composed."""
+    template, noted = config.model.chat_template, config.model.chat_template_digest
+    if template is not None and noted is not None and (found := content_digest(Path(template))) != noted:
+        raise UsageError(
+            f"model.chat_template={template}",
+            f"the content of this file counts: it was {noted} when the run was asked for, and is {found} now",
+            "restore it, or give the command again, which then asks for another run",
+        )
 
 
 def require_template(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBase) -> None:

@@ -21,6 +21,7 @@ from tinylora.settings.config import Algorithm, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.train.evaluate import evaluate
 from tinylora.train.grpo import grpo_step
+from tinylora.train.inputs import require_noted_template
 from tinylora.train.pack import LaneMetrics, LaneRun, Pack, load_pack
 from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
@@ -50,6 +51,8 @@ def run_pack(
     """
     ranks = ranks_of_process()
     require_work(configs, ranks.count)
+    for config in configs:
+        require_noted_template(config)  # of a job, which begins later than it was asked for
     folders = [RunFolder(config) for config in configs]
     with ranks.noting_errors(), ExitStack() as held, explained_disk_errors():
         ended, damaged = ranks.first(lambda: _take(folders, held, progress))

@@ -7,8 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinylora.records.folder import CONFIG, RunFolder, Status, require_writable
+from tinylora.records.store_check import check_experiment
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
+from tinylora.settings.files import cache_folder
+from tinylora.settings.store_urls import STORE
 from tinylora.train.inputs import check_inputs
 from tinylora.train.origin import require_same_origin
 
@@ -16,13 +19,15 @@ from tinylora.train.origin import require_same_origin
 def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
     """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
 
-    Points that run `in_jobs` write to servers only, so no store of their own is looked at. Returns sentences on what
+    Points that run `in_jobs` write to servers only, so no store of their own is made. Returns sentences on what
     could not be checked.
     """
+    cache_folder()
     inputs = check_inputs(configs, in_jobs)
     origin = require_same_origin(configs, task_of=inputs.task_of, form_of=inputs.form_of)
     notes = [*_begun_before(configs), *inputs.notes, *origin]
     _check_stores([config for config in configs if config.tracking.uri is not None])
+    _look_at_stores([config for config in configs if config.tracking.uri is None])
     for folder in sorted({config.outputs_dir for config in configs}):
         require_writable(Path(folder))
     for config in configs:
@@ -33,10 +38,16 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
 
 def _check_stores(configs: Sequence[RunConfig]) -> None:
     """Open each store once: those that were asked for before an outputs_dir is made, the default ones in it after."""
-    for config in {config.tracking_uri: config for config in configs}.values():
+    for config in {(config.tracking_uri, config.tracking.experiment): config for config in configs}.values():
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
-        Mirror(config)
+        Mirror(config).require_artifacts()
+
+
+def _look_at_stores(configs: Sequence[RunConfig]) -> None:
+    """Look at default stores that there are: jobs leave theirs alone, and run folders are imported into it later."""
+    for folder, experiment in sorted({(config.outputs_dir, config.tracking.experiment) for config in configs}):
+        check_experiment(Path(folder).resolve() / STORE, experiment)
 
 
 def _begun_before(configs: Sequence[RunConfig]) -> list[str]:
