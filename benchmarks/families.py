@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedConfig, logging
@@ -66,11 +67,12 @@ def _tried(kind: str) -> tuple[Layout, float]:
     with torch.device("meta"):
         adapted_modules(AutoModelForCausalLM.from_config(settings, attn_implementation="eager"))
     attention = _attention(settings)
-    small = next((model for model in reduced_models(settings, attention) if not isinstance(model, Exception)), None)
-    if small is None:
-        raise next(error for error in reduced_models(settings, attention) if isinstance(error, Exception))
     layout = layout_for(settings, attention)
-    return layout, Trial(small, small.config).prob_diff(layout)
+    for small in reduced_models(settings, attention):
+        if not isinstance(small, Exception):
+            with suppress(Exception):  # a size that does not suit the family
+                return layout, Trial(small, small.config).prob_diff(layout)
+    raise AssertionError("it was tried in some size")
 
 
 def _attention(settings: PreTrainedConfig) -> Attention:

@@ -63,6 +63,8 @@ def _blocks(model: nn.Module) -> str:
     """Name of the list of transformer blocks: the longest ModuleList of the decoder that is not inside another."""
     decoder: nn.Module = model.get_decoder() if isinstance(model, PreTrainedModel) else model
     prefix = next((name for name, module in model.named_modules() if module is decoder), "")
+    if not any(isinstance(module, nn.ModuleList) for module in decoder.modules()):  # ModernBERT calls its head decoder
+        decoder, prefix = model, ""
     lists: dict[str, int] = {}
     for name, module in decoder.named_modules(prefix=prefix):
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{outer}.") for outer in lists):

@@ -100,9 +100,11 @@ def _cut_heads(config: PreTrainedConfig, kept: int) -> None:
 
 def _cut_vocabulary(config: PreTrainedConfig) -> None:
     """A small vocabulary; special tokens beyond it take its last places."""
-    if not isinstance(vars(config).get("vocab_size"), int) or config.vocab_size <= TOKENS:
+    sizes = [name for name, value in vars(config).items() if name.startswith("vocab_size") and isinstance(value, int)]
+    for name in sizes:
+        setattr(config, name, min(getattr(config, name), TOKENS))
+    if not sizes:
         return
-    config.vocab_size = TOKENS
     beyond = sorted({value for value in vars(config).values() if isinstance(value, int) and value >= TOKENS})
     place = {value: TOKENS - 1 - number % 16 for number, value in enumerate(beyond)}
     for name, value in list(vars(config).items()):
