@@ -6,6 +6,7 @@ huggingface/transformers#14521, huggingface/transformers#22161, huggingface/tran
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,9 +134,17 @@ def test_an_answer_is_remembered_and_a_damaged_memory_is_none(tmp_path: Path, mo
     assert str(first.value) == str(again.value)
     monkeypatch.undo()
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    (tmp_path / "cache" / known_layouts.REMEMBERED).write_text("[1")
-    with pytest.raises(UsageError):
-        layout_of(refused)
+    memory = tmp_path / "cache" / known_layouts.REMEMBERED
+    (key,) = json.loads(memory.read_text())
+    for damaged in (
+        "[1",
+        json.dumps({key: 1}),
+        json.dumps({key: {"trees": True}}),
+        json.dumps({key: {"reading": "x"}}),
+    ):
+        memory.write_text(damaged)
+        with pytest.raises(UsageError):
+            layout_of(refused)
 
 
 @pytest.mark.parametrize("kind", REFUSED)

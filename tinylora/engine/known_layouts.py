@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,15 +29,22 @@ def layout_of(config: ModelConfig) -> Layout:
     """
     folder = config_folder(config)
     key = _key((folder / "config.json").read_bytes(), config)
-    answer = remembered.recall(REMEMBERED).get(key)
-    if answer is None:
-        try:
-            layout = layout_for(read_config(folder), config.attention)
-            answer = asdict(layout) | {"reading": layout.reading.value}
-        except Unfit as error:
-            answer = {"refused": str(error)}
-        remembered.remember(REMEMBERED, key, answer)
-    return _layout(answer, config)
+    try:
+        known = remembered.recall(REMEMBERED).get(key)
+        return _layout(known, config)
+    except (TypeError, ValueError, LookupError):  # none, or a damaged one
+        return _layout(_tried(folder, key, config), config)
+
+
+def _tried(folder: Path, key: str, config: ModelConfig) -> dict[str, Any]:
+    """The answer of a trial, remembered as plain JSON values."""
+    try:
+        layout = layout_for(read_config(folder), config.attention)
+        answer = asdict(layout) | {"reading": layout.reading.value}
+    except Unfit as error:
+        answer = {"refused": str(error)}
+    remembered.remember(REMEMBERED, key, answer)
+    return answer
 
 
 def _key(settings: bytes, config: ModelConfig) -> str:
@@ -45,11 +53,11 @@ def _key(settings: bytes, config: ModelConfig) -> str:
     return hashlib.sha256(repr(made_with).encode() + settings).hexdigest()
 
 
-def _layout(answer: dict[str, Any], config: ModelConfig) -> Layout:
+def _layout(answer: Any, config: ModelConfig) -> Layout:
     if "refused" in answer:
         raise UsageError(
             f"model {config.identity}",
             f"a token must depend on the tokens before it in its own row and on nothing else; {answer['refused']}",
             "take a model of another family: docs/models-and-tasks.md lists those that were tried",
         )
-    return Layout(**(answer | {"reading": Reading(answer["reading"])}))
+    return Layout(bool(answer["trees"]), Reading(answer["reading"]), int(answer["lost_positions"]))
