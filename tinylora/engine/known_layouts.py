@@ -29,35 +29,38 @@ def layout_of(config: ModelConfig) -> Layout:
     """
     folder = config_folder(config)
     key = _key((folder / "config.json").read_bytes(), config)
-    try:
-        known = remembered.recall(REMEMBERED).get(key)
-        return _layout(known, config)
-    except (TypeError, ValueError, LookupError):  # none, or a damaged one
-        return _layout(_tried(folder, key, config), config)
+    found = _read(remembered.recall(REMEMBERED).get(key)) or _tried(folder, key, config)
+    if isinstance(found, Layout):
+        return found
+    raise UsageError(
+        f"model {config.identity}",
+        f"a token must depend on the tokens before it in its own row and on nothing else; {found}",
+        "take a model of another family: docs/models-and-tasks.md lists those that were tried",
+    )
 
 
-def _tried(folder: Path, key: str, config: ModelConfig) -> dict[str, Any]:
-    """The answer of a trial, remembered as plain JSON values."""
+def _tried(folder: Path, key: str, config: ModelConfig) -> Layout | str:
+    """The answer of a trial, which is remembered: a layout, or why there is none."""
     try:
         layout = layout_for(read_config(folder), config.attention)
-        answer = asdict(layout) | {"reading": layout.reading.value}
     except Unfit as error:
-        answer = {"refused": str(error)}
-    remembered.remember(REMEMBERED, key, answer)
-    return answer
+        remembered.remember(REMEMBERED, key, {"refused": str(error)})
+        return str(error)
+    remembered.remember(REMEMBERED, key, asdict(layout) | {"reading": layout.reading.value})
+    return layout
+
+
+def _read(answer: Any) -> Layout | str | None:
+    """A remembered answer; None where there is none, or a damaged one."""
+    try:
+        if "refused" in answer:
+            return str(answer["refused"])
+        return Layout(bool(answer["trees"]), Reading(answer["reading"]), int(answer["lost_positions"]))
+    except (TypeError, ValueError, LookupError):
+        return None
 
 
 def _key(settings: bytes, config: ModelConfig) -> str:
     """64 hex digits over all that an answer follows from."""
     made_with = (VERSION, tinylora.__version__, torch.__version__, transformers.__version__, config.attention.value)
     return hashlib.sha256(repr(made_with).encode() + settings).hexdigest()
-
-
-def _layout(answer: Any, config: ModelConfig) -> Layout:
-    if "refused" in answer:
-        raise UsageError(
-            f"model {config.identity}",
-            f"a token must depend on the tokens before it in its own row and on nothing else; {answer['refused']}",
-            "take a model of another family: docs/models-and-tasks.md lists those that were tried",
-        )
-    return Layout(bool(answer["trees"]), Reading(answer["reading"]), int(answer["lost_positions"]))
