@@ -61,6 +61,7 @@ def adapters(file: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {point.run_key: load_file(point.folder / "adapter.safetensors") for point in points}
 
 
+@pytest.mark.slow
 def test_minutes_without_hydra_and_mlflow_end_where_an_uninterrupted_sweep_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def test_a_kill_while_it_is_made_leaves_the_folder_usable(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_in_a_new_folder_share_one_store(tmp_path: Path) -> None:
     processes = [opening(tmp_path) for _ in range(3)]
     said = [process.communicate(timeout=120) for process in processes]

@@ -340,6 +340,7 @@ def test_evaluation_every_n_steps(outputs: Path) -> None:
     assert evaluated == [0, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_large_state_is_saved_now_and_then_and_the_run_continues_bit_for_bit(
     outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
