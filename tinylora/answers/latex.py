@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 
+from tinylora.answers.brackets import balanced, without_double_brackets
+
 LONGEST = 1500  # characters; a final answer that is longer is compared as text alone
 
 _CHARACTERS = str.maketrans(
     {
-        **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u2212\u2013\u2014\ufe63", "-"),
         **{"\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u00b1": r"\pm "},
         **{"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u221a": r"\sqrt ", "\u00b0": r"^{\circ}", "\u2220": r"\angle "},
         **{"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u222a": r"\cup ", "\u2229": r"\cap "},
@@ -22,6 +24,7 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\r\n", " "),
         **{"\u00a2": " cents"},
         **dict.fromkeys("\u20ac\u00a3\u00a5", ""),
+        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # of full width, as in Chinese texts
         **{chr(code): "" for code in (*range(9), 11, 12, *range(14, 32), 127)},
     }
 )
@@ -30,7 +33,8 @@ _SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
         (r"\\(?:begin|end)\{(?:equation|align|aligned|gathered)\*?\}", ""),
-        (r"(?<=[0-9])(?:\{,\}|,\s?\\!|\\,|\\!|\\;|\\ )(?=[0-9]{3}(?![0-9]))", ""),  # 1{,}234 and 10\,000
+        # 1{,}234, 10\,000 and 11,\! 111
+        (r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,?\s?\\[!,:; ])\s?(?=[0-9]{3}(?![0-9]))", ""),
         (r"\\\$|\$|(?<!\\)\\[()\[\]!,;:>]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits)\b", " "),
         (r"(?<!\\)\\ |~", " "),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s{0,3}\.?", ""),
@@ -64,8 +68,9 @@ _SUBSTITUTIONS = [
         (r"\\frac\s{0,3}(\{[^{}]*\})\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac\1{\2}"),
         (r"(?<![0-9.])\.(?=[0-9])", "0."),
         (r"(?<=[0-9])\.(?![0-9.\\])", ""),
-        (r"\A ?(?:=|\\approx|\\simeq|(?:USD|Rs\.?)(?= ?[0-9])) ?", ""),
-        (r"\\(?:approx|simeq)(?![a-zA-Z])", "="),
+        (r"\\simeq(?![a-zA-Z])|\u2248", r"\\approx "),
+        (r"\A ?(?:=|\\approx|(?:USD|Rs\.?)(?= ?[0-9])) ?", ""),
+        (r"\\in ?\{([^{}]*)\} ?\Z", r"\\in \\{\1\\}"),
         (r"\\langle(?![a-zA-Z])", "("),
         (r"\\rangle(?![a-zA-Z])", ")"),
         (r"\\varnothing(?![a-zA-Z])|\\\{ ?\\\}", r"\\emptyset "),
@@ -85,7 +90,7 @@ def normal(text: str) -> str:
     text = text.translate(_CHARACTERS).strip(" *")  # the stars of Markdown, before ** is read as a power
     for pattern, replacement in _SUBSTITUTIONS:
         text = pattern.sub(replacement, text)
-    return _strip_edges(text)
+    return _strip_edges(without_double_brackets(text) if "((" in text else text)
 
 
 def compact(text: str) -> str:
@@ -93,19 +98,9 @@ def compact(text: str) -> str:
     return re.sub(r"\{(\w)\}", r"\1", re.sub(r"(?<![0-9]) | (?![0-9])", "", text))
 
 
-def balanced(text: str) -> bool:
-    """Whether every brace and bracketing of LaTeX in a text is closed."""
-    depth = 0
-    for token in re.findall(r"\\.|[{}]", text, re.DOTALL):
-        depth += (token == "{") - (token == "}")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
 def _strip_edges(text: str) -> str:
     for _ in range(8):  # wrappings around wrappings
-        shorter = text.strip(_EDGE).removesuffix("\\\\")
+        shorter = text.strip(_EDGE).rstrip("\\")
         for left, right in (("\\boxed{", "}"), ("{", "}")):
             if shorter.startswith(left) and shorter.endswith(right) and balanced(shorter[len(left) : -1]):
                 shorter = shorter[len(left) : -1]
