@@ -6,6 +6,7 @@ import pytest
 from support.answer_table import ANSWERS
 from support.completion_table import CHECKERS, COMPLETIONS
 from support.processes import loaded_by
+from support.slow_answers import ENDLESS
 
 from tinylora.answers import check, check_all, gold_answer, workers
 from tinylora.answers.rewards import Outcome, Score
@@ -100,7 +101,7 @@ def test_a_hostile_megabyte_is_judged(piece: str) -> None:
 
 
 def test_an_expression_without_end_is_out_of_time_and_others_go_on() -> None:
-    endless = r"\boxed{9^{9^{9^{9}}}}"
+    endless = rf"\boxed{{{ENDLESS}}}"
     scores = check_all([endless, r"\boxed{2\sqrt{2}}", endless, r"\boxed{3}"], [r"\sqrt{8}"] * 4)
     assert [score.strict for score in scores] == [Outcome.timeout, Outcome.correct, Outcome.timeout, Outcome.wrong]
 

@@ -33,7 +33,7 @@ COMPLETIONS: list[tuple[str, str, Template, Outcome, Outcome]] = [
     ("$-2,0,2$", r"They are \boxed{-2}, \boxed{0} and \boxed{2}.", BOX, R, R),
     ("$-2,0,2$", r"They are \boxed{-2} and \boxed{2}.", BOX, W, W),
     ("$-2,0,2$", r"\boxed{-2}. Also \boxed{0}. And \boxed{2}", BOX, W, W),
-    ("2", r"They are \boxed{-2}, \boxed{0} and \boxed{2}.", BOX, R, R), ("(B)", "The answer is (B).", PLAIN, R, R),
+    ("2", r"They are \boxed{-2}, \boxed{0} and \boxed{2}.", BOX, W, W), ("(B)", "The answer is (B).", PLAIN, R, R),
     ("B", "The correct answer is option B.", PLAIN, R, R),
     ("B", "The correct answer is (C) 5.", PLAIN, W, W),
     (r"\frac{1}{2}", r"The answer is $\frac{1}{2}$ of a cake.", PLAIN, R, R), (r"\frac{1}{2}", "so 1/2", BOX, NONE, R),

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Protocol
 
-from tinylora.answers.exact import exact
 from tinylora.answers.brackets import balanced, split
+from tinylora.answers.exact import exact
 from tinylora.answers.latex import LONGEST, compact, normal
 from tinylora.answers.naming import assignment, before_rounding, quantity_value
 from tinylora.answers.quantities import quantity, same_numbers
@@ -30,6 +30,8 @@ from tinylora.answers.words import chosen_option, is_words, option, same_words, 
 
 MOST_UNSETTLED = 24  # elements of two collections that are compared each with each
 
+_BINDS = re.compile(r"\\(?:sum|prod|int|lim)(?![a-z])")
+_VARIABLE = re.compile(r"(?<![a-zA-Z])[a-df-hj-zA-Z](?![a-zA-Z])")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _ORDERED = (*INTERVALS, "row", "ratio", "matrix", "determinant")
 _DECIMALS = re.compile(r"[0-9]\.([0-9]{1,30})")
@@ -179,10 +181,10 @@ class _Comparison:
             return same_words(gold, answer)
         if any(exact(value) is not None for value in values) and any(map(_has_variable, values)):
             return False
-        return self._ask(*values)
+        return self._ask(values[0], values[1])
 
     def _same_named(self, gold: str, answer: str) -> tuple[bool | None] | None:
-        """The verdict on two texts of which one is `x = 2` or the like, in a tuple; None where the name says nothing."""
+        """The verdict on two texts of which one is `x = 2` or the like, in a tuple; None where no name decides."""
         (left, *right), (other_left, *other_right) = split(gold, "="), split(answer, "=")
         if right and other_right and compact(left) == compact(other_left):
             return (self.same(take_apart(right[-1]), take_apart(other_right[-1])),)
@@ -233,7 +235,10 @@ def _are_sets(gold: Form, answer: Form) -> bool:
 
 
 def _has_variable(text: str) -> bool:
-    return bool(re.search(r"(?<![a-zA-Z])[a-df-hj-zA-Z](?![a-zA-Z])", _COMMAND.sub(" ", text)))
+    """Whether a text has a variable that no sum, integral or limit binds."""
+    return not _BINDS.search(text) and bool(
+        re.search(r"(?<![a-zA-Z])[a-df-hj-zA-Z](?![a-zA-Z])", _COMMAND.sub(" ", text))
+    )
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:

@@ -18,7 +18,8 @@ DEEPEST = 40  # brackets in brackets
 _WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]{1,3}(?: [0-9]{3})++(?![0-9])|[0-9]++)"
 _DECIMAL = rf"(?:{_WHOLE}(?:\.[0-9]*+)?|\.[0-9]++)"
 _TOKEN = re.compile(
-    rf"\s*(?:(?P<number>(?P<value>{_DECIMAL})(?P<period>\\overline ?\{{ ?[0-9]++ ?\}})?(?:[eE](?P<power>[-+]?[0-9]{{1,4}}))?)"
+    rf"\s*(?:(?P<number>(?P<value>{_DECIMAL})(?P<period>\\overline ?\{{ ?[0-9]++ ?\}})?"
+    r"(?:[eE](?P<power>[-+]?[0-9]{1,4}))?)"
     r"|(?P<command>\\[a-zA-Z]++)|(?P<mark>[-+*/^!|()\[\]{}]))"
 )
 _TIMES = ("*", "\\times", "\\cdot")
@@ -175,7 +176,7 @@ class _Calculation:
             self.place += 1
             above = self._group()
             part = above / self._group()
-            if not 0 <= part:
+            if part < 0:
                 raise _NoNumber
             return self._checked(value + part)
         if following := self._mixed():

@@ -7,8 +7,8 @@ and every search takes linear time.
     asked      in the form that a prompt asks for: the last of its marks
     anywhere   the last mark of any form, or else the last formula or number
 
-What a mark holds may be said in several ways, `x = 5` and `she has 5 apples`: these are readings of one answer. A reading
-is a whole expression, and a mark that cannot be read is no reason to look further up: the answer was given.
+What a mark holds may be said in several ways, `x = 5` and `she has 5 apples`: these are readings of one answer. A
+reading is a whole expression, and a mark that cannot be read is no reason to look further up: the answer was given.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _STATED = re.compile(
 _SENTENCE_END = re.compile(r"[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}])!(?=[\s*]|\Z)|</|\n")
 _REASON = re.compile(
     r"[,;]?\s(?:because|since|as|which|where|when|so)\s.*|,? (?:and )?(?:not|rather than|instead of) .*"
+    r"|, (?:out of|and not|but) .*"
     r"|(?<=[0-9]) \((?=[^()]*[a-z]{3}).*",
     re.DOTALL,
 )
@@ -43,8 +44,8 @@ _LEADING = re.compile(
 )
 _ABOUT = re.compile(r"(?:about|approximately|roughly|around|nearly|almost)\s+", re.IGNORECASE)
 _HEDGED = re.compile(
-    r"\b(?:not|no|never|neither|nor|cannot|\w+n't|unknown|undetermined|less|more than|fewer|greater|at least|at most|between"
-    r"|wrong|incorrect|either)\b",
+    r"\b(?:not|no|never|neither|nor|cannot|\w+n't|unknown|undetermined|less|more than|fewer|greater"
+    r"|at least|at most|between|wrong|incorrect|either)\b",
     re.IGNORECASE,
 )
 _IS_THE_ANSWER = re.compile(
@@ -168,9 +169,7 @@ def _hashed(text: str) -> Mark | None:
         elif below and line[:1].isalpha() and "=" not in line and not _STATED.match(line) and not _tells_alone(line):
             return Mark(start, (line,), is_heading=True)
         if line.strip("$ ."):
-            return Mark(
-                start, _boxed_readings(line) or tuple(_readings(_SENTENCE_END.split(line + " ", maxsplit=1)[0]))
-            )
+            return Mark(start, tuple(_readings(_SENTENCE_END.split(line + " ", maxsplit=1)[0])))
     return None
 
 

@@ -11,6 +11,7 @@ import re
 from tinylora.answers.brackets import balanced, without_double_brackets
 
 LONGEST = 1500  # characters; a final answer that is longer is compared as text alone
+MOST_WRAPPINGS = 64  # braces around braces that are taken off
 
 _CHARACTERS = str.maketrans(
     {
@@ -24,7 +25,7 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\r\n", " "),
         **{"\u00a2": " cents"},
         **dict.fromkeys("\u20ac\u00a3\u00a5", ""),
-        **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # of full width, as in Chinese texts
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # of full width, as in Chinese texts
         **{chr(code): "" for code in (*range(9), 11, 12, *range(14, 32), 127)},
     }
 )
@@ -57,6 +58,7 @@ _SUBSTITUTIONS = [
         (r"\\gt\b", ">"),
         (r"\\%", "%"),
         (r"\*\*", "^"),
+        (r"(?<=[0-9]) [xX] (?=[0-9])", r" \\times "),
         (r"\^\s?\{\s?\\circ\s?\}|\^\s?\\circ\b|\\degree\b|\^\s?\{\s?\\text\{o\}\s?\}", r"^{\\circ}"),
         (r"(?<![a-zA-Z\\])(?:np\.)?(arcsin|arccos|arctan|sin|cos|tan|exp|log|ln|sqrt|pi)(?![a-zA-Z])", r"\\\1"),
         (r"(?<![a-zA-Z\\])(?:infinity|infty|inf|oo)(?![a-zA-Z])", r"\\infty "),
@@ -99,7 +101,7 @@ def compact(text: str) -> str:
 
 
 def _strip_edges(text: str) -> str:
-    for _ in range(8):  # wrappings around wrappings
+    for _ in range(MOST_WRAPPINGS):
         shorter = text.strip(_EDGE).rstrip("\\")
         for left, right in (("\\boxed{", "}"), ("{", "}")):
             if shorter.startswith(left) and shorter.endswith(right) and balanced(shorter[len(left) : -1]):

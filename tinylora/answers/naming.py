@@ -1,4 +1,4 @@
-r"""What an equation names: `x = 2` gives x a value, `\sin A = \frac12` is the value of a quantity, `x + 3 = 5` is neither.
+r"""What an equation names: `x = 2` gives x a value, `\sin A = \frac12` a quantity its, `x + 3 = 5` neither.
 
 An answer may say what its value is the value of, and a fair reader takes the value. An equation that leaves something
 to be solved, and one that is the answer itself (a line, a circle), must not be read so.

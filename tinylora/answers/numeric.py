@@ -1,9 +1,9 @@
 r"""Answers that are one number: compared as exact numbers, in the training process itself.
 
 The whole of an answer is a number or there is none: `2x`, `\sqrt{2}`, `18 or 20` and `3 of 4` are none, and no digit is
-taken out of them. Calculations are numbers (`15 + 3`, `15 + 3 = 18`, `1.08 \times 10^3`), and so is what names its value
-(`x = 18`) or its unit (`18 apples`). What number a text is stands in `quantities` and `exact`; here is no pattern of
-its own. Every step takes linear time, so that no completion can stall a run.
+taken out of them. Calculations are numbers (`15 + 3`, `15 + 3 = 18`, `1.08 \times 10^3`), and so is what names its
+value (`x = 18`) or its unit (`18 apples`). Numbers in words are not. What number a text is stands in `quantities` and
+`exact`; here is no pattern of its own. Every step takes linear time, so that no completion can stall a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tinylora.answers.rewards import Outcome
 
 
 def judge(readings: Sequence[str], gold: str, tolerance: float = 0.0) -> Outcome:
-    """The verdict on the readings of an answer: on the first of them that is a number, compared with the gold answer."""
+    """The verdict on the readings of an answer: on the first of them that is a number."""
     wanted = number(gold)
     if wanted is None:
         return Outcome.checker_error
@@ -37,4 +37,4 @@ def number(text: str) -> str | None:
         value = named[1]
     elif "=" in value:
         value = quantity_value(value, of_gold=False) or ""
-    return value if quantity(value)[0] is not None else None
+    return value if any(map(str.isdigit, value)) and quantity(value)[0] is not None else None

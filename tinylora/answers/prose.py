@@ -1,8 +1,8 @@
 r"""The formulas and numbers that stand in prose: `$...$`, `\(...\)`, and what is written without such marks.
 
-A piece is the whole of what is written there, `\frac{5}{12}`, `3:7`, `10 + 8 = 18`, never a digit out of it. Pieces that
-an `and`, an `or` or a comma joins are one: `$x = 1$ or $x = 2$`. A dollar sign in front of an amount opens no formula.
-Every search takes linear time.
+A piece is the whole of what is written there, `\frac{5}{12}`, `3:7`, `10 + 8 = 18`, never a digit out of it. Pieces
+that an `and`, an `or` or a comma joins are one: `$x = 1$ or $x = 2$`. A dollar sign in front of an amount opens no
+formula. Every search takes linear time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:[^\W\d_]|')++)"
     r"|(?P<operator>[-+*/^=<>|%!&:\u2212\u2013\u00d7\u00f7\u00b7\u2248\u221a\u03c0\u00b0\u2264\u2265\u00b1])"
     r"|(?P<bracket>[(\[{}\])_])"
-    r"|(?P<comma>,(?=\S))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)|(?P<other>.)",
+    r"|(?P<comma>,(?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)"
+    r"|(?P<other>.)",
     re.DOTALL,
 )
 _LINK = re.compile(r"\s*(?:,?\s*(?:and|or|and also)\s+(?:also\s+)?|,\s*|\\text\{\s*(?:and|or)\s*\})\s*")
@@ -33,7 +34,7 @@ _RANGE = re.compile(r"\s+to\s+")
 _SPOKEN_SCALE = re.compile(
     rf"\s(?:{'|'.join(SCALES)}|and a half|and a quarter|and a third|half|halves|thirds|quarters)\b"
 )
-_EDGE_LEFT = re.compile(r"(?:[\s,:;*_|&=<>/!)\]}]|[a-zA-Z]\s+(?=[\d\\$(]))+")
+_EDGE_LEFT = re.compile(r"(?:(?<=\.)\.|\\(?:boxed|fbox)\s?\{?|[\s,:;*_|&=<>/!)\]}]|[a-zA-Z]\s+(?=[\d\\$(]))+")
 _EDGE_RIGHT = re.compile(r"(?:[\s,:;*_|&=<>/+(\[{-]|\s[a-zA-Z])+\Z")
 _TELLS = re.compile(r"[0-9]|\\(?!text)[a-zA-Z]|\u03c0|\u221a")
 
@@ -79,12 +80,9 @@ def _spans(text: str) -> Iterator[Piece]:
     display = [
         (found.start(), found.end(), next(filter(None, found.groups()), "")) for found in _DISPLAY.finditer(text)
     ]
-    signs = [found.start() for found in _DOLLAR.finditer(text)]
-    inside = (
-        {place for start, end, _ in display for place in signs if start <= place < end} if len(display) < 50 else set()
-    )
     spans = [Piece(start, end, content.strip(), True) for start, end, content in display]
-    free = [place for place in signs if place not in inside]
+    taken = {place for start, end, _ in display for place in range(start, end)}
+    free = [found.start() for found in _DOLLAR.finditer(text) if found.start() not in taken]
     place = 0
     while place + 1 < len(free):
         start, end = free[place], free[place + 1]
@@ -102,20 +100,23 @@ def _unmarked(text: str, start: int, end: int) -> list[Piece]:
     found: list[Piece] = []
     first, depth = -1, 0
     for token in _TOKEN.finditer(text, start, end):
-        kind = token.lastgroup
-        if kind == "attached":
-            kind = "number"
-        if kind == "word" and (len(token[0]) == 1 and token[0].isascii() or depth > 0):
-            kind = "letter"
-        depth = max(0, depth + (token[0] in ("{", "\\{")) - (token[0] in ("}", "\\}"))) if first >= 0 else 0
-        if kind in ("word", "other", "money") or (
-            kind == "operator" and token[0] in ":!" and _closes(text, token.end())
-        ):
+        if first >= 0:
+            depth = max(0, depth + (token[0] in ("{", "\\{")) - (token[0] in ("}", "\\}")))
+        if _ends_piece(text, token, depth):
             found += _trimmed(text, first, token.end() if token[0] == "!" else token.start())
-            first, depth = (token.end() if kind == "money" else -1), 0
-        elif first < 0 and kind != "space":
+            first, depth = (token.end() if token["money"] else -1), 0
+        elif first < 0 and not token["space"]:
             first = token.start()
     return found + _trimmed(text, first, end)
+
+
+def _ends_piece(text: str, token: re.Match[str], depth: int) -> bool:
+    """Whether a token belongs to prose, and to no formula: a word outside of braces, punctuation."""
+    if token["word"]:
+        return depth == 0 and not (len(token[0]) == 1 and token[0].isascii())
+    if token["other"] or token["money"]:
+        return True
+    return token[0] in (":", "!") and _closes(text, token.end())
 
 
 def _closes(text: str, place: int) -> bool:
@@ -131,15 +132,23 @@ def _trimmed(text: str, start: int, end: int) -> list[Piece]:
         return []
     if (left := _EDGE_LEFT.match(text, start, end)) is not None:
         start = left.end()
-    if (
-        start < end
-        and text[start] == "-"
-        and re.fullmatch(r"\s*-\s", text[max(0, text.rfind("\n", 0, start) + 1) : start + 2])
-    ):
+    if text.startswith("- ", start, end) and not text[text.rfind("\n", 0, start) + 1 : start].strip():
         start += 2  # of a list: - 5 apples
     if (right := _EDGE_RIGHT.search(text, max(start, end - 40), end)) is not None:
         end = right.start()
     if (scale := _SPOKEN_SCALE.match(text, end)) is not None:
         end = scale.end()
+    start, end = _without_lone_bracket(text, start, end)
     content = text[start:end]
     return [Piece(start, end, content, False)] if _TELLS.search(content) else []
+
+
+def _without_lone_bracket(text: str, start: int, end: int) -> tuple[int, int]:
+    """The places without a bracket at an edge whose partner stands outside: (18 apples), {"answer": 18}."""
+    for opening, closing in (("(", ")"), ("[", "]"), ("{", "}")):
+        more = text.count(opening, start, end) - text.count(closing, start, end)
+        if more == 1 and text.startswith(opening, start, end):
+            start += 1
+        if more == -1 and text.endswith(closing, start, end):
+            end -= 1
+    return start, end

@@ -93,7 +93,7 @@ def _read(text: str) -> sympy.Basic | None:
         return None
     if isinstance(read, sympy.MatrixBase):
         read = sympy.ImmutableMatrix(read)
-    if not isinstance(read, sympy.Basic) or (not read.free_symbols and not manageable(read)):
+    if not isinstance(read, sympy.Basic) or not manageable(read, dict.fromkeys(read.free_symbols, sympy.Integer(2))):
         return None
     symbols = {symbol: sympy.I if symbol.name == "i" else sympy.Symbol(symbol.name) for symbol in read.free_symbols}
     floats = {number: sympy.Rational(str(number)) for number in read.atoms(sympy.Float)}
@@ -192,7 +192,8 @@ def _evaluate(expression: sympy.Expr, values: dict[sympy.Symbol, sympy.Rational]
 def _vanishes(one: sympy.Expr, other: sympy.Expr) -> bool:
     """Whether the difference of two constants is zero, and not only small beside them: 2^{1009} and 2^{1009} + 1."""
     size = abs(one.evalf(10)) + abs(other.evalf(10))
-    distance = abs((one - other).evalf(10, maxn=2000))
+    slow = (one - other).has(sympy.Integral, sympy.Sum, sympy.Product)  # more digits of these take minutes
+    distance = abs((one - other).evalf(10, maxn=60 if slow else 2000))
     return _is_zero(distance) or bool(distance < sympy.Float("1e-100") * size)
 
 

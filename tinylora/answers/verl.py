@@ -1,8 +1,9 @@
 r"""The strict rule of verl for GSM8K, stated anew: the paper's stack scores with it.
 
 The answer is what follows the last `#### ` (with that one space) within the last 300 characters of the completion: a
-minus sign or none, then digits, points and commas. Without its commas, it must be the gold answer letter by letter: `18`
-is right, `18.`, `18.00`, `$18` and `**18**` are not. A fair reader would often say otherwise; that is the flexible score.
+minus sign or none, then digits, points and commas. Without its commas, it must be the gold answer letter by letter:
+`18` is right, `18.`, `18.00`, `$18` and `**18**` are not. A fair reader would often say otherwise: that is the flexible
+score.
 """
 
 from __future__ import annotations

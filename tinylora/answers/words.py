@@ -60,8 +60,12 @@ _NUMBERS = re.findall(
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _SCALE = re.compile(rf"(?<![a-z])(?:{'|'.join(SCALES)})(?![a-z])")
 _NO_UNITS = set(
-    "and or if for where is are not no nor than less then to from but mod minus plus times over".split()
-) | {*"wrong incorrect impossible half quarter third thirds halves quarters percent squared cubed through".split()}
+    re.findall(
+        r"\w+",
+        "and or if for where is are not no nor than less then to from but mod minus plus times over wrong incorrect "
+        "impossible half quarter third thirds halves quarters percent squared cubed through",
+    )
+)
 _SHORT_WORDS = set(re.findall(r"\w+", "yes no odd and or not is are the am pm one two six ten all of to"))
 _OPTION = re.compile(r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J]))[.:) ]*", re.IGNORECASE)
 _MARKED_OPTION = re.compile(
@@ -72,8 +76,8 @@ _ANOTHER = re.compile(
 )
 _CHOICE = re.compile(
     r"(?:(?:it is|it's|for sure|surely|clearly|definitely|certainly|option|choice) ){1,3}([A-J])\Z"
-    r"|(?:(?:because|since|as|clearly|option|choice) ){0,3}([A-J]) is (?:the )?(?:only )?(?:valid|right|correct|true|best)"
-    r"(?: (?:one|option|choice|answer))?\Z",
+    r"|(?:(?:because|since|as|clearly|option|choice) ){0,3}([A-J]) is (?:the )?(?:only )?"
+    r"(?:valid|right|correct|true|best)(?: (?:one|option|choice|answer))?\Z",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"[\s;!?'\"\\{}$_*]+|(?<![0-9])[.,:]|[.,:](?![0-9])|(?<=[a-z])-(?=[a-z])")  # no sign or point

@@ -101,7 +101,7 @@ class Template(Enum):
 
 
 class Strict(Enum):
-    """What strict scoring takes: the template's form as a fair reader would, or the rule of a protocol to the letter."""
+    """What strict scoring takes: the template's form, read fairly, or the rule of a protocol to the letter."""
 
     form = "form"
     verl = "verl"
