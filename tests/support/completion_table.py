@@ -23,7 +23,7 @@ COMPLETIONS: list[tuple[str, str, Template, Outcome, Outcome]] = [
     ("5", "The final answer is: $x = 5$.", PLAIN, R, R),
     ("5", "The answer is 6.", PLAIN, W, W), ("5", "The answer is 5 because 2 + 3 = 5.", PLAIN, R, R),
     ("5", "It is 5 I think", PLAIN, NONE, R),
-    ("5", "It is $5$", BOX, NONE, R), ("5", "so $2 + 3 = 5$", BOX, NONE, R), ("5", "5 is less than 6", BOX, NONE, W),
+    ("5", "It is $5$", BOX, NONE, R), ("5", "so $2 + 3 = 5$", BOX, NONE, R), ("5", "5 is less than 6", BOX, NONE, NONE),
     ("5", "", BOX, NONE, NONE),
     ("5", "I do not know", BOX, NONE, NONE), ("5", r"<think>\boxed{5}</think> It is \boxed{6}", BOX, W, W),
     ("5", r"<think>\boxed{6}</think> \boxed{5}", BOX, R, R),

@@ -100,7 +100,7 @@ class _Calculation:
                 value = self._checked(value * self._signed())
             elif self._take(*_OVER):
                 value = self._checked(value / self._signed())
-            elif self._next() in ("(", "\\frac", "\\sqrt"):  # 2(3 + 4)
+            elif self._next() in ("(", "\\frac", "\\sqrt") and not self.tokens[self.place][0][:1].isspace():  # 2(3 + 4)
                 value = self._checked(value * self._power())
             else:
                 return value

@@ -21,6 +21,7 @@ from tinylora.answers.words import chosen_option
 from tinylora.settings.config import Template
 
 TAIL = 4000  # characters of a completion that are searched: a final answer stands at the end
+BESIDE = 40  # characters beside a value that can make it another: half of 18
 SHORT = 200  # characters of a text that is nothing but its answer
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,3}(?:\{|([-+]?[0-9]++(?:\.[0-9]++)?))")
@@ -32,11 +33,12 @@ _STATED = re.compile(
     r"|\u7b54\u6848(?:\u662f|\u4e3a|[:\uff1a])\s*([^\n]*+)|<answer>\s*([^<]*+)",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}])!(?=[\s*]|\Z)|</|\n")
+_CALCULATOR_NOTE = re.compile(r"<<[^<>\n]*>>(?=\s?-?\$?[0-9])")
+_SENTENCE_END = re.compile(r"(?<!\bRs)[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}])!(?=[\s*]|\Z)|</|\n")
 _REASON = re.compile(
     r"[,;]?\s(?:because|since|as|which|where|when|so)\s.*|,? (?:and )?(?:not|rather than|instead of) .*"
-    r"|, (?:out of|and not|but) .*"
-    r"|(?<=[0-9]) \((?=[^()]*[a-z]{3}).*",
+    r"|, (?:out of|and not) .*"
+    r"|(?<=[0-9]) \((?=[^()]*[a-z]{3}).*|(?<=[0-9]) \([^()]*\)\Z",
     re.DOTALL,
 )
 _LEADING = re.compile(
@@ -45,9 +47,12 @@ _LEADING = re.compile(
 _ABOUT = re.compile(r"(?:about|approximately|roughly|around|nearly|almost)\s+", re.IGNORECASE)
 _HEDGED = re.compile(
     r"\b(?:not|no|never|neither|nor|cannot|\w+n't|unknown|undetermined|less|more than|fewer|greater"
-    r"|at least|at most|between|wrong|incorrect|either)\b",
+    r"|at least|at most|between|wrong|incorrect|either|(?<!left )over|under|above|below|up to|minus|negative|plus"
+    r"|times|divided|mod|log|half|twice|double|triple|thirds?|quarters?|squared|cubed|maybe|perhaps)\b",
     re.IGNORECASE,
 )
+_CHANGED_BEFORE = re.compile(rf"{_HEDGED.pattern}(?:[ ][a-z]+){{0,2}}[ ]*\Z", re.IGNORECASE)
+_CHANGED_AFTER = re.compile(r"\s+(?:squared|cubed|minus|plus|times|divided by|mod)\b", re.IGNORECASE)
 _IS_THE_ANSWER = re.compile(
     r"(?P<value>.*?),? is (?:the|my|our) (?:final |correct |right )?(?:answer|result)\b.*", re.DOTALL
 )
@@ -69,9 +74,12 @@ class Mark:
 
 
 def spoken(completion: str) -> str:
-    """The end of what a completion says after its thinking; empty where it never stopped thinking."""
+    """The end of what a completion says after its thinking; empty where it never stopped thinking.
+
+    Without the notes of GSM8K's calculator, <<10+8=18>>18.
+    """
     said = completion[completion.rfind("</think>") + len("</think>") :] if "</think>" in completion else completion
-    return said.partition("<think>")[0][-TAIL:] if "<think>" in said else said[-TAIL:]
+    return _CALCULATOR_NOTE.sub("", said.partition("<think>")[0][-TAIL:])
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
@@ -228,10 +236,19 @@ def _values_in(sentence: str) -> list[str]:
 
 
 def _last_piece(text: str) -> list[str]:
-    """The last value of a text without marks; or all of a short one that begins with an option: `A. Since B is not`."""
+    """The last value of a text without marks; or all of a short one that begins with an option: `A. Since B is not`.
+
+    None where words beside the value make it another: not 18, half of 18.
+    """
     found = _telling(joined(text, pieces(text)))
     chosen = [text.strip()] if len(text) < SHORT and chosen_option(text.strip()) else []
-    return chosen + ([found[-1].text] if found else [])
+    if not found:
+        return chosen
+    last = found[-1]
+    before, after = text[max(0, last.start - BESIDE) : last.start], text[last.end : last.end + BESIDE]
+    if _CHANGED_BEFORE.search(before) or _CHANGED_AFTER.match(after):
+        return chosen
+    return [*chosen, last.text]
 
 
 def _telling(found: list[Piece]) -> list[Piece]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-from tinylora.answers.latex import normal
+from tinylora.answers.latex import LONGEST, normal
 from tinylora.answers.naming import assignment, before_rounding, quantity_value
 from tinylora.answers.quantities import quantity, same_numbers
 from tinylora.answers.rewards import Outcome
@@ -31,7 +31,11 @@ def judge(readings: Sequence[str], gold: str, tolerance: float = 0.0) -> Outcome
 @functools.lru_cache(maxsize=4096)  # a gold answer comes with each completion of its group
 def number(text: str) -> str | None:
     """The normal text of the number that the whole of a text is, with its unit; None where it is not one number."""
+    if len(text) > LONGEST:
+        return None
     value, _ = before_rounding(normal(text))
+    if value.startswith("(") and value.endswith(")"):  # (10 + 8 = 18)
+        value = value[1:-1].strip()
     named = assignment(value)
     if named:
         value = named[1]

@@ -20,10 +20,10 @@ _PROSE = re.compile(  # between two dollar signs: so the first of them is a curr
 )
 _TEXT_COMMAND = re.compile(r"\\(?:text|mathrm|mbox|textbf|operatorname)[a-z]*\*?\s*\{[^{}]*\}")
 _TOKEN = re.compile(
-    r"(?P<command>\\[a-zA-Z]++|\\[{}%$!,;: |\\])"
+    r"(?P<tag></?[a-zA-Z]{1,10}>)|(?P<command>\\[a-zA-Z]++|\\[{}%$!,;: |\\])"
     r"|(?P<number>(?:[0-9]++(?:,[0-9]{3}(?![0-9]))*+(?:\.[0-9]++)?|(?<![.0-9])\.[0-9]++)(?:[eE][-+]?[0-9]++)?(?P<attached>[a-zA-Z]*+))"
     r"|(?P<word>(?:[^\W\d_]|')++)"
-    r"|(?P<operator>[-+*/^=<>|%!&:\u2212\u2013\u00d7\u00f7\u00b7\u2248\u221a\u03c0\u00b0\u2264\u2265\u00b1])"
+    r"|(?P<operator>[-+*/^=<>|%!&:\u2212\u2013\u00d7\u00f7\u00b7\u2248\u221a\u03c0\u00b0\u2260\u2264\u2265\u00b1])"
     r"|(?P<bracket>[(\[{}\])_])"
     r"|(?P<comma>,(?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)"
     r"|(?P<other>.)",
@@ -34,8 +34,8 @@ _RANGE = re.compile(r"\s+to\s+")
 _SPOKEN_SCALE = re.compile(
     rf"\s(?:{'|'.join(SCALES)}|and a half|and a quarter|and a third|half|halves|thirds|quarters)\b"
 )
-_EDGE_LEFT = re.compile(r"(?:(?<=\.)\.|\\(?:boxed|fbox)\s?\{?|[\s,:;*_|&=<>/!)\]}]|[a-zA-Z]\s+(?=[\d\\$(]))+")
-_EDGE_RIGHT = re.compile(r"(?:[\s,:;*_|&=<>/+(\[{-]|\s[a-zA-Z])+\Z")
+_EDGE_LEFT = re.compile(r"(?:\\(?:boxed|fbox)\s?\{?|(?<=\.)\.|[-=]?>(?<=[-=]>)|[\s,:;*_|&=/)\]}]|[aI]\s+(?=[\d\\$(]))+")
+_EDGE_RIGHT = re.compile(r"(?:[\s,:;*_|&=<>/+(\[{-]|\s[aI])+\Z")
 _TELLS = re.compile(r"[0-9]|\\(?!text)[a-zA-Z]|\u03c0|\u221a")
 
 
@@ -113,8 +113,8 @@ def _unmarked(text: str, start: int, end: int) -> list[Piece]:
 def _ends_piece(text: str, token: re.Match[str], depth: int) -> bool:
     """Whether a token belongs to prose, and to no formula: a word outside of braces, punctuation."""
     if token["word"]:
-        return depth == 0 and not (len(token[0]) == 1 and token[0].isascii())
-    if token["other"] or token["money"]:
+        return depth == 0 and not (len(token[0]) == 1 and token[0].isascii() and token[0].isalpha())
+    if token["other"] or token["money"] or token["tag"]:
         return True
     return token[0] in (":", "!") and _closes(text, token.end())
 
@@ -123,7 +123,9 @@ def _closes(text: str, place: int) -> bool:
     """Whether a colon or exclamation mark that ends at a place is punctuation, and no part of a ratio or factorial."""
     if text[place - 1] == "!":
         return place > 1 and not (text[place - 2].isdigit() or text[place - 2] in ")}")
-    return not text[place : place + 2].strip()[:1].isdigit() and text[place : place + 1] in ("", " ", "\n", "*")
+    return text[place : place + 1] in ("", " ", "\n", "*") and not (
+        text[place - 2 : place - 1] == " " and text[place + 1 : place + 2].isdigit()  # 3 : 7
+    )
 
 
 def _trimmed(text: str, start: int, end: int) -> list[Piece]:
