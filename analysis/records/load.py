@@ -31,7 +31,7 @@ TAGS = ("run_key", "status", "reason", "label", "scale_model")
 SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 DERIVED = ("lr_setting", *SIZES)
 """Parameters that follow from the settings."""
-PROVENANCE = (*DIGESTS, "basis_digest", "data_commits", "data_notes", "git_commit", "git_dirty")
+PROVENANCE = (*DIGESTS, "basis_digest", "checker_version", "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
 NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")

@@ -34,7 +34,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _CALCULATOR_NOTE = re.compile(r"<<[^<>\n]*>>(?=\s?-?\$?[0-9])")
-_SENTENCE_END = re.compile(r"(?<!\bRs)[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}])!(?=[\s*]|\Z)|</|\n")
+_SENTENCE_END = re.compile(r"(?<!\bRs)(?<!\bsq)[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}\\])!(?=[\s*]|\Z)|</|\n")
 _REASON = re.compile(
     r"[,;]?\s(?:because|since|as|which|where|when|so)\s.*|,? (?:and )?(?:not|rather than|instead of) .*"
     r"|, (?:out of|and not) .*"

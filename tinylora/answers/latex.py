@@ -33,6 +33,7 @@ _TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|math
 _SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
+        (r"\A\s*\$?\\\$\s?([0-9][0-9.,]*)\$?\s*\Z", r"\1 dollars"),  # a unit, though it stands in front
         (r"\\(?:begin|end)\{(?:equation|align|aligned|gathered)\*?\}", ""),
         # 1{,}234, 10\,000 and 11,\! 111
         (r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,?\s?\\[!,:; ])\s?(?=[0-9]{3}(?![0-9]))", ""),
