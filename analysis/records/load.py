@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.records.apart import apart_settings, told_apart
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
+from tinylora.settings.choices import Strict
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -114,8 +115,10 @@ def _runs_frame(raw: Raw, damaged: Mapping[str, str]) -> tuple[pd.DataFrame, tup
     for name in NUMBERS:
         if name in runs:
             runs[name] = pd.to_numeric(runs[name], errors="coerce")
-    if "recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
-        runs["recipe"] = runs["recipe"].fillna("").replace("", FIRST_RECIPE)
+    # Settings like any other: runs of different recipes, or strict rules, are in different cells.
+    for name, value in (("recipe", FIRST_RECIPE), ("task.strict", Strict.form.value)):
+        if name in runs:
+            runs[name] = runs[name].fillna("").replace("", value)
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"

@@ -92,12 +92,12 @@ class _Comparison:
         text = text.rpartition("=")[2].strip()
         value, rounded = exact(text), quantity(decimal)[0]
         digits = _DECIMALS.search(decimal)
-        unit = Fraction(1, 10 ** (len(digits[1]) if digits else 0))
+        half = Fraction(1, 2 * 10 ** (len(digits[1]) if digits else 0))  # of a unit of its last digit
         if not rounded:
             return False
         if value is not None:
-            return abs(value - rounded) <= unit
-        return self._ask(decimal, text, float(unit / abs(rounded)))
+            return abs(value - rounded) <= half
+        return self._ask(decimal, text, float(half / abs(rounded)))
 
     def _ask(self, gold: str, answer: str, tolerance: float | None = None) -> bool | None:
         if self._symbolic is None:
