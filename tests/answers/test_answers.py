@@ -9,6 +9,8 @@ from support.processes import loaded_by
 from support.slow_answers import ENDLESS
 
 from tinylora.answers import check, check_all, gold_answer, workers
+from tinylora.answers.exact import exact
+from tinylora.answers.latex import normal
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.settings.config import Checker, Template
 
@@ -48,6 +50,20 @@ def test_a_gold_answer_that_says_nothing_is_none() -> None:
     assert gold_answer("5 or 6", Checker.numeric) is None
 
 
+LARGE = [
+    *(r"9^{9^{9^{9}}}", r"10^{10^{10^{10}}}", r"10^{-999999999}", r"((100!)!)!", "1000000!", "9!!!!", r"5^{7^{1000}}"),
+    *(r"\binom{1000000000}{500000000}", r"\binom{2^{100}}{2^{50}}", r"\sum_{i=1}^{10^{100}} \frac{1}{i}"),
+    *(r"\prod_{i=1}^{10000000} i", r"\lfloor 10^{100000000} \rfloor", r"\sqrt{10^{10^{10}}}", r"e^{10^{10^{10}}}"),
+    *(r"\log(10^{10^{10^{10}}})", r"7^{10^{9} x} \mod 13", r"2^{2^{2^{2^{2^{x}}}}}"),
+    *(
+        "\\sin(" * 12 + "x" + ")" * 12,
+        "x^{" * 9 + "2" + "}" * 9,
+        "[" * 30 + "x" + "]" * 30,
+        "\\sqrt{" * 40 + "x" + "}" * 40,
+    ),
+]
+"""What a short text can name, and nobody can work out."""
+
 HOSTILE = [
     "",
     "\x00\x01\x02",
@@ -72,6 +88,7 @@ HOSTILE = [
     r"\boxed{0^{-1}}",
     r"\boxed{__import__('os').abort()}",
     r"\boxed{\int_0^\infty \sum_{n=0}^\infty}",
+    *(rf"\boxed{{{text}}}" for text in LARGE),
 ]
 
 
@@ -98,6 +115,21 @@ def test_a_hostile_megabyte_is_judged(piece: str) -> None:
     for template in Template:
         check_all([text, f"\\boxed{{{text[:1400]}}}"], ["[0,1)"] * 2, Checker.math, template)
         check_all([text], ["5"], Checker.numeric, template)
+
+
+@pytest.mark.parametrize("text", LARGE)
+def test_what_is_too_large_is_not_worked_out(text: str) -> None:
+    from tinylora.answers.sizes import manageable
+    from tinylora.answers.symbolic import _read
+
+    assert exact(text) is None
+    read = _read(normal(text))
+    assert read is None or not manageable(read)
+
+
+def test_large_powers_are_cheap_where_only_their_rest_counts() -> None:
+    assert exact(r"7^{1000000007} \mod 13") == 2 and exact(r"(3^{10^{100}} + 1) \bmod 1000") is not None
+    assert check(r"\boxed{7^{1000000007} \mod 13}", "2") is Outcome.correct
 
 
 def test_an_expression_without_end_is_out_of_time_and_others_go_on() -> None:

@@ -1,4 +1,4 @@
-"""The table of cases: what a fair reader says of answers of many kinds, and of a twin of each that is nearly the same."""
+"""The table of cases: what a fair reader says of answers of many kinds, and of a twin of each that is nearly it."""
 
 from __future__ import annotations
 

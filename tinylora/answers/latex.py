@@ -80,6 +80,8 @@ _SUBSTITUTIONS = [
         (r"\(([0-9A-F]+)\) ?_", r"\1_"),
         (r"\A ?(?:\\text\{)?all real(?:s| numbers)\}? ?\Z|\\mathbb\{?R\}?|\\R(?![a-zA-Z])", r"(-\\infty , \\infty )"),
         (r"\A ?\\text\{([^{}]*[0-9][^{}]*)\} ?\Z", r"\1"),
+        (r"\^ ?\{? ?\\prime ?\\prime ?\}?", "''"),
+        (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![a-z]))", "'"),
         (r"\s{2,}", " "),
     ]
 ]

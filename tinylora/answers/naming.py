@@ -65,7 +65,8 @@ def quantity_value(text: str, of_gold: bool) -> str | None:
         return value
     if _TRIGONOMETRY.search(left) and not (of_gold and unknown):
         return value
-    return value if len(letters) > 1 and not of_gold else None
+    curve = letters & set("xyzt") and re.search(r"[\^0-9]", left)  # x^2 + y^2 = 1, 3x - y = 2
+    return value if len(letters) > 1 and not of_gold and not curve else None
 
 
 def before_rounding(text: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ import math_verify
 import sympy
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from tinylora.answers.latex import compact
@@ -97,7 +98,14 @@ def _read(text: str) -> sympy.Basic | None:
         return None
     symbols = {symbol: sympy.I if symbol.name == "i" else sympy.Symbol(symbol.name) for symbol in read.free_symbols}
     floats = {number: sympy.Rational(str(number)) for number in read.atoms(sympy.Float)}
+    # An unknown function and its derivative are quantities like others: y' + y = 0, S(t) = 2.
+    unknown = {
+        each: sympy.Symbol(str(each))
+        for each in read.atoms(AppliedUndef, sympy.Derivative)
+        if not any(each is not other and other.has(each) for other in read.atoms(sympy.Derivative))
+    }
     try:
+        read = read.xreplace(unknown)
         return read.xreplace(symbols | floats)
     except (TypeError, ValueError, AttributeError):
         return read
@@ -110,10 +118,20 @@ def _depth(text: str) -> int:
 
 def _same_relations(one: Relational, other: Relational) -> bool | None:
     """Whether two equations, or two inequalities, have sides whose differences are the same up to a factor."""
+    if not all(isinstance(side, sympy.Expr) for each in (one, other) for side in each.args):
+        return bool(one == other)  # (x, y) = (1, 2)
     (kind, difference), (other_kind, other_difference) = _as_less(one), _as_less(other)
     if kind is not other_kind:
         return False
+    if any(_is_identity(each) for each in (difference, other_difference)):
+        return _same_values(one.lhs, other.lhs, NEAR) and _same_values(one.rhs, other.rhs, NEAR)
     return _same_up_to_factor(difference, other_difference, positive=kind not in (sympy.Eq, sympy.Ne))
+
+
+def _is_identity(difference: sympy.Expr) -> bool:
+    """Whether the sides of an equation are the same everywhere, so that its factors say nothing."""
+    values = [value for value, _ in _samples(difference, difference)]
+    return bool(values) and all(map(_is_zero, values))
 
 
 def _as_less(relation: Relational) -> tuple[type, sympy.Expr]:
