@@ -1,8 +1,8 @@
 """The answer checker beside Math-Verify, and on the gold answers of whole data sets.
 
     python -m benchmarks.answers                     completions judged a second, on one core
-    python -m benchmarks.answers --folder data       and of each set there: is every gold answer equal to itself, and are
-                                                     20,000 pairs of different ones different?
+    python -m benchmarks.answers --folder data       and of each set there: is every gold answer equal to itself, and
+                                                     are 20,000 pairs of different ones different?
 
 The completions are those of the tests: answers of every family in a box, and GSM8K's in many forms. Both judge each of
 them once, one after the other, with what is imported and warm. Pairs that are found equal are printed, to be looked at:
@@ -105,8 +105,8 @@ def _judge_golds(name: str, folder: str) -> None:
     equal += [pair for pair, verdict in zip(left_open, judged, strict=True) if verdict is True]
     late = sum(isinstance(verdict, Outcome) for verdict in judged)
     print(
-        f"\n{name}: {len(golds)} gold answers, {len(lost)} not equal to themselves; of {len(pairs)} pairs {len(equal)} are "
-        f"equal, {late} not judged ({time.perf_counter() - started:.0f} s)"
+        f"\n{name}: {len(golds)} gold answers, {len(lost)} not equal to themselves; of {len(pairs)} pairs {len(equal)} "
+        f"are equal, {late} not judged ({time.perf_counter() - started:.0f} s)"
     )
     for shown in [*lost[:SHOWN], *equal[:SHOWN]]:
         print(f"  {shown!r}")

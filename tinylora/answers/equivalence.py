@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Protocol
 
+from tinylora.answers import sampling
 from tinylora.answers.brackets import balanced, split
 from tinylora.answers.exact import exact
 from tinylora.answers.latex import LONGEST, compact, normal
@@ -100,9 +101,10 @@ class _Comparison:
         return self._ask(decimal, text, float(half / abs(rounded)))
 
     def _ask(self, gold: str, answer: str, tolerance: float | None = None) -> bool | None:
-        if self._symbolic is None:
-            return None
-        return self._symbolic(gold, answer, self._tolerance if tolerance is None else tolerance)
+        """The verdict of algebra: at sample points, or else by the packages for it, where they may be asked."""
+        near = self._tolerance if tolerance is None else tolerance
+        verdict = sampling.same(gold, answer, near)
+        return self._symbolic(gold, answer, near) if verdict is None and self._symbolic else verdict
 
     def same(self, gold: Form, answer: Form) -> bool | None:
         """The verdict on two forms."""
@@ -125,6 +127,8 @@ class _Comparison:
     def _same_kinds_of_set(self, gold: Form, answer: Form) -> bool | None:
         """The verdict on two forms of different kinds, or on two unions."""
         kinds = {gold.kind, answer.kind}
+        if kinds <= set(INTERVALS):  # [0, 1) and [0, 1]
+            return False
         if kinds == {"union"} and self._same_in_any_order(gold, answer, repeated=False):
             return True
         if _are_sets(gold, answer):

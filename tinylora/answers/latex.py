@@ -6,6 +6,7 @@ no `\left`; `\frac`, `\sqrt` and powers with braces; words as `\text{...}`. Ever
 
 from __future__ import annotations
 
+import functools
 import re
 
 from tinylora.answers.brackets import balanced, without_double_brackets
@@ -85,9 +86,11 @@ _SUBSTITUTIONS = [
         (r"\s{2,}", " "),
     ]
 ]
+_DEGREES = re.compile(r"([0-9]+) ?\^\{\\circ\}")
 _EDGE = ' .,;:*`"\u201c\u201d'
 
 
+@functools.lru_cache(maxsize=4096)  # a gold answer comes with each completion of its group
 def normal(text: str) -> str:
     """The one spelling of a final answer (any text); a text longer than `LONGEST` only loses its outer white space."""
     if len(text) > LONGEST:
@@ -96,6 +99,11 @@ def normal(text: str) -> str:
     for pattern, replacement in _SUBSTITUTIONS:
         text = pattern.sub(replacement, text)
     return _strip_edges(without_double_brackets(text) if "((" in text else text)
+
+
+def in_radians(text: str) -> str:
+    r"""A normal text with its degrees as parts of `\pi`."""
+    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)
 
 
 def compact(text: str) -> str:

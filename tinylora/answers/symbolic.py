@@ -24,7 +24,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from tinylora.answers.latex import compact
+from tinylora.answers.latex import compact, in_radians
 from tinylora.answers.sizes import manageable
 from tinylora.answers.solutions import same_sets
 
@@ -39,7 +39,6 @@ NEAR = 1e-18  # relative distance of values that are equal
 _SUBSCRIPTED = re.compile(
     r"(?<![a-zA-Z\\])(?:[a-zA-Z]|\\(?:alpha|beta|gamma|lambda|mu|omega|sigma|theta|tau|phi))(?:_(?:\w|\{[^{}]*\})|'+)"
 )
-_DEGREES = re.compile(r"([0-9]+) ?\^\{\\circ\}")
 _RESERVED = set("deifgh")  # letters that mean something to the parser
 
 
@@ -48,7 +47,7 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> bool:
 
     `tolerance` is the relative distance at which numbers still count as equal.
     """
-    gold, answer = (_DEGREES.sub(r"(\\frac{\1\\pi}{180})", text) for text in _plain_names(gold, answer))
+    gold, answer = map(in_radians, _plain_names(gold, answer))
     verdict = same_sets(gold, answer, _read)
     if verdict is not None:
         return verdict
