@@ -2,8 +2,8 @@ r"""Reading a formula from left to right: numbers, names, `+ - * / ^ !`, `\frac`
 
 What a value is, says a subclass: an exact rational number (`exact`), or a number at a sample point (`sampling`). The
 whole of a text is read or nothing: `NoNumberError` is raised for any text that is not such a formula, or can be read in
-two ways, as `\sin 2x` and `f(x)` can. Ours rather than a library's, because it judges most answers, in linear time and
-in less than a millisecond; the LaTeX parser that reads the rest takes a hundred times as long.
+two ways, as `\sin x(x + 1)` and `f(x)` can. Ours rather than a library's, because it judges most answers, in linear
+time and in less than a millisecond; the LaTeX parser that reads the rest takes a hundred times as long.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ _TOKEN = re.compile(
     rf"\s*(?:(?P<number>(?P<value>{DECIMAL})(?P<period>\\overline ?\{{ ?[0-9]++ ?\}})?"
     r"(?:[eE](?P<power>[-+]?[0-9]{1,4}))?)"
     rf"|(?P<name>(?:[a-zA-Z]|{_NAMES})(?:_(?:\w|\{{[^{{}}]*\}}))?'*+)"
-    r"|(?P<command>\\[a-zA-Z]++)|(?P<mark>[-+*/^!|()\[\]{}]))"
+    r"|(?P<command>\\[a-zA-Z]++)|(?P<mark>[-+*/^!|()\[\]{}_]))"
 )
 _TIMES = ("*", "\\times", "\\cdot")
 _OVER = ("/", "\\div")
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
-FUNCTIONS = frozenset("\\" + name for name in "sin cos tan sec csc cot arcsin arccos arctan ln exp".split())  # noqa: SIM905
+_INVERSE = {"\\sin": "\\arcsin", "\\cos": "\\arccos", "\\tan": "\\arctan"}
+_ROUNDINGS = {"\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
+FUNCTIONS = frozenset("\\" + name for name in "sin cos tan sec csc cot arcsin arccos arctan ln log exp".split())  # noqa: SIM905
+_FACTORS = FUNCTIONS | {"\\frac", "\\sqrt", "\\pi", "\\lfloor", "\\lceil", "\\binom"}
 _CALLED = frozenset("fghuvFGHPS")  # letters that name functions, where a bracket follows
 
 V = TypeVar("V")
@@ -72,6 +75,10 @@ class Calculation(ABC, Generic[V]):
     @abstractmethod
     def factorial(self, value: V) -> V:
         """A factorial."""
+
+    @abstractmethod
+    def binomial(self, above: V, below: V) -> V:
+        """A binomial coefficient."""
 
     @abstractmethod
     def checked(self, value: V) -> V:
@@ -127,10 +134,11 @@ class Calculation(ABC, Generic[V]):
         token, before = self.tokens[self.place], self.tokens[self.place - 1]
         mark = token[0].strip()
         if mark == "(":
-            if before["name"] and before["name"][0] in _CALLED:
+            alone = self.place + 2 < len(self.tokens) and self.tokens[self.place + 2][0].strip() == ")"
+            if before["name"] and (before["name"][0] in _CALLED or alone):  # I(0)
                 raise NoNumberError
             return not (token[0][:1].isspace() and before["number"])
-        return token["name"] is not None or mark in ("\\frac", "\\sqrt", "\\pi") or mark in FUNCTIONS
+        return token["name"] is not None or mark in _FACTORS
 
     def _signed(self) -> V:
         negative = False
@@ -165,20 +173,48 @@ class Calculation(ABC, Generic[V]):
         if mark == "\\sqrt":
             degree = self._bracket("]") if self._take("[") else self.number("2", "", "")
             return self.root(self._group(), degree)
+        if mark == "\\binom":
+            above = self._group()
+            return self.binomial(above, self._group())
+        if mark in _ROUNDINGS:
+            return self.function(mark, self._bracket(_ROUNDINGS[mark]))
         if mark in FUNCTIONS:
             return self._called(mark)
         raise NoNumberError
 
     def _called(self, name: str) -> V:
-        r"""A function of a bracket, or of one number or name alone: `\sin 2x` can be read in two ways."""
+        r"""A function of a bracket, or of the factors that follow: `\sin 2x`, `\log_2 8`, `\sin^2 x`, `\sin^{-1} x`."""
+        base = self._base() if name == "\\log" else None
         power = self.exponent() if self._take("^") else None
-        if power is not None and power != self.number("2", "", ""):
+        if power is not None and power == self.number("-1", "", ""):
+            name, power = _INVERSE.get(name, ""), None
+        elif power is not None and power != self.number("2", "", ""):
             raise NoNumberError
-        argument = self._atom()
-        if self.tokens[self.place - 1][0].strip() not in (")", "}", "]") and (self._next() == "^" or self._is_factor()):
-            raise NoNumberError
-        value = self.function(name, argument)
+        value = self.function(name, self._argument())
+        if base is not None:
+            value = value / self.function(name, base)  # type: ignore[operator]
         return value if power is None else self.raised(value, power)
+
+    def _base(self) -> V | None:
+        """What stands below a logarithm, where something does: one digit, one letter, or a group."""
+        if not self._take("_"):
+            return None
+        if len(self._next() or "") > 1:
+            raise NoNumberError
+        return self._atom()
+
+    def _argument(self) -> V:
+        if bracket := self._take("(", "{", "["):
+            value = self._bracket(_CLOSING[bracket])
+            if self._next() == "^":
+                raise NoNumberError
+            return value
+        value = self._power()
+        while self.place < len(self.tokens) and (self.tokens[self.place]["name"] or self._next() == "\\pi"):
+            value = self.checked(value * self._power())  # type: ignore[operator]
+        if self._next() in ("(", "\\frac", "\\sqrt"):
+            raise NoNumberError
+        return value
 
     def _number(self, token: re.Match[str]) -> V:
         period = re.sub(r"[^0-9]", "", token["period"] or "")

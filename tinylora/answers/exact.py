@@ -51,7 +51,16 @@ class _Rational(Calculation[Fraction]):
         raise NoNumberError
 
     def function(self, name: str, argument: Fraction) -> Fraction:
-        raise NoNumberError
+        rounding = {"\\lfloor": math.floor, "\\lceil": math.ceil}.get(name)
+        if rounding is None or self._modulus is not None:
+            raise NoNumberError
+        return Fraction(rounding(argument))
+
+    def binomial(self, above: Fraction, below: Fraction) -> Fraction:
+        whole = above.denominator == below.denominator == 1 and self._modulus is None
+        if not whole or not 0 <= above <= LARGEST_FACTORIAL or below < 0:
+            raise NoNumberError
+        return Fraction(math.comb(above.numerator, below.numerator))
 
     def exponent(self) -> Fraction:
         modulus, self._modulus = self._modulus, None  # an exponent counts as a whole

@@ -30,6 +30,12 @@ _CONTEXTS = {digits: MPContext() for digits in (DIGITS, MORE_DIGITS, MOST_DIGITS
 for _digits, _context in _CONTEXTS.items():
     _context.dps = _digits
 
+_FUNCTIONS = {
+    **{f"\\{name}": name for name in ("sin", "cos", "tan", "sec", "csc", "cot", "exp")},
+    **{"\\arcsin": "asin", "\\arccos": "acos", "\\arctan": "atan", "\\ln": "log", "\\log": "log10"},
+    **{"\\lfloor": "floor", "\\lceil": "ceil"},
+}
+
 Value = Any  # mpf or mpc, of one of these contexts
 
 
@@ -87,9 +93,19 @@ class _Formula(Calculation[Value]):
         context = self._context
         if context.mag(argument) > (16 if name == "\\exp" else MOST_BITS_OF_ARGUMENT):
             raise NoNumberError
-        if name == "\\ln" and argument == 0:
+        if name in ("\\ln", "\\log") and argument == 0:
             raise ZeroDivisionError
-        return getattr(context, {"\\ln": "log"}.get(name, name[1:].replace("arc", "a")))(argument)
+        if name in ("\\lfloor", "\\lceil") and abs(argument - context.nint(argument)) < TINY:
+            raise NoNumberError  # a digit that was rounded would decide
+        known = _FUNCTIONS.get(name)
+        if known is None:
+            raise NoNumberError
+        return getattr(context, known)(argument)
+
+    def binomial(self, above: Value, below: Value) -> Value:
+        if max(self._context.mag(above), self._context.mag(below)) > 10:
+            raise NoNumberError
+        return self._context.binomial(above, below)
 
     def raised(self, base: Value, exponent: Value) -> Value:
         if base == 0:
@@ -148,7 +164,9 @@ class _Pair:
         if again is None:
             return None
         zeros = [_is_zero(value, more) for value, more in zip(found, again, strict=True)]
-        return all(zeros) if any(zeros) else bool(_relative(*again) <= near)
+        if any(zeros) and not all(zeros):  # 1 - (1 - x) has no digit left where x is tiny
+            return None if self.names else False
+        return all(zeros) or bool(_relative(*again) <= near)
 
 
 def _same_values(pair: _Pair, near: float) -> bool | None:

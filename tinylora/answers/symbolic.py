@@ -39,6 +39,7 @@ NEAR = 1e-18  # relative distance of values that are equal
 _SUBSCRIPTED = re.compile(
     r"(?<![a-zA-Z\\])(?:[a-zA-Z]|\\(?:alpha|beta|gamma|lambda|mu|omega|sigma|theta|tau|phi))(?:_(?:\w|\{[^{}]*\})|'+)"
 )
+_WORKED_OUT = re.compile(r"\\(?:[dt]?binom|choose|gcd|lcm|det)(?![a-z])")  # by the parser, as it reads them
 _RESERVED = set("deifgh")  # letters that mean something to the parser
 
 
@@ -81,7 +82,7 @@ def _read(text: str) -> sympy.Basic | None:
     if _depth(text) > DEEPEST:
         return None
     try:
-        with sympy.evaluate(False):  # so that its size is known before it is worked out
+        with sympy.evaluate(_WORKED_OUT.search(text) is None):  # so that its size is known before that
             read = latex2sympy(
                 text,
                 is_real=None,
