@@ -74,3 +74,19 @@ def test_verls_rule_by_example(completion: str, right: bool) -> None:
     score = check_all([completion], ["18"], Checker.numeric, Template.hash, Strict.verl)[0]
     assert (score.strict is Outcome.correct) is right
     assert verl_takes(completion, "18") is right
+
+
+def test_the_documentation_says_what_each_rule_takes() -> None:
+    table = (Path(__file__).parents[2] / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert f"{len(ROWS)} problems" in table and f"{len(FORMS)} forms" in table
+    by_rule = {strict: verdicts(strict) for strict in (Strict.verl, Strict.form)}
+    rows = {f"strict, `task.strict={strict.value}`": [found for found, _ in by_rule[strict]] for strict in by_rule}
+    rows["flexible"] = [found for _, found in by_rule[Strict.form]]
+    right = [is_right for _, _, is_right, _, _ in MADE]
+    assert f"| score | of {sum(right):,} right answers | of {len(MADE) - sum(right):,} wrong answers |" in table
+    for name, taken in rows.items():
+        counts = [
+            sum(found and is_right is wanted for found, is_right in zip(taken, right, strict=True))
+            for wanted in (True, False)
+        ]
+        assert f"| {name} | {counts[0]:,} taken | {counts[1]:,} taken |" in table
