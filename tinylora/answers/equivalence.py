@@ -82,6 +82,8 @@ class _Comparison:
         """The verdict on two texts either of which may end in its decimal, `\\approx 1.41`."""
         (exact_gold, decimal), (exact_answer, other) = before_rounding(gold), before_rounding(answer)
         verdict = self.same(take_apart(exact_gold), take_apart(exact_answer))
+        if verdict:
+            return True
         if decimal and not other and same_numbers(decimal, exact_answer):
             return True
         if other and not decimal and same_numbers(exact_gold, other):
@@ -94,7 +96,7 @@ class _Comparison:
         value, rounded = exact(text), quantity(decimal)[0]
         digits = _DECIMALS.search(decimal)
         half = Fraction(1, 2 * 10 ** (len(digits[1]) if digits else 0))  # of a unit of its last digit
-        if not rounded:
+        if not rounded or rounded.denominator == 1:  # 5.2 \\approx 5 is no 5
             return False
         if value is not None:
             return abs(value - rounded) <= half

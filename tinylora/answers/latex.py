@@ -55,7 +55,7 @@ _SUBSTITUTIONS = [
         (r"\\(?:rm|bf|it)\b", ""),
         (r"\\(?:leqslant|leq)\b|<=|=<", r"\\le "),
         (r"\\(?:geqslant|geq)\b|>=", r"\\ge "),
-        (r"\\neq\b|!=", r"\\ne "),
+        (r"\\neq\b|(?<![0-9)}])!=", r"\\ne "),
         (r"\\lt\b", "<"),
         (r"\\gt\b", ">"),
         (r"\\%", "%"),

@@ -11,7 +11,8 @@ import re
 from tinylora.answers.brackets import split
 
 _NAME = re.compile(
-    r"(?:[a-zA-Z]|\\(?!text|frac|sqrt)[a-zA-Z]{2,9})(?:_(?:\w|\{[^{}]*\})|')?(?: ?\( ?[a-zA-Z](?:, ?[a-zA-Z])* ?\))?"
+    r"(?:[a-zA-Z]|\\(?!text|frac|sqrt|pi(?![a-z])|infty)[a-zA-Z]{2,9})(?:_(?:\w|\{[^{}]*\})|')?"
+    r"(?: ?\( ?[a-zA-Z](?:, ?[a-zA-Z])* ?\))?"
 )
 _OTHER_NAME = re.compile(
     r"m? ?\\angle ?[A-Z]{1,3}|\\text\{[^{}]*\}|[a-zA-Z][a-zA-Z ]*|\( ?[a-zA-Z](?: ?, ?[a-zA-Z])+ ?\)"
@@ -19,11 +20,12 @@ _OTHER_NAME = re.compile(
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LETTER = re.compile(r"[a-zA-Z]")
 _VARIABLE = re.compile(r"(?<![a-zA-Z])[a-df-hj-zA-Z](?![a-zA-Z])|[a-zA-Z]{2,}")
-_UNKNOWN = re.compile(r"[a-z]")
+_SYMBOL = re.compile(r"[a-zA-Z](?:_(?:\w|\{[^{}]*\}))?")
+_UNKNOWN = re.compile(r"[xyztn]")
 _CALLED = re.compile(r"[a-zA-Z]'*(?:_(?:\w|\{[^{}]*\}))? ?\(")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _MEASURED = re.compile(  # lengths, angles, sizes of sets, limits, ratios of lengths
-    r"\||\\(?:angle|triangle|overline|lim|max|min|det|text)(?![a-z])|(?<![a-zA-Z\\])[A-Z]{2,}|[A-Za-z0-9}] ?: ?[A-Za-z]"
+    r"\||\\(?:angle|triangle|overline|lim|max|min|det|sum|prod|int|gcd|lcm|text)(?![a-z])|(?<![a-zA-Z\\])[A-Z]{2,}|[A-Za-z0-9}] ?: ?[A-Za-z]"
 )
 _CONGRUENT = re.compile(r"(?P<left>[^=]*?) ?\\equiv(?![a-z]) ?(?P<value>[^\\(]*?) ?(?:\(? ?\\[bp]?mod(?![a-z]).*)?")
 
@@ -59,7 +61,7 @@ def quantity_value(text: str, of_gold: bool) -> str | None:
         left, value = value, left
     if not value or _VARIABLE.search(_COMMAND.sub(" ", value)):
         return None
-    letters = set(_LETTER.findall(_COMMAND.sub(" ", left)))
+    letters = set(_SYMBOL.findall(_COMMAND.sub(" ", left)))
     called, unknown = _CALLED.search(left), len(letters) == 1 and _UNKNOWN.fullmatch(next(iter(letters)))
     if called or (_MEASURED.search(left) and not unknown):
         return value

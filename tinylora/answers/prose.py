@@ -147,6 +147,8 @@ def _trimmed(text: str, start: int, end: int) -> list[Piece]:
 
 def _without_lone_bracket(text: str, start: int, end: int) -> tuple[int, int]:
     """The places without a bracket at an edge whose partner stands outside: (18 apples), {"answer": 18}."""
+    if start < end and text[start] in "([" and text[end - 1] in ")]":
+        return start, end  # [2, 3)
     for opening, closing in (("(", ")"), ("[", "]"), ("{", "}")):
         more = text.count(opening, start, end) - text.count(closing, start, end)
         if more == 1 and text.startswith(opening, start, end):

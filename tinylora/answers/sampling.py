@@ -174,11 +174,12 @@ def _same_values(pair: _Pair, near: float) -> bool | None:
     verdicts = [pair.close(point, near) for point in range(POINTS if pair.names else 1)]
     if False in verdicts:
         return False
-    if pair.names:
-        return True if verdicts.count(True) >= FEWEST else None
-    if verdicts == [None] or near > NEAR:
-        return verdicts[0]
-    found, more = pair.at(0), pair.at(0, MOST_DIGITS)  # 10^{40} + \sqrt{2} is not 10^{40} + \sqrt{3}
+    if verdicts.count(True) < (FEWEST if pair.names else 1):
+        return None
+    if near > NEAR:
+        return True
+    point = verdicts.index(True)
+    found, more = pair.at(point), pair.at(point, MOST_DIGITS)  # 10^{40} + \sqrt{2} is not 10^{40} + \sqrt{3}
     if found is None or more is None:
         return None
     zeros = [_is_zero(value, again) for value, again in zip(found, more, strict=True)]

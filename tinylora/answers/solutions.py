@@ -76,7 +76,8 @@ def _solutions(text: str, read: Read) -> sympy.Set | None:
     found = []
     for each in relations:
         difference = _evaluated(each.lhs - each.rhs).subs(name, real)
-        if not difference.is_polynomial(real) or not 1 <= sympy.degree(difference, real) <= HIGHEST_DEGREE:
+        plain = difference.replace(sympy.Abs, lambda inner: inner)  # |x - 1| < 2, too
+        if not plain.is_polynomial(real) or not 1 <= sympy.degree(plain, real) <= HIGHEST_DEGREE:
             return None
         found.append(sympy.solve_univariate_inequality(each.func(difference, 0), real, relational=False))
     return sympy.Intersection(*found)

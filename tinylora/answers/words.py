@@ -75,9 +75,11 @@ _ANOTHER = re.compile(
     r"(?:(?:and|or|nor|&|/) ?)?\(?[A-J]\)? ?(?:\Z|[.,;:]|and\b|or\b)|is (?:not|wrong|incorrect|false)\b"
 )
 _CHOICE = re.compile(
-    r"(?:(?:it is|it's|for sure|surely|clearly|definitely|certainly|option|choice) ){1,3}([A-J])\Z"
+    r"(?:(?:it is|it's|for sure|surely|clearly|definitely|certainly|option|choice|i choose|i pick|i select"
+    r"|(?:the |my )?(?:correct |right |best )?(?:answer|option|choice) is) ){1,3}\(?([A-J])\)?\Z"
     r"|(?:(?:because|since|as|clearly|option|choice) ){0,3}([A-J]) is (?:the )?(?:only )?"
-    r"(?:valid|right|correct|true|best)(?: (?:one|option|choice|answer))?\Z",
+    r"(?:valid|right|correct|true|best|answer|option|choice)(?: (?:one|option|choice|answer))?\Z"
+    r"|([A-J]) (?:because|since|as) .*",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"[\s;!?'\"\\{}$_*]+|(?<![0-9])[.,:]|[.,:](?![0-9])|(?<=[a-z])-(?=[a-z])")  # no sign or point
@@ -161,7 +163,7 @@ def chosen_option(text: str) -> str | None:
     if marked := _MARKED_OPTION.match(plain):
         return None if _ANOTHER.match(marked["rest"]) else marked[1] or marked[2]
     choice = _CHOICE.match(re.split(r"[.,;:](?=\s|\Z)", plain, maxsplit=1)[0])
-    letter = (choice[1] or choice[2]) if choice else ""
+    letter = next(filter(None, choice.groups()), "") if choice else ""
     return letter if letter.isupper() else None
 
 
