@@ -25,7 +25,8 @@ _UNKNOWN = re.compile(r"[xyztn]")
 _CALLED = re.compile(r"[a-zA-Z]'*(?:_(?:\w|\{[^{}]*\}))? ?\(")
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z])")
 _MEASURED = re.compile(  # lengths, angles, sizes of sets, limits, ratios of lengths
-    r"\||\\(?:angle|triangle|overline|lim|max|min|det|sum|prod|int|gcd|lcm|text)(?![a-z])|(?<![a-zA-Z\\])[A-Z]{2,}|[A-Za-z0-9}] ?: ?[A-Za-z]"
+    r"\||\\(?:angle|triangle|overline|lim|max|min|det|sum|prod|int|gcd|lcm|text)(?![a-z])"
+    r"|(?<![a-zA-Z\\])[A-Z]{2,}|[A-Za-z0-9}] ?: ?[A-Za-z]"
 )
 _CONGRUENT = re.compile(r"(?P<left>[^=]*?) ?\\equiv(?![a-z]) ?(?P<value>[^\\(]*?) ?(?:\(? ?\\[bp]?mod(?![a-z]).*)?")
 
