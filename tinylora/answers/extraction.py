@@ -53,6 +53,9 @@ _HEDGED = re.compile(
 )
 _CHANGED_BEFORE = re.compile(rf"{_HEDGED.pattern}(?:[ ][a-z]+){{0,2}}[ ]*\Z", re.IGNORECASE)
 _CHANGED_AFTER = re.compile(r"\s+(?:squared|cubed|minus|plus|times|divided by|mod)\b", re.IGNORECASE)
+_NEXT_QUESTION = re.compile(
+    r"\n[ \t*#]*(?:Question|Q|Human|User|Problem|Instruction)[ \t]?[0-9]{0,3}[*]*:", re.IGNORECASE
+)
 _IS_THE_ANSWER = re.compile(
     r"(?P<value>.*?),? is (?:the|my|our) (?:final |correct |right )?(?:answer|result)\b.*", re.DOTALL
 )
@@ -125,6 +128,7 @@ def asked(text: str, template: Template) -> list[str]:
 
     `plain` asks for none: there it is the last mark of any.
     """
+    text = _before_next_question(text)
     if template is Template.plain:
         mark = last_mark(text)
     else:
@@ -134,10 +138,17 @@ def asked(text: str, template: Template) -> list[str]:
 
 def anywhere(text: str) -> list[str]:
     """The readings of the last mark of any form, or else of the last formula or number."""
+    text = _before_next_question(text)
     mark = last_mark(text)
     if mark is None:
         return _last_piece(text)
     return _last_piece(text[mark.start :].partition("\n")[2]) if mark.is_heading else list(mark.readings)
+
+
+def _before_next_question(text: str) -> str:
+    """A text up to where it goes on with a question of its own, as models do that do not stop: its answer is given."""
+    found = _NEXT_QUESTION.search(text)
+    return text[: found.start()] if found and last_mark(text[: found.start()]) else text
 
 
 def last_mark(text: str) -> Mark | None:

@@ -25,7 +25,7 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:[^\W\d_]|')++)"
     r"|(?P<operator>[-+*/^=<>|%!&:\u2212\u2013\u00d7\u00f7\u00b7\u2248\u221a\u03c0\u00b0\u2260\u2264\u2265\u00b1])"
     r"|(?P<bracket>[(\[{}\])_])"
-    r"|(?P<comma>,(?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)"
+    r"|(?P<comma>[,;](?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)"
     r"|(?P<other>.)",
     re.DOTALL,
 )
