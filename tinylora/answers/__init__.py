@@ -84,13 +84,14 @@ def check_all(
     assert len(completions) == len(golds) == len(near), (len(completions), len(golds), len(near))
     texts = [spoken(completion) for completion in completions]
     judged = _numbers if checker is Checker.numeric else _formulas
-    flexible = judged([anywhere(text) for text in texts], golds, near)
-    if strict is Strict.verl:
-        by_rule = [verl.judge(completion, gold) for completion, gold in zip(completions, golds, strict=True)]
-    elif strict is Strict.simplerl:
-        by_rule = _judge_simplerl(completions, golds)
+    answers = [anywhere(text) for text in texts]
+    if strict is Strict.form:  # in one go: most answers are judged once for both
+        answers += [asked(text, template) for text in texts]
+        outcomes = judged(answers, [*golds, *golds], [*near, *near])
+        flexible, by_rule = outcomes[: len(texts)], outcomes[len(texts) :]
     else:
-        by_rule = judged([asked(text, template) for text in texts], golds, near)
+        flexible = judged(answers, golds, near)
+        by_rule = _judge_verl(completions, golds) if strict is Strict.verl else _judge_simplerl(completions, golds)
     return [Score(first, second) for first, second in zip(by_rule, flexible, strict=True)]
 
 
@@ -148,6 +149,10 @@ def _formulas(answers: Sequence[Sequence[str]], golds: Sequence[str], near: Sequ
     return [
         _best(gold, [verdicts[gold, tolerance, reading] for reading in readings]) for gold, tolerance, readings in cases
     ]
+
+
+def _judge_verl(completions: Sequence[str], golds: Sequence[str]) -> list[Outcome]:
+    return [verl.judge(completion, gold) for completion, gold in zip(completions, golds, strict=True)]
 
 
 def _judge_simplerl(completions: Sequence[str], golds: Sequence[str]) -> list[Outcome]:

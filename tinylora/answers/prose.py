@@ -25,8 +25,8 @@ _TOKEN = re.compile(
     r"|(?P<word>(?:[^\W\d_]|')++)"
     r"|(?P<operator>[-+*/^=<>|%!&:\u2212\u2013\u00d7\u00f7\u00b7\u2248\u221a\u03c0\u00b0\u2260\u2264\u2265\u00b1])"
     r"|(?P<bracket>[(\[{}\])_])"
-    r"|(?P<comma>[,;](?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))|(?P<space>[ \t\u00a0]++)"
-    r"|(?P<other>.)",
+    r"|(?P<comma>[,;](?=\S)|\.(?=[0-9]))|(?P<money>[$\u20ac\u00a3\u00a5](?=\s?[-\u2212]?[0-9.]))"
+    r"|(?P<space>[ \t\u00a0]++)|(?P<other>.)",
     re.DOTALL,
 )
 _LINK = re.compile(r"\s*(?:,?\s*(?:and|or|and also)\s+(?:also\s+)?|,\s*|\\text\{\s*(?:and|or)\s*\})\s*")

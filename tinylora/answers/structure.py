@@ -4,6 +4,9 @@ r"""The outer form of an answer: lists, sets, tuples, intervals, unions, matrice
 (1, 2)       tuple, or open interval                   [1, 2)       interval; `1 \le x < 2` is read as one
 A \cup B     union: any order                          \begin{pmatrix}...   matrix
 2 \pm 3      list of 2 + 3 and 2 - 3                   x = 2        assignment: to be compared as 2
+
+Ours, since a parser of LaTeX cannot know that (1, 2) is an interval in one answer and a point in the other, and since
+most lists are compared without one. What takes solving or set algebra is left to SymPy (`solutions`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-r"""Words in answers: units around a number, option letters, names, yes and no."""
+r"""Words in answers: units around a number, option letters, names, yes and no.
+
+Ours: Math-Verify takes units off whatever they are, and 5 m would be 5 cm; nothing that we know of reads options.
+"""
 
 from __future__ import annotations
 
