@@ -84,6 +84,7 @@ def test_numbers_are_equal_either_way_and_each_text_equals_itself(one: str, othe
 def test_no_text_raises_an_error_and_no_number_is_large(text: str) -> None:
     for template in Template:
         check_all([text, f"#### {text}"], ["5", "5"], Checker.numeric, template)
+        check_all([rf"\boxed{{{text}}}", text], ["[0,1)", "x = 5"], Checker.math, template)
     value = exact(text)
     assert value is None or max(value.numerator.bit_length(), value.denominator.bit_length()) <= MOST_BITS
     for piece in pieces(text):

@@ -89,6 +89,12 @@ HOSTILE = [
     r"\boxed{__import__('os').abort()}",
     r"\boxed{\int_0^\infty \sum_{n=0}^\infty}",
     *(rf"\boxed{{{text}}}" for text in LARGE),
+    "\\boxed{" + "\\sin" * 300 + "x}",
+    "\\boxed{" + "x^" * 600 + "x}",
+    "\\boxed{" + "|" * 1000 + "x" + "|" * 400 + "}",
+    "\\boxed{" + "x = " * 300 + "7}",
+    "\\boxed{" + "x \\approx " * 100 + "5}",
+    "(" * 1000 + " = " + "5" + ")" * 1000,
 ]
 
 

@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-DEEPEST = 40  # brackets in brackets
+DEEPEST = 80  # powers and brackets in each other
 
 WHOLE = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]{1,3}(?: [0-9]{3})++(?![0-9])|[0-9]++)"
 DECIMAL = rf"(?:{WHOLE}(?:\.[0-9]*+)?|\.[0-9]++)"
@@ -148,10 +148,19 @@ class Calculation(ABC, Generic[V]):
         return self.checked(-value if negative else value)  # type: ignore[operator]
 
     def _power(self) -> V:
-        base = self._atom()
+        self._descend()
+        value = self._atom()
         while self._take("!"):
-            base = self.factorial(base)
-        return self.checked(self.raised(base, self.exponent())) if self._take("^") else base
+            value = self.factorial(value)
+        if self._take("^"):
+            value = self.checked(self.raised(value, self.exponent()))
+        self.depth -= 1
+        return value
+
+    def _descend(self) -> None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise NoNumberError
 
     def _atom(self) -> V:
         if self.place >= len(self.tokens):
@@ -245,9 +254,7 @@ class Calculation(ABC, Generic[V]):
         return self._bracket("}")
 
     def _bracket(self, closing: str) -> V:
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise NoNumberError
+        self._descend()
         value = self._sum()
         self.depth -= 1
         if not self._take(closing):

@@ -38,7 +38,7 @@ _SENTENCE_END = re.compile(r"(?<!\bRs)(?<!\bsq)[.?\u3002](?=[\s*]|\Z)|(?<![0-9)}
 _REASON = re.compile(
     r"[,;]?\s(?:because|since|as|which|where|when|so)\s.*|,? (?:and )?(?:not|rather than|instead of) .*"
     r"|, (?:out of|and not) .*"
-    r"|(?<=[0-9]) \((?=[^()]*[a-z]{3}).*|(?<=[0-9]) \([^()]*\)\Z",
+    r"|(?<=[0-9$}]) \((?=[^()]*[a-z]{3}).*|(?<=[0-9$}]) \([^()]*\)\Z",
     re.DOTALL,
 )
 _LEADING = re.compile(

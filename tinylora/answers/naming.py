@@ -57,6 +57,8 @@ def quantity_value(text: str, of_gold: bool) -> str | None:
     Of a gold answer, `of_gold`, only what is measured counts: x + y = 5 may be the line that was asked for.
     """
     sides = split(text, "=")
+    if len(sides) < 2:
+        return None
     left, value = sides[0], sides[-1]
     if _VARIABLE.search(_COMMAND.sub(" ", value)) and not _has_letter(left):
         left, value = value, left
