@@ -188,8 +188,14 @@ def _hashed(text: str) -> Mark | None:
         elif below and line[:1].isalpha() and "=" not in line and not _STATED.match(line) and not _tells_alone(line):
             return Mark(start, (line,), is_heading=True)
         if line.strip("$ ."):
-            return Mark(start, tuple(_readings(_SENTENCE_END.split(line + " ", maxsplit=1)[0])))
+            return Mark(start, tuple(_readings(_first_sentence(line))))
     return None
+
+
+def _first_sentence(line: str) -> str:
+    """The first sentence of a line; all of it where what follows holds another value: 18. No, 20."""
+    first, *others = _SENTENCE_END.split(line + " ", maxsplit=1)
+    return line if any(pieces(other) for other in others) else first
 
 
 def _tells_alone(line: str) -> bool:
