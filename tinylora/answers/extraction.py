@@ -51,8 +51,13 @@ _HEDGED = re.compile(
     r"|times|divided|mod|log|half|twice|double|triple|thirds?|quarters?|squared|cubed|maybe|perhaps)\b",
     re.IGNORECASE,
 )
-_CHANGED_BEFORE = re.compile(rf"{_HEDGED.pattern}(?:[ ][a-z]+){{0,2}}[ ]*\Z", re.IGNORECASE)
-_CHANGED_AFTER = re.compile(r"\s+(?:squared|cubed|minus|plus|times|divided by|mod)\b", re.IGNORECASE)
+_CHANGED_BEFORE = re.compile(rf"{_HEDGED.pattern}(?:[ ](?!is\b|are\b|was\b|were\b)[a-z]+){{0,2}}[ ]*\Z", re.IGNORECASE)
+_CHANGED_AFTER = re.compile(r"\s+(?:squared|cubed|minus|plus|times(?=\s+[^\sa-z])|divided by|mod)\b", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"\b(?:so|thus|therefore|hence|then|giving|gives|leaving|leaves|which|total|answer|is|are|was|were|and|but|or)\b|[.;\n]",
+    re.IGNORECASE,
+)
+_CHECKED = re.compile(r"\b(?:check|verify|confirm|test)\w*\s+(?:\w+\s+)?\Z", re.IGNORECASE)
 _NEXT_QUESTION = re.compile(
     r"\n[ \t*#]*(?:Question|Q|Human|User|Problem|Instruction)[ \t]?[0-9]{0,3}[*]*:", re.IGNORECASE
 )
@@ -169,7 +174,8 @@ def _stated(text: str) -> Mark | None:
     """What stands behind the last "answer is" or "answer:", to the end of the sentence or line."""
     found = None
     for each in _STATED.finditer(text):
-        if next(filter(None, each.groups()), "").strip(" *_$."):
+        said = next(filter(None, each.groups()), "").strip(" *_$.")
+        if said and not _CHECKED.search(text[max(0, each.start() - BESIDE) : each.start()]):
             found = each
     if found is None:
         return None
@@ -261,11 +267,21 @@ def _last_piece(text: str) -> list[str]:
     chosen = [text.strip()] if len(text) < SHORT and chosen_option(text.strip()) else []
     if not found:
         return chosen
-    last = found[-1]
+    last = _result(text, found)
     before, after = text[max(0, last.start - BESIDE) : last.start], text[last.end : last.end + BESIDE]
     if _CHANGED_BEFORE.search(before) or _CHANGED_AFTER.match(after):
         return chosen
     return [*chosen, last.text]
+
+
+def _result(text: str, found: list[Piece]) -> Piece:
+    """The last piece, or the result of a calculation before it in the same clause: `12 - 4 = 8 rows of 5 stars`."""
+    for piece in reversed(found[-4:]):
+        if _CONCLUDES.search(text[piece.end : found[-1].end]) and piece is not found[-1]:
+            break
+        if "=" in piece.text or text[: piece.start].rstrip(" $").endswith("="):
+            return piece
+    return found[-1]
 
 
 def _telling(found: list[Piece]) -> list[Piece]:

@@ -60,7 +60,7 @@ _SUBSTITUTIONS = [
         (r"\\gt\b", ">"),
         (r"\\%", "%"),
         (r"\*\*", "^"),
-        (r"(?<=[0-9]) [xX] (?=[0-9])", r" \\times "),
+        (r"(?<=[0-9]) ?[xX] ?(?=[0-9])", r" \\times "),
         (r"\^\s?\{\s?\\circ\s?\}|\^\s?\\circ\b|\\degree\b|\^\s?\{\s?\\text\{o\}\s?\}", r"^{\\circ}"),
         (r"(?<![a-zA-Z\\])(?:np\.)?(arcsin|arccos|arctan|sin|cos|tan|exp|log|ln|sqrt|pi)(?![a-zA-Z])", r"\\\1"),
         (r"(?<![a-zA-Z\\])(?:infinity|infty|inf|oo)(?![a-zA-Z])", r"\\infty "),
