@@ -40,6 +40,7 @@ _SUBSCRIPTED = re.compile(
     r"(?<![a-zA-Z\\])(?:[a-zA-Z]|\\(?:alpha|beta|gamma|lambda|mu|omega|sigma|theta|tau|phi))(?:_(?:\w|\{[^{}]*\})|'+)"
 )
 _WORKED_OUT = re.compile(r"\\(?:[dt]?binom|choose|gcd|lcm|det)(?![a-z])")  # by the parser, as it reads them
+_SLOW_TO_READ = re.compile(r"(?:\^ ?[^ ] ?){6}|(?:\|[^|]*+){20}")  # x^x^x^x^x^x, and bars that may open or close
 _RESERVED = set("deifgh")  # letters that mean something to the parser
 
 
@@ -79,7 +80,7 @@ def _plain_names(*texts: str) -> list[str]:
 @functools.lru_cache(maxsize=256)  # a gold answer comes with each completion of its group
 def _read(text: str) -> sympy.Basic | None:
     """The expression that a normal text is; None where it is none, or one that is too large to be evaluated."""
-    if _depth(text) > DEEPEST:
+    if _depth(text) > DEEPEST or _SLOW_TO_READ.search(text):
         return None
     try:
         with sympy.evaluate(_WORKED_OUT.search(text) is None):  # so that its size is known before that
