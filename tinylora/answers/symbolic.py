@@ -58,6 +58,7 @@ def equal(gold: str, answer: str, tolerance: float = 0.0) -> bool:
         return False
     if isinstance(one, Relational) and isinstance(other, Relational):
         verdict = _same_relations(one, other)
+        return one == other if verdict is None else verdict  # math-verify would compare the right sides alone
     elif isinstance(one, sympy.Expr) and isinstance(other, sympy.Expr):
         verdict = _same_values(one, other, max(tolerance, NEAR))
     elif (matrices := [_matrix(each) for each in (one, other)]) != [None, None]:
