@@ -6,6 +6,7 @@ rollouts     sampled tokens v transformers' generate, trained tokens v a plain f
 attach       the basis v PEFT's initialisation
 sweep        a packed sweep v its points one by one; start-up, records
 memory       peak memory by lanes, v TRL with PEFT
+answers      the answer checker v Math-Verify, and on the gold answers of data sets
 accelerator  the same on a GPU, with SmolLM2 and a model of Qwen2.5-7B's shape
 timing, workload, trl_peer   what these share
 """

@@ -16,6 +16,9 @@ from tinylora.records.digests import DIGESTS
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
 
+CHECKER = "checker_version"
+"""Of the checker that judged a run's answers; records from before it was written down lack it."""
+
 MOST_NAMED = 4
 
 NARROW = "Intervals from few seeds"
@@ -36,6 +39,7 @@ def section_notes(
         *_score_gaps(averaged),
         *_curve_gaps(averaged, history),
         *_unlike_runs(averaged, provenance),
+        *_checker_notes(averaged),
         *_judging_notes(averaged),
     ]
 
@@ -111,7 +115,7 @@ def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[st
             differing = int((known.groupby("cell")[name].nunique(dropna=False) > 1).sum())
             if differing:
                 notes.append(f"In {differing} cell(s) the averaged seeds differ in {name}.")
-        elif name != "git_dirty" and known[name].nunique(dropna=False) > 1:
+        elif name not in ("git_dirty", CHECKER) and known[name].nunique(dropna=False) > 1:
             counts = known[name].map(lambda value: show(value) or "none").value_counts()
             parts = ", ".join(f"{value} ({counts[value]} runs)" for value in in_order(counts.index))
             notes.append(f"The averaged runs differ in {name}: {parts}.")
@@ -120,6 +124,19 @@ def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[st
         if dirty:
             notes.append(f"{dirty} of {len(averaged)} runs were made with uncommitted changes in the code.")
     return notes
+
+
+def _checker_notes(averaged: pd.DataFrame) -> list[str]:
+    """Whether the answers of all averaged runs were judged by the same rules."""
+    if CHECKER not in averaged:
+        return []
+    versions = averaged[CHECKER].map(lambda value: show(value) or "not recorded").value_counts()
+    if len(versions) < 2:
+        return []
+    parts = ", ".join(f"{version} ({versions[version]} runs)" for version in in_order(versions.index))
+    return [
+        f"Answers were judged by several versions of the checker: {parts}. The same completion may have another score."
+    ]
 
 
 def _judging_notes(averaged: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ from analysis.records.apart import apart_settings, told_apart
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
 from tinylora.records.store_check import deleted
+from tinylora.settings.choices import Strict
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -32,7 +33,7 @@ TAGS = ("run_key", "status", "reason", "label", "scale_model")
 SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
 DERIVED = ("lr_setting", *SIZES)
 """Parameters that follow from the settings."""
-PROVENANCE = (*DIGESTS, "basis_digest", "data_commits", "data_notes", "git_commit", "git_dirty")
+PROVENANCE = (*DIGESTS, "basis_digest", "checker_version", "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
 NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")
@@ -117,8 +118,10 @@ def _runs_frame(raw: Raw, damaged: Mapping[str, str]) -> tuple[pd.DataFrame, tup
     for name in NUMBERS:
         if name in runs:
             runs[name] = pd.to_numeric(runs[name], errors="coerce")
-    if "recipe" in runs:  # a setting like any other: runs of different recipes are in different cells
-        runs["recipe"] = runs["recipe"].fillna("").replace("", FIRST_RECIPE)
+    # Settings like any other: runs of different recipes, or strict rules, are in different cells.
+    for name, value in (("recipe", FIRST_RECIPE), ("task.strict", Strict.form.value)):
+        if name in runs:
+            runs[name] = runs[name].fillna("").replace("", value)
     runs = _mark_incomplete(runs)
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"

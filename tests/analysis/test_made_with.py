@@ -125,3 +125,26 @@ def test_a_damaged_folder_is_shown_and_not_averaged(
         assert key in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert runs["averaged"].sum() == 2
     assert "2 damaged, 2 finished" in printed.out
+
+
+def test_a_report_says_where_several_versions_of_the_checker_judged(store: Store) -> None:
+    for seed, version in enumerate(({"checker_version": "2"}, {"checker_version": "2"}, {})):
+        store.add({"seed": seed, **version})
+    records, cells = cells_of(store)
+    assert list(cells["seeds"]) == [3] and "checker_version" in records.provenance
+    summary = report.make_files(records)["summary.md"].decode()
+    assert "several versions of the checker: 2 (2 runs), not recorded (1 runs)" in summary
+
+
+def test_one_version_of_the_checker_is_no_note(store: Store) -> None:
+    for seed in range(2):
+        store.add({"seed": seed, "checker_version": "2"})
+    records, _ = cells_of(store)
+    assert "several versions of the checker" not in report.make_files(records)["summary.md"].decode()
+
+
+def test_runs_with_another_strict_rule_are_other_cells(store: Store) -> None:
+    store.add({"seed": 0})
+    store.add({"seed": 0, "task.strict": "verl"})
+    _, cells = cells_of(store)
+    assert sorted(cells["task.strict"]) == ["form", "verl"]

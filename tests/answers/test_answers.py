@@ -6,8 +6,11 @@ import pytest
 from support.answer_table import ANSWERS
 from support.completion_table import CHECKERS, COMPLETIONS
 from support.processes import loaded_by
+from support.slow_answers import ENDLESS
 
 from tinylora.answers import check, check_all, gold_answer, workers
+from tinylora.answers.exact import exact
+from tinylora.answers.latex import normal
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.settings.config import Checker, Template
 
@@ -47,6 +50,20 @@ def test_a_gold_answer_that_says_nothing_is_none() -> None:
     assert gold_answer("5 or 6", Checker.numeric) is None
 
 
+LARGE = [
+    *(r"9^{9^{9^{9}}}", r"10^{10^{10^{10}}}", r"10^{-999999999}", r"((100!)!)!", "1000000!", "9!!!!", r"5^{7^{1000}}"),
+    *(r"\binom{1000000000}{500000000}", r"\binom{2^{100}}{2^{50}}", r"\sum_{i=1}^{10^{100}} \frac{1}{i}"),
+    *(r"\prod_{i=1}^{10000000} i", r"\lfloor 10^{100000000} \rfloor", r"\sqrt{10^{10^{10}}}", r"e^{10^{10^{10}}}"),
+    *(r"\log(10^{10^{10^{10}}})", r"7^{10^{9} x} \mod 13", r"2^{2^{2^{2^{2^{x}}}}}"),
+    *(
+        "\\sin(" * 12 + "x" + ")" * 12,
+        "x^{" * 9 + "2" + "}" * 9,
+        "[" * 30 + "x" + "]" * 30,
+        "\\sqrt{" * 40 + "x" + "}" * 40,
+    ),
+]
+"""What a short text can name, and nobody can work out."""
+
 HOSTILE = [
     "",
     "\x00\x01\x02",
@@ -71,6 +88,13 @@ HOSTILE = [
     r"\boxed{0^{-1}}",
     r"\boxed{__import__('os').abort()}",
     r"\boxed{\int_0^\infty \sum_{n=0}^\infty}",
+    *(rf"\boxed{{{text}}}" for text in LARGE),
+    "\\boxed{" + "\\sin" * 300 + "x}",
+    "\\boxed{" + "x^" * 600 + "x}",
+    "\\boxed{" + "|" * 1000 + "x" + "|" * 400 + "}",
+    "\\boxed{" + "x = " * 300 + "7}",
+    "\\boxed{" + "x \\approx " * 100 + "5}",
+    "(" * 1000 + " = " + "5" + ")" * 1000,
 ]
 
 
@@ -99,8 +123,23 @@ def test_a_hostile_megabyte_is_judged(piece: str) -> None:
         check_all([text], ["5"], Checker.numeric, template)
 
 
+@pytest.mark.parametrize("text", LARGE)
+def test_what_is_too_large_is_not_worked_out(text: str) -> None:
+    from tinylora.answers.sizes import manageable
+    from tinylora.answers.symbolic import _read
+
+    assert exact(text) is None
+    read = _read(normal(text))
+    assert read is None or not manageable(read)
+
+
+def test_large_powers_are_cheap_where_only_their_rest_counts() -> None:
+    assert exact(r"7^{1000000007} \mod 13") == 2 and exact(r"(3^{10^{100}} + 1) \bmod 1000") is not None
+    assert check(r"\boxed{7^{1000000007} \mod 13}", "2") is Outcome.correct
+
+
 def test_an_expression_without_end_is_out_of_time_and_others_go_on() -> None:
-    endless = r"\boxed{9^{9^{9^{9}}}}"
+    endless = rf"\boxed{{{ENDLESS}}}"
     scores = check_all([endless, r"\boxed{2\sqrt{2}}", endless, r"\boxed{3}"], [r"\sqrt{8}"] * 4)
     assert [score.strict for score in scores] == [Outcome.timeout, Outcome.correct, Outcome.timeout, Outcome.wrong]
 

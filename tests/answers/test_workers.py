@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from support.slow_answers import ENDLESS
 
 from tinylora.answers import EntryJob, score_entries, workers
 from tinylora.answers.rewards import Outcome
 from tinylora.answers.workers import Job, judge_all, worker_limit, worker_pids
 from tinylora.settings.errors import UsageError
-
-ENDLESS = r"9^{9^{9^{9}}}"
 
 
 def math(gold: str, answer: str) -> Job:
@@ -104,7 +103,7 @@ def test_workers_end_with_their_parent_even_when_it_is_killed(busy: bool, tmp_pa
         "import sys, threading, time; from tinylora.answers.workers import judge_all, worker_pids\n"
         "judge_all([{'kind': 'math', 'gold': 'x', 'answer': 'y'}])\n"
         "print(*worker_pids(), flush=True)\n"
-        f"judge_all([{{'kind': 'math', 'gold': 'x', 'answer': '{ENDLESS if busy else 'z'}'}}])\n"
+        f"judge_all([{{'kind': 'math', 'gold': 'x', 'answer': {(ENDLESS if busy else 'z')!r}}}])\n"
         "time.sleep(60)\n"
     )
     (tmp_path / "sympy.py").write_text("raise SystemExit")

@@ -19,6 +19,9 @@ from tinylora.settings.config import (
     RolloutConfig,
     RunConfig,
     SftConfig,
+    Strict,
+    TaskConfig,
+    Template,
     as_plain,
     flatten,
 )
@@ -144,3 +147,18 @@ def test_settings_that_an_adapter_does_not_use_are_no_part_of_its_runs() -> None
         assert of_kind(kind).run_key == of_kind(kind, **unused).run_key
     keys = {of_kind(kind).run_key for kind in Adapter}
     assert len(keys) == len(Adapter)
+
+
+def test_a_strict_rule_is_part_of_the_identity_where_it_is_another_than_the_form_and_is_used() -> None:
+    def keys(**task: Any) -> dict[str, Any]:
+        config = RunConfig(task=TaskConfig(**task), lr=1.0)
+        assert from_plain(as_plain(config)) == config
+        return config.scientific()["task"]
+
+    questions = {"name": "gsm8k", "template": Template.hash}
+    assert "strict" not in keys(**questions), "runs that were recorded before it was a setting keep their run_key"
+    assert keys(**questions, strict=Strict.verl)["strict"] == "verl"
+    assert "strict" not in keys(name="sums", strict=Strict.verl)
+    old = as_plain(RunConfig(task=TaskConfig(**questions), lr=1.0))
+    del old["task"]["strict"]
+    assert from_plain(old).task.strict is Strict.form

@@ -341,7 +341,7 @@ ANSWERS: dict[str, list[tuple[str, str, bool]]] = {
         (r"re^{i\theta}", r"r(\cos\theta+i\sin\theta)", Y), (r"\frac{1+i}{2}", "0.5+0.5i", Y),
     ],
     "other characters": [
-        ("x^2", "x\xb2", Y), ("\xbd", "0.5", Y), ("5", "\uff15", N), ("3\xd74", "12", Y), ("$x<3$", "x<3", Y),
+        ("x^2", "x\xb2", Y), ("\xbd", "0.5", Y), ("5", "\uff15", Y), ("3\xd74", "12", Y), ("$x<3$", "x<3", Y),
         ("x<3", r"(-\infty,3)", Y), ("x<3", r"x \le 3", N), ("x<3", "3>x", Y), ("1<x<3", "3>x>1", Y),
         ("x<1 or x>3", r"(-\infty,1)\cup(3,\infty)", Y), (r"x\le1\text{ or }x\ge3", r"(-\infty,1]\cup[3,\infty)", Y),
         (r"2<x\le 5", "(2,5]", Y),

@@ -106,6 +106,13 @@ def _templates(folder: Path) -> None:
     (folder / "latin.jinja").write_bytes(b"\xff\xfe")
 
 
+GOLDS = {
+    **{"name": "2x", "pi": r"2\pi", "root": r"\sqrt{2}", "choice": "5 or 6", "range": "5-6-", "words": "eighteen"},
+    **{"several": "1, 2", "equation": "x + 3 = 5", "huge": "10^{999999999}", "point": "18.0", "fraction": "3/4"},
+}
+"""Gold answers that as a whole are not one number; the last two are none for verl's rule alone."""
+
+
 def _data(folder: Path) -> None:
     rows = [{"id": f"r{n}", "question": f"1+{n}?", "answer": str(1 + n)} for n in range(60)]
     good = "".join(json.dumps(row) + "\n" for row in rows)
@@ -119,6 +126,10 @@ def _data(folder: Path) -> None:
         "digits-data": '{"question": "a?", "answer": "3", "x": %s}' % ("1" * 5000),
         "long-data": json.dumps({"question": "1" * 5000, "answer": "3"}),
         "list-data": "[]",
+        **{
+            f"{name}-gold": json.dumps({"id": name, "question": "a?", "answer": answer})
+            for name, answer in GOLDS.items()
+        },
     }
     for name, line in last_lines.items():
         _set(folder / name, (good + line).encode())

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tinylora.answers.rewards import Outcome
-from tinylora.settings.config import Checker, Demonstrations, EvalConfig, Split, TaskConfig, Template
+from tinylora.settings.config import Checker, Demonstrations, EvalConfig, Split, Strict, TaskConfig, Template
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import TASKS, load_task
 from tinylora.tasks.problem import Problem
@@ -214,3 +214,56 @@ def test_scores_come_in_the_order_of_the_completions(folder: Path) -> None:
     problems = task.held_out(Split.test, 3)
     scores = task.score_all(problems, [r"\boxed{0}", r"\boxed{5}", r"\boxed{2}"])
     assert [score.strict for score in scores] == [RIGHT, WRONG, RIGHT]
+
+
+def test_the_strict_rule_is_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    data = write(tmp_path / "data", math500=[row("math500", 1, answer=r"\frac{1}{2}")])
+    problem = load(data, "math500").held_out(Split.test, 1)[0]
+    completions = [r"so \boxed{0.5}", "The answer is 0.5.", r"\boxed{\frac{2}{4}}, surely", r"\boxed{1} and \boxed{2}"]
+    for strict in (Strict.form, Strict.simplerl):
+        task = load(data, "math500", strict=strict)
+        scores = task.score_all([problem] * 4, completions)
+        assert [score.strict for score in scores] == [RIGHT, NONE, RIGHT, WRONG]
+        assert [score.flexible for score in scores] == [RIGHT, RIGHT, RIGHT, WRONG]
+    task = load(
+        write(tmp_path / "numbers", math500=[row("math500", 1, answer="1,080")]),
+        "math500",
+        strict=Strict.verl,
+        template=Template.hash,
+    )
+    scores = task.score_all(task.held_out(Split.test, 1) * 3, ["#### 1,080", "#### 1080.", "####1080"])
+    assert [score.strict for score in scores] == [RIGHT, WRONG, NONE]
+    assert [score.flexible for score in scores] == [RIGHT] * 3
+
+
+def test_simplerls_rule_is_math_verifys_verdict_and_not_ours(tmp_path: Path) -> None:
+    task = load(
+        write(tmp_path / "data", math500=[row("math500", 1, answer="x = 5")]), "math500", strict=Strict.simplerl
+    )
+    hostile = [r"\boxed{" + "(" * 4000 + "}", r"\boxed{9^{9^{9^{9}}}}", r"\boxed{}", ""]
+    scores = task.score_all(task.held_out(Split.test, 1) * 5, [r"\boxed{5}", *hostile])
+    assert scores[0].strict is RIGHT
+    assert all(score.strict is not RIGHT for score in scores[1:])
+
+
+def test_decimals_of_a_set_with_rounded_answers_are_met_nearly_and_those_of_others_exactly(tmp_path: Path) -> None:
+    answers = {"minerva_math": ["4.5e33", "0.33333", "3", r"\frac{1}{3}"], "math500": ["0.33333"]}
+    data = write(
+        tmp_path / "data",
+        **{name: [row(name, n, answer=text) for n, text in enumerate(texts)] for name, texts in answers.items()},
+    )
+    minerva = load(data, "minerva_math").held_out(Split.test, 9)
+    assert [problem.tolerance > 0 for problem in minerva] == [True, True, False, False]
+    near = [r"\boxed{4.50001 \times 10^{33}}", r"\boxed{\frac{1}{3}}", r"\boxed{3.0001}", r"\boxed{0.33333}"]
+    found = load(data, "minerva_math").score_all(minerva, near)
+    assert [score.strict for score in found] == [RIGHT, RIGHT, WRONG, WRONG]
+    (score,) = load(data, "math500").score_all(load(data, "math500").held_out(Split.test, 1), [r"\boxed{\frac{1}{3}}"])
+    assert score.strict is WRONG
+
+
+@pytest.mark.parametrize("answer", ["2x", r"2\pi", r"\sqrt{2}", "5 or 6", "x + 3 = 5", "eighteen", "1/0"])
+def test_a_gold_answer_that_is_no_number_as_a_whole_is_refused(tmp_path: Path, answer: str) -> None:
+    data = write(tmp_path / "data", math500=[row("math500", 7, answer=answer)])
+    with pytest.raises(UsageError, match=r"(?s)math500/7.*numbers alone"):
+        load(data, "math500", checker=Checker.numeric)
+    assert load(data, "math500").held_out(Split.test, 1)[0].answer == answer

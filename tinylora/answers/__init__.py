@@ -1,10 +1,12 @@
 r"""Answer checking: where the final answer of a completion stands, and whether it means the same as the gold answer.
 
-    extraction   where the final answer stands            numeric      the checker for answers that are one number
-    latex        one spelling for each formula            equivalence  the rules of the checker for mathematics,
-    exact        rational numbers                                      on structure (lists, intervals) and words (units)
-    workers      processes with a time limit, for what    symbolic     algebra by math-verify and SymPy, in a worker
-                 could hang, crash or fill the memory     worker       what such a process runs
+    where it stands      extraction, prose
+    what it is           latex (one spelling for each formula), brackets, structure (lists, intervals), naming
+                         (x = 2), words (units, options), exact and quantities (numbers)
+    whether it is equal  numeric, for answers that are one number; equivalence, for mathematics, by rules; what these
+                         leave open: symbolic, solutions, sizes, by SymPy and math-verify in a worker process
+    protocols            the strict rules of other stacks: verl, simplerl
+    workers, worker      processes with a time limit, for what could hang, crash or fill the memory
 
 `check_all` judges a batch, `score_entries` does so for the scorers of reasoning-gym. How long either can block stands
 in `workers`. May import settings; importing this package imports neither PyTorch nor SymPy.
@@ -16,15 +18,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tinylora.answers import numeric
+from tinylora.answers import numeric, simplerl, verl
 from tinylora.answers.equivalence import equivalent, readable
-from tinylora.answers.extraction import TAIL, anywhere, marked, spoken
+from tinylora.answers.extraction import TAIL, anywhere, asked, spoken
 from tinylora.answers.latex import LONGEST
-from tinylora.answers.rewards import Outcome, Score, compare
-from tinylora.answers.workers import judge_all
-from tinylora.settings.config import Checker, Template
+from tinylora.answers.quantities import quantity
+from tinylora.answers.rewards import Outcome, Score
+from tinylora.answers.workers import Job, judge_all
+from tinylora.settings.config import Checker, Strict, Template
 
-__all__ = ["EntryJob", "check", "check_all", "gold_answer", "score_entries"]
+__all__ = ["VERSION", "EntryJob", "check", "check_all", "gold_answer", "score_entries"]
+
+VERSION = 2
+"""Of the checker, for the records: raised by 1 when an answer gets another verdict. 1: before verdicts had versions."""
 
 _SEVERITY = (Outcome.correct, Outcome.timeout, Outcome.checker_error, Outcome.wrong)
 
@@ -63,32 +69,44 @@ def check_all(
     golds: Sequence[str],
     checker: Checker = Checker.math,
     template: Template = Template.boxed,
+    strict: Strict = Strict.form,
+    tolerances: Sequence[float] | None = None,
 ) -> list[Score]:
-    r"""The strict and the flexible verdict on each completion, in order; `golds` are as in the data set.
+    r"""The strict and the flexible verdict on each completion, in order; `golds` are as `gold_answer` gives them.
 
-    Strict takes the final answer in the template's format alone: the last `\boxed{...}`, the last `#### ...`, or for
-    `plain` any of these or "the answer is ...". Flexible also takes the other formats, or else the last number or
-    formula. No text raises an error: where the gold answer cannot be parsed, the outcome is checker_error.
+    Flexible is what a fair reader would say of the final answer, wherever it stands. Strict is the same for answers in
+    the template's form alone (`Strict.form`): the last `\boxed{...}`, the last `#### ...`, or for `plain` any of these
+    or "the answer is ..."; or it is the rule of a protocol, exactly. `tolerances` are the relative distances at which a
+    number counts as the gold answer; none: only exact ones do. No text raises an error: where the gold answer cannot be
+    parsed, the outcome is checker_error.
     """
-    assert len(completions) == len(golds), (len(completions), len(golds))
-    if checker is Checker.numeric:
-        return [_check_number(text, gold, template) for text, gold in zip(completions, golds, strict=True)]
-    cases: list[tuple[str, list[str]]] = []
-    for completion, gold in zip(completions, golds, strict=True):
-        text = spoken(completion)
-        cases += [(gold, marked(text, template)), (gold, anywhere(text, template))]
-    outcomes = _judge_math(cases)
-    return [Score(strict, flexible) for strict, flexible in zip(outcomes[::2], outcomes[1::2], strict=True)]
+    near = [0.0] * len(golds) if tolerances is None else tolerances
+    assert len(completions) == len(golds) == len(near), (len(completions), len(golds), len(near))
+    texts = [spoken(completion) for completion in completions]
+    judged = _numbers if checker is Checker.numeric else _formulas
+    answers = [anywhere(text) for text in texts]
+    if strict is Strict.form:  # in one go: most answers are judged once for both
+        answers += [asked(text, template) for text in texts]
+        outcomes = judged(answers, [*golds, *golds], [*near, *near])
+        flexible, by_rule = outcomes[: len(texts)], outcomes[len(texts) :]
+    else:
+        flexible = judged(answers, golds, near)
+        by_rule = _judge_verl(completions, golds) if strict is Strict.verl else _judge_simplerl(completions, golds)
+    return [Score(first, second) for first, second in zip(by_rule, flexible, strict=True)]
 
 
-def gold_answer(text: str, checker: Checker) -> str | None:
-    """The gold answer as the checker wants it: a canonical number, or the text; None where it cannot be parsed.
+def gold_answer(text: str, checker: Checker, strict: Strict = Strict.form) -> str | None:
+    """The gold answer as it is compared: a canonical number, or the text; None where it cannot be.
 
-    For the numeric checker, a text that is not one number cannot be parsed. For the math checker that is an empty
-    text, the text `None`, and one with open braces; what is no formula is compared as text.
+    For the numeric checker, a text that as a whole is not one number cannot: `2x`, `\\sqrt{2}`, `5 or 6`. For the math
+    checker that is an empty text, the text `None`, and one with open braces; what is no formula is compared as text.
+    verl's rule compares numbers as text, and needs them in their usual spelling.
     """
+    if strict is Strict.verl:
+        return verl.gold_answer(text)
     if checker is Checker.numeric:
-        return numeric.gold_answer(text)
+        number = numeric.number(text)
+        return None if number is None else str(quantity(number)[0])
     return text.strip() if readable(text) else None
 
 
@@ -102,36 +120,66 @@ def score_entries(jobs: Sequence[EntryJob]) -> list[float | Outcome]:
     return judge_all([{"kind": "reasoning_gym", **job} for job in shortened])
 
 
-def _check_number(completion: str, gold: str, template: Template) -> Score:
-    number = numeric.gold_answer(gold)
-    if number is None:
-        return Score(Outcome.checker_error, Outcome.checker_error)
-    text = spoken(completion)
-    strict = numeric.asked_answer(text, template)
-    flexible = strict or numeric.asked_answer(text, Template.plain) or numeric.flexible_answer(text)
-    return Score(compare(strict, number), compare(flexible, number))
-
-
-def _judge_math(cases: Sequence[tuple[str, list[str]]]) -> list[Outcome]:
-    """The outcome of each gold answer and the readings of an answer to it: the best that a reading earns."""
-    pairs = list(dict.fromkeys((gold, reading[-LONGEST * 2 :]) for gold, readings in cases for reading in readings))
-    verdicts: dict[tuple[str, str], Outcome] = {}
-    open_pairs = []
-    for gold, reading in pairs:
-        settled = equivalent(gold, reading, None)
-        if settled is None:
-            open_pairs.append((gold, reading))
-        else:
-            verdicts[gold, reading] = Outcome.correct if settled else Outcome.wrong
-    judged = judge_all([{"kind": "math", "gold": gold, "answer": reading} for gold, reading in open_pairs])
-    for pair, verdict in zip(open_pairs, judged, strict=True):
-        verdicts[pair] = verdict if isinstance(verdict, Outcome) else Outcome.correct if verdict else Outcome.wrong
+def _numbers(answers: Sequence[Sequence[str]], golds: Sequence[str], near: Sequence[float]) -> list[Outcome]:
+    """The outcome of the readings of each answer, each as a number."""
     return [
-        _outcome(gold, [verdicts[gold, reading[-LONGEST * 2 :]] for reading in readings]) for gold, readings in cases
+        numeric.judge(readings, gold, tolerance) for readings, gold, tolerance in zip(answers, golds, near, strict=True)
     ]
 
 
-def _outcome(gold: str, verdicts: list[Outcome]) -> Outcome:
+def _formulas(answers: Sequence[Sequence[str]], golds: Sequence[str], near: Sequence[float]) -> list[Outcome]:
+    """The outcome of the readings of each answer: the best that one of them earns."""
+    cases = [
+        (gold, tolerance, [reading[-LONGEST * 2 :] for reading in readings])
+        for readings, gold, tolerance in zip(answers, golds, near, strict=True)
+    ]
+    verdicts: dict[tuple[str, float, str], Outcome] = {}
+    left_open: list[tuple[str, float, str]] = []
+    for gold, tolerance, readings in cases:
+        for pair in ((gold, tolerance, reading) for reading in readings):
+            if pair not in verdicts:
+                settled = equivalent(gold, pair[2], None, tolerance)
+                verdicts[pair] = Outcome.correct if settled else Outcome.wrong
+                left_open += [pair] if settled is None else []
+    jobs: list[Job] = [
+        {"kind": "math", "gold": gold, "answer": reading, "tolerance": tolerance}
+        for gold, tolerance, reading in left_open
+    ]
+    verdicts |= zip(left_open, map(_outcome, judge_all(jobs)), strict=True)
+    return [
+        _best(gold, [verdicts[gold, tolerance, reading] for reading in readings]) for gold, tolerance, readings in cases
+    ]
+
+
+def _judge_verl(completions: Sequence[str], golds: Sequence[str]) -> list[Outcome]:
+    return [verl.judge(completion, gold) for completion, gold in zip(completions, golds, strict=True)]
+
+
+def _judge_simplerl(completions: Sequence[str], golds: Sequence[str]) -> list[Outcome]:
+    answers = [simplerl.answer_of(completion) for completion in completions]
+    jobs: list[Job] = [
+        {"kind": "simplerl", "gold": gold, "answer": answer}
+        for gold, answer in zip(golds, answers, strict=True)
+        if answer is not None and len(answer) <= simplerl.LONGEST
+    ]
+    verdicts = iter(judge_all(jobs))
+    return [
+        Outcome.no_answer
+        if answer is None
+        else Outcome.wrong
+        if len(answer) > simplerl.LONGEST
+        else _outcome(next(verdicts))
+        for answer in answers
+    ]
+
+
+def _outcome(verdict: Any) -> Outcome:
+    if isinstance(verdict, Outcome):
+        return verdict
+    return Outcome.correct if verdict else Outcome.wrong
+
+
+def _best(gold: str, verdicts: Sequence[Outcome]) -> Outcome:
     if not readable(gold):
         return Outcome.checker_error
     return min(verdicts, key=_SEVERITY.index) if verdicts else Outcome.no_answer

@@ -6,13 +6,17 @@ no `\left`; `\frac`, `\sqrt` and powers with braces; words as `\text{...}`. Ever
 
 from __future__ import annotations
 
+import functools
 import re
 
+from tinylora.answers.brackets import balanced, without_double_brackets
+
 LONGEST = 1500  # characters; a final answer that is longer is compared as text alone
+MOST_WRAPPINGS = 64  # braces around braces that are taken off
 
 _CHARACTERS = str.maketrans(
     {
-        **dict.fromkeys("\u2212\u2013\u2014\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u2212\u2013\u2014\ufe63", "-"),
         **{"\u00d7": r"\times ", "\u00b7": r"\cdot ", "\u22c5": r"\cdot ", "\u00f7": "/", "\u00b1": r"\pm "},
         **{"\u03c0": r"\pi ", "\u221e": r"\infty ", "\u221a": r"\sqrt ", "\u00b0": r"^{\circ}", "\u2220": r"\angle "},
         **{"\u2264": r"\le ", "\u2265": r"\ge ", "\u2260": r"\ne ", "\u222a": r"\cup ", "\u2229": r"\cap "},
@@ -22,6 +26,7 @@ _CHARACTERS = str.maketrans(
         **dict.fromkeys("\u00a0\u2009\u202f\u2002\u2003\t\r\n", " "),
         **{"\u00a2": " cents"},
         **dict.fromkeys("\u20ac\u00a3\u00a5", ""),
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # of full width, as in Chinese texts
         **{chr(code): "" for code in (*range(9), 11, 12, *range(14, 32), 127)},
     }
 )
@@ -29,8 +34,10 @@ _TEXT = r"text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph|math
 _SUBSTITUTIONS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in [
+        (r"\A\s*\$?\\\$\s?([0-9][0-9.,]*)\$?\s*\Z", r"\1 dollars"),  # a unit, though it stands in front
         (r"\\(?:begin|end)\{(?:equation|align|aligned|gathered)\*?\}", ""),
-        (r"(?<=[0-9])(?:\{,\}|,\s?\\!|\\,|\\!|\\;|\\ )(?=[0-9]{3}(?![0-9]))", ""),  # 1{,}234 and 10\,000
+        # 1{,}234, 10\,000 and 11,\! 111
+        (r"(?<=[0-9])\s?(?:\{\s?,\s?\}|,?\s?\\[!,:; ])\s?(?=[0-9]{3}(?![0-9]))", ""),
         (r"\\\$|\$|(?<!\\)\\[()\[\]!,;:>]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits)\b", " "),
         (r"(?<!\\)\\ |~", " "),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s{0,3}\.?", ""),
@@ -48,11 +55,12 @@ _SUBSTITUTIONS = [
         (r"\\(?:rm|bf|it)\b", ""),
         (r"\\(?:leqslant|leq)\b|<=|=<", r"\\le "),
         (r"\\(?:geqslant|geq)\b|>=", r"\\ge "),
-        (r"\\neq\b|!=", r"\\ne "),
+        (r"\\neq\b|(?<![0-9)}])!=", r"\\ne "),
         (r"\\lt\b", "<"),
         (r"\\gt\b", ">"),
         (r"\\%", "%"),
         (r"\*\*", "^"),
+        (r"(?<=[0-9]) ?[xX] ?(?=[0-9])", r" \\times "),
         (r"\^\s?\{\s?\\circ\s?\}|\^\s?\\circ\b|\\degree\b|\^\s?\{\s?\\text\{o\}\s?\}", r"^{\\circ}"),
         (r"(?<![a-zA-Z\\])(?:np\.)?(arcsin|arccos|arctan|sin|cos|tan|exp|log|ln|sqrt|pi)(?![a-zA-Z])", r"\\\1"),
         (r"(?<![a-zA-Z\\])(?:infinity|infty|inf|oo)(?![a-zA-Z])", r"\\infty "),
@@ -64,20 +72,25 @@ _SUBSTITUTIONS = [
         (r"\\frac\s{0,3}(\{[^{}]*\})\s{0,3}([0-9a-zA-Z]|\\pi)", r"\\frac\1{\2}"),
         (r"(?<![0-9.])\.(?=[0-9])", "0."),
         (r"(?<=[0-9])\.(?![0-9.\\])", ""),
-        (r"\A ?(?:=|\\approx|\\simeq|(?:USD|Rs\.?)(?= ?[0-9])) ?", ""),
-        (r"\\(?:approx|simeq)(?![a-zA-Z])", "="),
+        (r"\\simeq(?![a-zA-Z])|\u2248", r"\\approx "),
+        (r"\A ?(?:=|\\approx|(?:USD|Rs\.?)(?= ?[0-9])) ?", ""),
+        (r"\\in ?\{([^{}]*)\} ?\Z", r"\\in \\{\1\\}"),
         (r"\\langle(?![a-zA-Z])", "("),
         (r"\\rangle(?![a-zA-Z])", ")"),
         (r"\\varnothing(?![a-zA-Z])|\\\{ ?\\\}", r"\\emptyset "),
         (r"\(([0-9A-F]+)\) ?_", r"\1_"),
         (r"\A ?(?:\\text\{)?all real(?:s| numbers)\}? ?\Z|\\mathbb\{?R\}?|\\R(?![a-zA-Z])", r"(-\\infty , \\infty )"),
         (r"\A ?\\text\{([^{}]*[0-9][^{}]*)\} ?\Z", r"\1"),
+        (r"\^ ?\{? ?\\prime ?\\prime ?\}?", "''"),
+        (r"\^ ?(?:\{ ?\\prime ?\}|\\prime(?![a-z]))", "'"),
         (r"\s{2,}", " "),
     ]
 ]
+_DEGREES = re.compile(r"([0-9]+) ?\^\{\\circ\}")
 _EDGE = ' .,;:*`"\u201c\u201d'
 
 
+@functools.lru_cache(maxsize=4096)  # a gold answer comes with each completion of its group
 def normal(text: str) -> str:
     """The one spelling of a final answer (any text); a text longer than `LONGEST` only loses its outer white space."""
     if len(text) > LONGEST:
@@ -85,7 +98,12 @@ def normal(text: str) -> str:
     text = text.translate(_CHARACTERS).strip(" *")  # the stars of Markdown, before ** is read as a power
     for pattern, replacement in _SUBSTITUTIONS:
         text = pattern.sub(replacement, text)
-    return _strip_edges(text)
+    return _strip_edges(without_double_brackets(text) if "((" in text else text)
+
+
+def in_radians(text: str) -> str:
+    r"""A normal text with its degrees as parts of `\pi`."""
+    return _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)
 
 
 def compact(text: str) -> str:
@@ -93,19 +111,9 @@ def compact(text: str) -> str:
     return re.sub(r"\{(\w)\}", r"\1", re.sub(r"(?<![0-9]) | (?![0-9])", "", text))
 
 
-def balanced(text: str) -> bool:
-    """Whether every brace and bracketing of LaTeX in a text is closed."""
-    depth = 0
-    for token in re.findall(r"\\.|[{}]", text, re.DOTALL):
-        depth += (token == "{") - (token == "}")
-        if depth < 0:
-            return False
-    return depth == 0
-
-
 def _strip_edges(text: str) -> str:
-    for _ in range(8):  # wrappings around wrappings
-        shorter = text.strip(_EDGE).removesuffix("\\\\")
+    for _ in range(MOST_WRAPPINGS):
+        shorter = text.strip(_EDGE).rstrip("\\")
         for left, right in (("\\boxed{", "}"), ("{", "}")):
             if shorter.startswith(left) and shorter.endswith(right) and balanced(shorter[len(left) : -1]):
                 shorter = shorter[len(left) : -1]

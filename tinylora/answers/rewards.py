@@ -22,14 +22,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Score:
-    """Two verdicts on one completion: `strict` wants the asked-for format, `flexible` takes any final answer."""
+    """Two verdicts on one completion: `strict` by the rule of the task, `flexible` as a fair reader would judge."""
 
     strict: Outcome
     flexible: Outcome
 
     @property
     def reward(self) -> float:
-        """1.0 for a correct answer in the asked-for format, else 0.0."""
+        """1.0 for an answer that is strictly right, else 0.0."""
         return float(self.strict is Outcome.correct)
 
 

@@ -4,6 +4,9 @@ r"""The outer form of an answer: lists, sets, tuples, intervals, unions, matrice
 (1, 2)       tuple, or open interval                   [1, 2)       interval; `1 \le x < 2` is read as one
 A \cup B     union: any order                          \begin{pmatrix}...   matrix
 2 \pm 3      list of 2 + 3 and 2 - 3                   x = 2        assignment: to be compared as 2
+
+Ours, since a parser of LaTeX cannot know that (1, 2) is an interval in one answer and a point in the other, and since
+most lists are compared without one. What takes solving or set algebra is left to SymPy (`solutions`).
 """
 
 from __future__ import annotations
@@ -11,30 +14,25 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from tinylora.answers.brackets import closed, split
+from tinylora.answers.naming import assignment
 from tinylora.answers.words import is_words
 
 DEEPEST = 12  # levels of brackets that are told apart: what is nested deeper is an atom
 
-_OPEN = {"(": ")", "[": "]", "\\{": "\\}", "{": "}"}
-_TOKEN = re.compile(r"\\[{}]|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _AND = re.compile(r",? ?\\text\{ ?(?:and|or) ?\},?|,? (?:and|or) |;", re.IGNORECASE)
 _MATRIX = re.compile(
     r"[\[(]? ?\\begin ?\{(?P<kind>(?:[pbB]|small)?matrix|[vV]matrix|array)\}(?: ?\{[^{}]*\})?(?P<body>.*)"
     r"\\end ?\{(?P=kind)\} ?[\])]?",
     re.DOTALL,
 )
-_NAME = re.compile(
-    r"(?:[a-zA-Z]|\\(?!text|frac|sqrt)[a-zA-Z]{2,9})(?:_(?:\w|\{[^{}]*\})|')?(?: ?\( ?[a-zA-Z](?:, ?[a-zA-Z])* ?\))?"
-)
-_OTHER_NAME = re.compile(
-    r"m? ?\\angle ?[A-Z]{1,3}|\\text\{[^{}]*\}|[a-zA-Z][a-zA-Z ]*|\( ?[a-zA-Z](?: ?, ?[a-zA-Z])+ ?\)"
-)
-_VARIABLE = re.compile(r"[a-zA-Z]|\\(?:theta|alpha|beta|lambda|mu|phi)")
+_VARIABLE = re.compile(r"[a-zA-Z](?: ?\( ?[a-zA-Z] ?\))?|\\(?:theta|alpha|beta|lambda|mu|phi)")
 _UNKNOWN = re.compile(r"(?<![a-zA-Z])[xyz](?![a-zA-Z])")  # y < 2 - x is no interval
 _RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|<|>)")
 _UNEQUAL = re.compile(r"(?P<name>[a-zA-Z]) ?\\ne(?![a-z])(?P<value>[^,;]*)")
-_INTERVALS = ("()", "[]", "[)", "(]")
+INTERVALS = ("()", "[]", "[)", "(]")
 _POINT = re.compile(r"[A-Z] ?\([^()]*,[^()]*\)\Z")
+_OF_ONE_VALUE = re.compile(r"\\cup(?![a-z])|:")
 _BUILDER = re.compile(r"[a-zA-Z](?: ?\\in[^|:]*)? ?(?:\||\\mid(?![a-z])|:)(?P<condition>[^|:]*)")
 _EITHER_SIGN = re.compile(r"\\(?:pm|mp)(?![a-z])")
 _ELEMENT = re.compile(r"(?:[a-zA-Z]|\\[a-z]+) ?\\in(?![a-z])")
@@ -56,39 +54,16 @@ def take_apart(text: str, depth: int = 0) -> Form:
         text = text[1:].strip()
     if depth >= DEEPEST:
         return Form("atom", text)
-    for attempt in (_matrix, _several, _bracketed, _inequality, _both_signs):
+    for attempt in (_matrix, _beside_its_condition, _several, _bracketed, _inequality, _both_signs):
         form = attempt(text, depth)
         if form is not None:
             return form
     return Form("atom", text)
 
 
-def split(text: str, *separators: str) -> list[str]:
-    """A text cut at the separators (single LaTeX tokens) that stand in no bracket; brackets need not be of one kind."""
-    parts, start, depth = [], 0, 0
-    for token in _TOKEN.finditer(text):
-        if token[0] in _OPEN:
-            depth += 1
-        elif token[0] in (")", "]", "\\}", "}"):
-            depth -= 1
-        elif token[0] in separators and depth == 0:
-            parts.append(text[start : token.start()].strip())
-            start = token.end()
-    return [*parts, text[start:].strip()]
-
-
-def assignment(text: str) -> tuple[str, str] | None:
-    """The name and the value of `x = 2`, `f(x) = 3` or `Area = 5`; None where a text is no assignment to a name."""
-    sides = split(text, "=")
-    if len(sides) < 2 or not sides[-1]:
-        return None
-    if len(sides) == 2 and _NAME.fullmatch(sides[1]) and not _NAME.fullmatch(sides[0]):
-        sides.reverse()  # 3 = x
-    name = sides[0]
-    if _NAME.fullmatch(name) or _OTHER_NAME.fullmatch(name):
-        return name, sides[-1]
-    # A calculation has no name, only its result: 2 + 3 = 5.
-    return ("", sides[-1]) if not re.search(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", name)) else None
+def has_relation(text: str) -> bool:
+    """Whether a text is an inequality, or holds one."""
+    return _RELATION.search(text) is not None
 
 
 def _matrix(text: str, depth: int) -> Form | None:
@@ -103,7 +78,18 @@ def _matrix(text: str, depth: int) -> Form | None:
     return Form(kind, text, tuple(rows))
 
 
+def _beside_its_condition(text: str, depth: int) -> Form | None:
+    """The interval of `x > 1 : (1, \\infty)`, as textbooks give both."""
+    condition, *others = split(text, ":")
+    if len(others) != 1 or not has_relation(condition) or others[0][:1] not in ("(", "["):
+        return None
+    form = take_apart(others[0], depth + 1)
+    return form if form.kind in (*INTERVALS, "union") else None
+
+
 def _several(text: str, depth: int) -> Form | None:
+    if text.count("=") == 1 and len(split(text, "=", ",")) == 2 and _OF_ONE_VALUE.search(text):
+        return None  # |A \cup B| = 5, AB : CD = 2 : 3
     for kind, separators in (("union", ("\\cup",)), ("list", (",",)), ("ratio", (":",))):
         whole = text if kind != "list" else _AND.sub(",", text)
         parts = split(whole, *separators)
@@ -114,7 +100,7 @@ def _several(text: str, depth: int) -> Form | None:
             if kind == "list":
                 parts = _shared_name(parts)
             forms = [take_apart(part, depth + 1) for part in parts]
-            if kind == "list" and all(_RELATION.search(form.text) and form.kind in _INTERVALS for form in forms):
+            if kind == "list" and all(_RELATION.search(form.text) and form.kind in INTERVALS for form in forms):
                 kind = "union"  # x < 1 or x > 3
             return forms[0] if len(forms) == 1 else Form(kind, text, tuple(_flat(forms, kind)))
     return None
@@ -139,29 +125,19 @@ def _bracketed(text: str, depth: int) -> Form | None:
     if opening is None or closing is None or (opening == "\\{") != (closing == "\\}"):
         return None
     inner = text[len(opening) : -len(closing)].strip()
-    if not _closed(inner):
+    if not closed(inner):
         return None
     kind = "set" if opening == "\\{" else opening + closing
     builder = _BUILDER.fullmatch(inner) if kind == "set" else None
     if builder:
         condition = take_apart(builder["condition"], depth + 1)
-        return condition if condition.kind in (*_INTERVALS, "union") else None
+        return condition if condition.kind in (*INTERVALS, "union") else None
     parts = split(inner, ",", ";") if inner else []
     if kind == "()" and len(parts) == 1:
         return take_apart(inner, depth + 1)
     if len(parts) == 1 and kind != "set":
         return None
     return Form(kind, text, tuple(take_apart(part, depth + 1) for part in parts))
-
-
-def _closed(inner: str) -> bool:
-    """Whether no bracket closes inside that was not opened inside: not so in `(1, 2) + (3`."""
-    depth = 0
-    for token in _TOKEN.findall(inner):
-        depth += (token in _OPEN) - (token in (")", "]", "\\}", "}"))
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _inequality(text: str, depth: int) -> Form | None:

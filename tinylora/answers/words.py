@@ -1,4 +1,7 @@
-r"""Words in answers: units around a number, option letters, names, yes and no."""
+r"""Words in answers: units around a number, option letters, names, yes and no.
+
+Ours: Math-Verify takes units off whatever they are, and 5 m would be 5 cm; nothing that we know of reads options.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,13 @@ _UNIT = re.compile(
     rf"(?:(?:/|per)(?P<below>{_ANY_UNIT})(?:\^(?P<power_below>[0-9]))?)?"
 )
 _TRAILING = re.compile(
-    rf"\s?(?:(?P<percent>%|\\text\{{(?:%|percent|per cent)\}}|percent(?![a-z]))"
+    rf"\s?(?:(?P<percent>%|\\text\{{(?:%|percent|per cent|pct)\}}|(?:percent|pct)(?![a-z]))"
     rf"|(?P<degree>\^\{{\\circ\}}(?: ?[CF](?![a-z])|\\text\{{[CF]\}})?)"
     rf"|\\text\{{(?P<text>[^{{}}]*)\}}{_POWER}"
     rf"|(?P<speed>(?:km|m|mi|ft|cm)/(?:{_BARE_UNIT}|s|h){_POWER})"
     rf"|(?:(?:square|cubic|sq) )?(?P<bare>{_BARE_UNIT}){_POWER}(?: old)?"
     rf"|(?<=[0-9]) (?P<letter>[mgshNJWVKL]){_POWER}"  # `12 m`; without the space it is a product
-    rf"|(?<=[0-9}}]) (?P<thing>[a-z]{{4,}}(?: [a-z]{{4,}}){{0,2}}))\Z"
+    rf"|(?<=[0-9}}]) (?P<thing>(?=[a-z]*[aeiouy])[a-z]{{3,}}(?:[ -][a-z]{{2,}}){{0,5}}))\Z"
 )
 _NUMBERS = re.findall(
     r"\w+",
@@ -58,9 +61,29 @@ _NUMBERS = re.findall(
     "seventeen eighteen nineteen twenty",
 )
 SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALE = re.compile(rf"(?<![a-z])(?:{'|'.join(SCALES)})(?![a-z])")
+_NO_UNITS = set(
+    re.findall(
+        r"\w+",
+        "and or if for where is are not no nor than less then to from but mod minus plus times over wrong incorrect "
+        "impossible half quarter third thirds halves quarters percent squared cubed through",
+    )
+)
 _SHORT_WORDS = set(re.findall(r"\w+", "yes no odd and or not is are the am pm one two six ten all of to"))
-_OPTION = re.compile(
-    r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J])(?=[.:)]|\Z))[.:)]?(?: .*)?", re.DOTALL | re.IGNORECASE
+_OPTION = re.compile(r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J]))[.:) ]*", re.IGNORECASE)
+_MARKED_OPTION = re.compile(
+    r"(?:(?:option|choice|answer) )?(?:\(([A-J])\)|([A-J])(?=[.:),]))[.:),]*+\s*+(?P<rest>.*)", re.DOTALL
+)
+_ANOTHER = re.compile(
+    r"(?:(?:and|or|nor|&|/) ?)?\(?[A-J]\)? ?(?:\Z|[.,;:]|and\b|or\b)|is (?:not|wrong|incorrect|false)\b"
+)
+_CHOICE = re.compile(
+    r"(?:(?:it is|it's|for sure|surely|clearly|definitely|certainly|option|choice|i choose|i pick|i select"
+    r"|(?:the |my )?(?:correct |right |best )?(?:answer|option|choice) is) ){1,3}\(?([A-J])\)?\Z"
+    r"|(?:(?:because|since|as|clearly|option|choice) ){0,3}([A-J]) is (?:the )?(?:only )?"
+    r"(?:valid|right|correct|true|best|answer|option|choice)(?: (?:one|option|choice|answer))?\Z"
+    r"|([A-J]) (?:because|since|as) .*",
+    re.IGNORECASE,
 )
 _MARKS = re.compile(r"[\s;!?'\"\\{}$_*]+|(?<![0-9])[.,:]|[.,:](?![0-9])|(?<=[a-z])-(?=[a-z])")  # no sign or point
 _ARTICLES = re.compile(r"\b(?:the|a|an)\b")
@@ -81,8 +104,10 @@ def without_unit(text: str) -> tuple[str, str, bool]:
         return text, "", False
     written = found["text"] or found["bare"] or found["letter"] or found["thing"] or ""
     name = "degree" if found["degree"] else written.strip().lower()
-    if name in {"and", "or", "if", "for", "where"} or set(name.split()) & SCALES.keys():
+    if _NO_UNITS & set(name.split()):
         return text, "", False
+    if scales := [scale.end() for scale in _SCALE.finditer(text, found.start())]:
+        return text[: scales[-1]], "", False  # 5 thousand dollars
     return value, _known_unit(found[0].strip()) if name != "degree" else "degree^1", False
 
 
@@ -120,17 +145,33 @@ def same_words(gold: str, answer: str) -> bool:
     """Whether two texts say the same: letter case, articles, punctuation and `\\text` do not count."""
     letter = option(gold)
     if letter:
-        return option(answer, explained=True) == letter
+        return chosen_option(answer) == letter
     return _bare(gold) == _bare(answer) != ""
 
 
-def option(text: str, explained: bool = False) -> str | None:
-    """The option letter that a text is, `(B)` or `B`; `explained` allows more behind a marked letter: `(B) 5`."""
-    plain = " ".join(_TEXT.sub(r" \1 ", text).split())
-    found = _OPTION.fullmatch(plain)
-    if found is None or (not explained and len(plain.strip("().: ")) > 1):
-        return None
-    return (found[1] or found[2]).upper()
+def option(text: str) -> str | None:
+    """The option letter that the whole of a text is, `(B)`, `b` or `option B`."""
+    found = _OPTION.fullmatch(_plain(text))
+    return (found[1] or found[2]).upper() if found else None
+
+
+def chosen_option(text: str) -> str | None:
+    """The option letter that a text decides for, with what stands behind it: `(B) 3 and 4`, `D, it cannot be A`.
+
+    None where its first clause names no option or several, or denies one.
+    """
+    if letter := option(text):
+        return letter
+    plain = _plain(text)
+    if marked := _MARKED_OPTION.match(plain):
+        return None if _ANOTHER.match(marked["rest"]) else marked[1] or marked[2]
+    choice = _CHOICE.match(re.split(r"[.,;:](?=\s|\Z)", plain, maxsplit=1)[0])
+    letter = next(filter(None, choice.groups()), "") if choice else ""
+    return letter if letter.isupper() else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(_TEXT.sub(r" \1 ", text).split())
 
 
 def _bare(text: str) -> str:

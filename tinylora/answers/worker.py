@@ -1,6 +1,7 @@
 r"""A worker process: reads jobs as JSON lines, answers each with two lines, and ends with its input.
 
-    {"kind": "math", "gold": ..., "answer": ...}                                        -> true or false
+    {"kind": "math", "gold": ..., "answer": ..., "tolerance": ...}                      -> true or false
+    {"kind": "simplerl", "gold": ..., "answer": ...}                                    -> true or false
     {"kind": "reasoning_gym", "generator": ..., "options": ..., "seed": ..., "index": ..., "size": ..., "answer": ...}
                                                                                         -> a score, 0.0 to 1.0
 
@@ -59,10 +60,16 @@ def _reply(job: dict[str, Any], seconds: float, started: Callable[[], None]) -> 
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _judge_math(gold: str, answer: str) -> bool:
+def _judge_math(gold: str, answer: str, tolerance: float = 0.0) -> bool:
     from tinylora.answers.symbolic import equal
 
-    return bool(equivalent(gold, answer, equal))
+    return bool(equivalent(gold, answer, equal, tolerance))
+
+
+def _judge_simplerl(gold: str, answer: str) -> bool:
+    from tinylora.answers.simplerl import same
+
+    return same(gold, answer)
 
 
 def _judge_entry(generator: str, options: dict[str, Any], seed: int, index: int, size: int, answer: str) -> float:
@@ -79,6 +86,7 @@ def _dataset(generator: str, options: str, seed: int, size: int) -> Any:
 
 JUDGES: dict[str, tuple[Callable[..., Any], str]] = {
     "math": (_judge_math, "tinylora.answers.symbolic"),
+    "simplerl": (_judge_simplerl, "math_verify"),
     "reasoning_gym": (_judge_entry, "reasoning_gym"),
 }
 

@@ -100,6 +100,19 @@ class Template(Enum):
     plain = "plain"
 
 
+class Strict(Enum):
+    """What strict scoring takes: the template's form, read fairly, or the rule of a protocol to the letter."""
+
+    form = "form"
+    verl = "verl"
+    simplerl = "simplerl"
+
+    @property
+    def template(self) -> Template | None:
+        """The form in which its rule looks for answers; None for that of the prompt."""
+        return {Strict.verl: Template.hash, Strict.simplerl: Template.boxed}.get(self)
+
+
 class Attention(Enum):
     """The implementation of attention; both take the masks by which completions share a row."""
 

@@ -22,6 +22,7 @@ from tinylora.settings.choices import (
     Sharing,
     Solver,
     Split,
+    Strict,
     Template,
 )
 from tinylora.settings.errors import is_positive, require, require_counts

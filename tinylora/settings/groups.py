@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Union
 
-from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Template
+from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Strict, Template
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
 from tinylora.settings.paths import as_path
@@ -23,6 +23,7 @@ from tinylora.settings.uses import (
     NOT_SUMS,
     READS_SETS,
     READS_THE_HUB,
+    SUMS,
     TASK_SAYS_LENGTH,
     TRAINS,
 )
@@ -55,6 +56,9 @@ class TaskConfig:
     """What the prompt asks of the form of an answer, and so what strict scoring wants."""
     checker: Checker = setting(Checker.numeric, Role.identity, given=READS_SETS)
     """How answers are compared; generated tasks have a check of their own."""
+    strict: Strict = setting(Strict.form, Role.identity, used=READS_SETS, absent=Strict.form)
+    """Which answers strict scoring takes, and so what earns a reward: those in the template's `form`, as a fair reader
+    would; or those that the rule of `verl` (GSM8K) or `simplerl` (MATH) takes, to the letter."""
     generator: str | None = setting(None, Role.identity, given=MAKES_PROBLEMS)
     """For `reasoning_gym`: the generator of problems."""
     generator_options: dict[str, Any] = setting(dict, Role.identity, given=MAKES_PROBLEMS)
@@ -68,6 +72,24 @@ class TaskConfig:
         require_kinds(self, "task.")
         require_path("task.folder", self.folder)
         require_counts("task.", max_new_tokens=self.max_new_tokens)
+        if self.name != SUMS:
+            self._require_rule()
+
+    def _require_rule(self) -> None:
+        """The rule of a protocol is about one form, and the prompt must ask for it."""
+        rule, strict = self.strict.template, self.strict.value
+        require(
+            rule in (None, self.template),
+            f"task.strict={strict} task.template={self.template.value}",
+            f"the rule of {strict} finds nothing but answers in the form `{rule.value if rule else ''}`",
+            f"give task.template={rule.value if rule else ''}, or task.strict=form",
+        )
+        require(
+            self.strict is not Strict.simplerl or self.checker is Checker.math,
+            f"task.strict={strict} task.checker={self.checker.value}",
+            "the rule of simplerl compares mathematical expressions",
+            "give task.checker=math, or task.strict=form",
+        )
 
 
 @dataclass(frozen=True)

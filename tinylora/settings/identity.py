@@ -78,7 +78,7 @@ def hashed_settings(run: Any, group: Any = None) -> dict[str, Any]:
         elif each.metadata["role"].hashed and (each.metadata["used"] is None or each.metadata["used"](run)):
             counts_as, absent = each.metadata["counts_as"], each.metadata["absent"]
             value = as_plain(value if counts_as is None else counts_as(run))
-            if absent is None or value != absent:
+            if absent is None or value != as_plain(absent):
                 found[each.name] = value
     return found
 

@@ -99,7 +99,7 @@ class GeneratedTask:
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""
-        return score_all(problems, completions, self._config.checker, self._config.template)
+        return score_all(problems, completions, self._config)
 
     def _chunk(self, seed: int) -> Iterator[Problem]:
         return _problems(self._generator, self._options, seed)

@@ -30,6 +30,8 @@ class Problem:
     question: str
     answer: str
     solution: str | None
+    tolerance: float = 0.0
+    """Relative distance at which a number still is the gold answer, for one that was rounded."""
     entry: Entry | None = field(default=None, hash=False, repr=False)
     """For problems that only their generator can check."""
 

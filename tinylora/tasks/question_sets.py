@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tinylora.answers import gold_answer
+from tinylora.answers.quantities import ROUNDED, is_rounded
 from tinylora.answers.rewards import Score
-from tinylora.settings.choices import Checker, Demonstrations, Split
+from tinylora.settings.choices import Checker, Demonstrations, Split, Strict
 from tinylora.settings.config import EvalConfig, TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.seeds import python_stream
@@ -122,8 +123,8 @@ class QuestionTask:
         return demonstration_of(problem.solution, problem.answer, self._config.template)
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
-        """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""
-        return score_all(problems, completions, self._config.checker, self._config.template)
+        """Strict: the final answer in the form that the prompt asks for, or by a protocol's rule. Flexible: any."""
+        return score_all(problems, completions, self._config)
 
     def _split(self, training: Questions, solutions: bool) -> dict[Split, Sequence[Problem]]:
         """The training and the validation part; counts what has no solution where solutions are needed."""
@@ -169,7 +170,7 @@ def read_questions(name: str, config: TaskConfig, training: bool = False) -> Que
             left_out["that repeat a question"] += 1
         else:
             seen.add(question)
-            problems.append(_problem_of(row, row.answer, data, config.checker))
+            problems.append(_problem_of(row, row.answer, data, config))
     if not problems:
         raise UsageError(f"data set {name}", f"none of its {len(data.rows)} rows has an answer", "give the whole set")
     counts = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
@@ -224,20 +225,21 @@ def _training_set(config: TaskConfig) -> str | None:
     return config.training_set
 
 
-def _problem_of(row: Row, answer: str, data: DataSet, checker: Checker) -> Problem:
-    gold = gold_answer(answer, checker)
-    if gold is None:
-        raise UsageError(
-            f"row {row.id} of data set {data.name}",
-            f"the {checker.value} checker cannot parse its gold answer: {answer[-80:]!r}",
-            "correct the row"
-            + (
-                "; for answers other than numbers give task.checker=math"
-                if checker is Checker.numeric
-                else ", or take it out of the set"
-            ),
-        )
-    return Problem(row.id, row.question, gold, row.solution)
+def _problem_of(row: Row, answer: str, data: DataSet, config: TaskConfig) -> Problem:
+    """The problem of a row; UsageError where its gold answer cannot be compared as the settings ask."""
+    gold = gold_answer(answer, config.checker, config.strict)
+    if gold is not None:
+        rounded = data.name in SOURCES and SOURCES[data.name].rounded and is_rounded(gold)
+        return Problem(row.id, row.question, gold, row.solution, ROUNDED if rounded else 0.0)
+    given, shown = f"row {row.id} of data set {data.name}", repr(answer[-80:])
+    if config.strict is Strict.verl:
+        rule = f"verl's rule compares numbers as text, and its gold answer is no number in the usual spelling: {shown}"
+        raise UsageError(given, rule, "correct the row, leave the set out, or give task.strict=form")
+    if config.checker is Checker.numeric:
+        remedy = "correct the row; for answers other than numbers give task.checker=math"
+        raise UsageError(given, f"the numeric checker reads numbers alone, and its gold answer is {shown}", remedy)
+    rule = f"the {config.checker.value} checker cannot parse its gold answer: {shown}"
+    raise UsageError(given, rule, "correct the row, or take it out of the set")
 
 
 def _overlap(training: Questions, tests: Sequence[Questions]) -> str:

@@ -1,6 +1,7 @@
 """Verdicts on completions, many at a time: compared with the gold answer, or by the generator's own check.
 
-A final answer is looked for in the form that the prompt asks for (strict), and then wherever it may stand (flexible).
+A final answer is looked for in the form that the prompt asks for, or by a protocol's rule (strict), and wherever it may
+stand (flexible).
 """
 
 from __future__ import annotations
@@ -10,20 +11,25 @@ from collections.abc import Sequence
 from tinylora.answers import EntryJob, check_all, score_entries
 from tinylora.answers.extraction import final_texts
 from tinylora.answers.rewards import Outcome, Score
-from tinylora.settings.choices import Checker, Template
+from tinylora.settings.config import TaskConfig, Template
 from tinylora.tasks.problem import Entry, Problem
 
 
-def score_all(
-    problems: Sequence[Problem], completions: Sequence[str], checker: Checker, template: Template
-) -> list[Score]:
-    """The verdicts on completions, each on the problem at its place."""
+def score_all(problems: Sequence[Problem], completions: Sequence[str], config: TaskConfig) -> list[Score]:
+    """The verdicts on completions, each on the problem at its place, as the settings of the task say."""
     pairs = list(enumerate(zip(problems, completions, strict=True)))
-    compared = [(place, problem.answer, text) for place, (problem, text) in pairs if problem.entry is None]
+    compared = [(place, problem, text) for place, (problem, text) in pairs if problem.entry is None]
     generated = [(place, problem.entry, text) for place, (problem, text) in pairs if problem.entry is not None]
-    checked = check_all([text for *_, text in compared], [gold for _, gold, _ in compared], checker, template)
+    checked = check_all(
+        [text for *_, text in compared],
+        [problem.answer for _, problem, _ in compared],
+        config.checker,
+        config.template,
+        config.strict,
+        [problem.tolerance for _, problem, _ in compared],
+    )
     scores = {place: score for (place, *_), score in zip(compared, checked, strict=True)}
-    judged = _judge([(entry, text) for _, entry, text in generated], template)
+    judged = _judge([(entry, text) for _, entry, text in generated], config.template)
     scores |= {place: score for (place, *_), score in zip(generated, judged, strict=True)}
     return [scores[place] for place in range(len(problems))]
 

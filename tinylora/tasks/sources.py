@@ -27,6 +27,8 @@ class Source:
     """The one file of the repository that is the set, where it has no configs."""
     broken: frozenset[str] = frozenset()
     """Ids of training rows whose answer was lost on the way into the set; mostly it is empty or `None` there."""
+    rounded: bool = False
+    """Whether its decimal answers are measured or rounded: a near number counts (`tinylora.answers.quantities`)."""
     few: bool = False
     """Whether it is so small that one sample per problem says little."""
 
@@ -65,7 +67,7 @@ SOURCES: dict[str, Source] = {
     "math500": Source("HuggingFaceH4/MATH-500", "test", "problem", "answer", id="unique_id"),
     # Copies of SimpleRL's files, which the paper's numbers are about; columns as in five evaluations that load both.
     # OlympiadBench has a list of answers with one entry. Elsewhere on the hub it has 674 rows rather than 675.
-    "minerva_math": Source("zwhe99/simplerl-minerva-math", "test", "problem", "answer"),
+    "minerva_math": Source("zwhe99/simplerl-minerva-math", "test", "problem", "answer", rounded=True),
     "olympiadbench": Source("zwhe99/simplerl-OlympiadBench", "test", "question", "final_answer"),
     # Columns as in rLLM's loader; the split is called `train`, though it is the whole of AIME 2024.
     "aime24": Source("HuggingFaceH4/aime_2024", "train", "problem", "answer", few=True),

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import tinylora
+from tinylora import answers
 from tinylora.adapters.adapter_file import save_adapter
 from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
@@ -146,6 +147,7 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
         "prompt_digest": pack.task.prompt_digest,
+        "checker_version": answers.VERSION,
         "data_commits": dict(pack.task.data_commits),
         "data_notes": list(pack.task.notes),
         "scale_model": shipped,
