@@ -103,6 +103,21 @@ def test_attached_models_compute_as_merged_ones(tmp_path: Path, kind: str) -> No
     assert (logits - before).abs().max() > 0.01
 
 
+class Doubled(torch.nn.Linear):
+    """A linear map that is none."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Twice what a linear map gives."""
+        return 2 * super().forward(x)
+
+
+def test_a_layer_that_only_looks_like_a_linear_map_is_refused(tmp_path: Path) -> None:
+    model, _ = load(point_on(family_folder(tmp_path / "model", *RIGHT["Llama"][:2]), "Llama").model)
+    model.model.layers[1].mlp.up_proj.__class__ = Doubled
+    with pytest.raises(UsageError, match=r"layers\.1\.mlp\.up_proj"):
+        attach(model, u=13)
+
+
 def test_the_longest_text_is_one_that_the_family_can_read(tmp_path: Path) -> None:
     family, settings, _ = RIGHT["RoBERTa, positions from the padding's"]
     folder = family_folder(tmp_path / "model", family, settings)

@@ -66,6 +66,16 @@ RIGHT: dict[str, tuple[str, dict[str, Any], tuple[bool, Reading]]] = {
         OWN,
     ),
     "BLOOM, biases by column": ("Bloom", {"vocab_size": TOKENS, "hidden_size": 32, "n_layer": 2, "n_head": 4}, OWN),
+    "Falcon, a linear layer of its own": (
+        "Falcon",
+        {"vocab_size": TOKENS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": False},
+        FAST,
+    ),
+    "Falcon, biases by column": (
+        "Falcon",
+        {"vocab_size": TOKENS, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True},
+        OWN,
+    ),
     "BART, no positions": ("Bart", BART, ALONE),
     "mBART, no positions": ("MBart", BART, ALONE),
     "Marian, no positions": ("Marian", BART, ALONE),

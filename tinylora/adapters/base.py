@@ -35,6 +35,8 @@ from tinylora.models.maps import weight_of
 from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig, Sharing
 from tinylora.settings.errors import UsageError
 
+PLAIN = (nn.Linear.forward, Conv1D.forward)
+
 AssignRows = Callable[[torch.Tensor], RowMatrices | None]
 """Gives the rows of the next batches their lanes (A,); returns their R, where lanes differ in R alone."""
 
@@ -239,9 +241,19 @@ def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
 
 
 def _require_plain(name: str, module: nn.Module) -> None:
-    if type(module).forward not in (nn.Linear.forward, Conv1D.forward) or "forward" in vars(module):
+    if "forward" in vars(module) or not (type(module).forward in PLAIN or _computes_as_linear(module)):
         raise UsageError(
             f"the linear map {name}",
             "an adapter takes the place of its forward, and another adapter or a special kind of layer has done so",
             "detach the adapter that is there, or load the model unquantised and on one device",
         )
+
+
+@torch.no_grad()
+def _computes_as_linear(module: nn.Module) -> bool:
+    """Whether a family's own kind of nn.Linear, such as Falcon's, gives what nn.Linear would."""
+    if not isinstance(module, nn.Linear) or any(module.children()):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 3, module.in_features, generator=generator).to(module.weight)
+    return torch.allclose(module(x), nn.functional.linear(x, module.weight, module.bias), rtol=1e-2, atol=1e-3)
