@@ -22,6 +22,7 @@ SLOW = "import sys, time\nprint('importing', flush=True)\ntime.sleep(60)\n"
 def handlers() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests were started by nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -13,7 +13,7 @@ import yaml
 
 from benchmarks.report import MadeRun, create_store, write_runs
 from tinylora.records import archive
-from tinylora.records.mirror import name_of, parameters
+from tinylora.records.described import name_of, parameters
 from tinylora.settings.recorded import from_plain
 
 ARCHIVE = Path(__file__).parents[2] / "analysis" / "study" / "records.tar.xz"

@@ -42,6 +42,7 @@ _SUBSTITUTIONS = [
         (r"(?<!\\)\\ |~", " "),
         (r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\s{0,3}\.?", ""),
         (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:[lcd]?dots[cbmio]?|vdots|ddots)(?![a-zA-Z])|(?<![0-9.])(?:\.\.\.|\u2026)(?![.0-9])", r"\\ldots "),
         (r"\\lbrace\b", r"\\{"),
         (r"\\rbrace\b", r"\\}"),
         (r"\\(?:mathbf|boldsymbol|bm|vec|mathit|mathsf)\s{0,3}\{([^{}]*)\}", r"\1"),

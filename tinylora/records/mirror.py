@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tinylora.records.described import name_of, parameters
 from tinylora.records.digests import contradictions
 from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, RunFolder, Status
 from tinylora.records.sqlite_store import (
@@ -36,7 +37,7 @@ from tinylora.records.sqlite_store import (
     of_the_machine,
 )
 from tinylora.records.store_check import DELETED, deleted, require_artifacts, require_openable
-from tinylora.settings.config import RunConfig, flatten
+from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 from tinylora.settings.files import held
 from tinylora.settings.rules import shown
@@ -80,15 +81,19 @@ class Mirror:
         self.file = self.file.resolve() if self.file else None
         self.uri = url_of(self.file) if self.file else config.tracking_uri
         require_openable(self.file)
+        self._at_the_start(self._connect)
+        self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
+
+    def _at_the_start(self, action: Callable[[], None]) -> None:
+        """Do what a store must answer to before training. Raises FailureError, or what the action says itself."""
         try:
-            self._patiently(self._connect, patience)
+            self._patiently(action, self.patience)
         except TinyLoraError:  # it says what to do
             raise
         except Exception as error:  # the stores raise what their drivers raise
             rule = "the store must answer before training starts"
             remedy = "start the server, or correct tracking.uri (null: an SQLite store in outputs_dir)"
             raise self._failure(error, rule, remedy) from error
-        self._next_push = time.monotonic() + SECONDS_BETWEEN_PUSHES
 
     def _failure(self, error: Exception, rule: str, remedy: str) -> FailureError:
         """What to say of an error of the store: that it is damaged, where it is."""
@@ -141,8 +146,12 @@ class Mirror:
 
     def require_artifacts(self) -> None:
         """Raise UsageError where the files of runs cannot be written: a sweep asks before it trains."""
-        found = self.client.get_experiment(self.experiment)
-        require_artifacts(self.uri, found.name, found.artifact_location)
+
+        def ask() -> None:
+            found = self.client.get_experiment(self.experiment)
+            require_artifacts(self.uri, found.name, found.artifact_location)
+
+        self._at_the_start(ask)
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Bring the store up to date with run folders, unless that was done seconds ago.
@@ -285,15 +294,3 @@ def _only_writer(uri: str) -> Iterator[None]:
 def _touch(uri: str) -> None:
     """Have MLflow make a store."""
     MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-
-
-def name_of(config: RunConfig) -> str:
-    """The name of a run in MLflow's own pages; nothing reads it."""
-    what = f"{config.model.identity} {config.task.name} {config.algorithm.name.value}"
-    return f"{what} u={config.u} {config.precision.value} seed={config.seed}"
-
-
-def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a run: its scientific settings by dotted name, its recipe, and its provenance."""
-    origin = {name: value for name, value in provenance.items() if name != "scale_model"}
-    return flatten(config.scientific()) | {"recipe": config.recipe} | origin
