@@ -98,7 +98,12 @@ class ModelConfig:
     @property
     def identity(self) -> str:
         """The name under which runs of this model are recorded."""
-        return Path(self.path).resolve().name if self.path else self.name
+        if self.path is None:
+            return self.name
+        try:
+            return Path(self.path).resolve().name
+        except (OSError, RuntimeError):  # it leads nowhere, which is said where paths enter
+            return Path(self.path).name
 
 
 def _is_day(text: str) -> bool:

@@ -54,15 +54,16 @@ def printing(main: Callable[[], int]) -> int:
         status = _status(main)
         sys.stdout.flush()
         sys.stderr.flush()
-        return status
     except OSError:
-        failed = next((output.failed for output in outputs if output.failed is not None), None)
-        if failed is None:
+        if not any(output.failed for output in outputs):
             raise
-        if failed.errno == errno.EPIPE:
-            return UNREAD
-        print(f"error: the output cannot be written: {failed.strerror}", file=sys.stderr)
-        return UNWRITTEN
+    failed = next((output.failed for output in outputs if output.failed is not None), None)
+    if failed is None:  # argparse passes over such an error, so it is asked for in any case
+        return status
+    if failed.errno == errno.EPIPE:
+        return UNREAD
+    print(f"error: the output cannot be written: {failed.strerror}", file=sys.stderr)
+    return UNWRITTEN
 
 
 def _status(main: Callable[[], int]) -> int:
