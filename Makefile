@@ -41,7 +41,7 @@ study: $(INSTALLED) ## the paper's figures in small, both miniatures, three seed
 report: $(INSTALLED) ## tables and figures from the records of outputs/
 	$(BIN)/python -m analysis.build
 
-test: $(INSTALLED) ## run the fast tests, every feature once (under 4 minutes)
+test: $(INSTALLED) ## run the fast tests, every feature once (about 5 minutes)
 	$(PYTEST) -m "not slow and not faults"
 
 test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (under 20 minutes)
