@@ -28,9 +28,7 @@ from tinylora.engine.memory import Limits
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import (
     Completions,
-    Row,
     completion_logps,
-    completion_mask,
     lay_out,
     micro_batches,
     numbers,
@@ -160,18 +158,17 @@ class Trial:
         of_second = [[self._token(0), *self._text(n, n)] for n in (3, 4, 5)]
         completions = Completions(prompts, torch.tensor([0, 1]), [*of_first, *of_second])
         self._require_gradient(completions, trees)
-        batch, found = self._logps(completions, range(2), trees)
         return max(
             self._difference(number // 3, prompts[number // 3], completions.tokens[number], logps)
-            for number, logps in zip(numbers(batch), found, strict=True)
+            for number, logps in self._logps(completions, range(2), trees).items()
         )
 
     def _require_gradient(self, completions: Completions, trees: bool) -> None:
         """Raise ArithmeticError where the gradient of the second prompt's completions is not finite, or nothing."""
         leaves = self.adapters.form().leaves
         with torch.enable_grad():
-            _, found = self._logps(completions, [1], trees, leaves)
-            (gradient,) = torch.autograd.grad(found.sum(), leaves)
+            logps = torch.cat(list(self._logps(completions, [1], trees, leaves).values()))
+            (gradient,) = torch.autograd.grad(logps.sum(), leaves)
         if not bool(gradient.isfinite().all()) or not bool(gradient[1].any()):
             raise ArithmeticError("the gradient is not finite, or 0")
 
@@ -181,11 +178,15 @@ class Trial:
         prompts: Sequence[int],
         trees: bool,
         leaves: Sequence[torch.Tensor] | None = None,
-    ) -> tuple[list[Row], torch.Tensor]:
+    ) -> dict[int, torch.Tensor]:
+        """Of each completion of some prompts, by number, the log-probabilities of its tokens."""
+        found: dict[int, torch.Tensor] = {}
         rows = lay_out(completions, prompts, self.length if trees else 0)
-        (batch,) = micro_batches(rows, ONE_BATCH)
-        with self.adapters.rows(completions.lane_of_prompt[[row.prompt for row in batch]], leaves):
-            return batch, completion_logps(self.model, completions, batch)
+        for batch in micro_batches(rows, 2 * self.length):  # the longest row with another one, then the short ones
+            with self.adapters.rows(completions.lane_of_prompt[[row.prompt for row in batch]], leaves):
+                logps = completion_logps(self.model, completions, batch)
+            found |= {n: own[: len(completions.tokens[n])] for n, own in zip(numbers(batch), logps, strict=True)}
+        return found
 
     def rollout(self, reading: Reading) -> float:
         """By how much the log-probabilities of sampled completions differ from plain passes, in nats."""
@@ -200,9 +201,9 @@ class Trial:
         """Mean difference of a sampled token's probability between sampler and trainer, as runs record it."""
         prompts, lanes, found = self._sampled(layout)
         completions = found.completions(prompts, lanes)
-        batch, logps = self._logps(completions, range(len(prompts)), layout.trees)
-        sampled, own = found.logp[numbers(batch), : logps.shape[1]], completion_mask(completions, batch, logps.device)
-        return float(((logps.exp() - sampled.exp()).abs() * own).sum() / own.sum())
+        logps = self._logps(completions, range(len(prompts)), layout.trees)
+        differences = [(own.exp() - found.logp[row][: len(own)].exp()).abs() for row, own in logps.items()]
+        return float(torch.cat(differences).mean())
 
     @torch.no_grad()
     def _sampled(self, layout: Layout) -> tuple[list[list[int]], torch.Tensor, Rollout]:
