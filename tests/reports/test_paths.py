@@ -64,16 +64,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home folder of this user, and of a user ann; its folder `work` is the working folder."""
     home = tmp_path.resolve() / "home"
     (home / "far" / "real").mkdir(parents=True)
-    (home / "work").mkdir()
+    (home / "here").mkdir()
     (home / "link").symlink_to(home / "far" / "real")
-    (home / "work" / "up").symlink_to("..")
-    (home / "work" / "loop").symlink_to("pool")
-    (home / "work" / "pool").symlink_to("loop")
+    (home / "here" / "up").symlink_to("..")
+    (home / "here" / "loop").symlink_to("pool")
+    (home / "here" / "pool").symlink_to("loop")
 
     users = {"ann": SimpleNamespace(pw_dir=str(home))}
     monkeypatch.setattr(pwd, "getpwnam", lambda name: users[name])  # KeyError for others, as of pwd itself
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.chdir(home / "work")
+    monkeypatch.chdir(home / "here")
     return home
 
 
@@ -113,7 +113,7 @@ def test_every_form_of_a_path_is_one_absolute_path(text: str, home: Path) -> Non
 
 def test_a_tilde_elsewhere_is_a_name(home: Path) -> None:
     for text in ("./~", "./~ann/x", "a~", "a/~/b", "a/~ann"):
-        assert absolute(text, "--out") == home / "work" / text
+        assert absolute(text, "--out") == home / "here" / text
     assert absolute("~", "--out") == absolute("~/", "--out") == absolute("~ann", "--out") == home
 
 
@@ -157,22 +157,22 @@ def test_jobs_status_cancel_sync_and_plan_find_the_one_place(
     assert sync.main(["--outputs-dir", text]) == 0
     assert plan.main(["--write", f"{text}/points.json", f'outputs_dir="{text}"']) == 0
     assert [config.outputs_dir for config in read_points(home / OUT / "points.json")] == [str(home / OUT)]
-    assert {path.name for path in (home / "work").iterdir()} == {"up", "loop", "pool"}
-    assert {path.name for path in home.iterdir()} == {"far", "work", "link"}
+    assert {path.name for path in (home / "here").iterdir()} == {"up", "loop", "pool"}
+    assert {path.name for path in home.iterdir()} == {"far", "here", "link"}
 
 
 def test_written_points_keep_paths_below_here_relative(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another machine may read them in its own copy of the folder."""
-    (home / "work" / "t.jinja").write_text(PLAIN)
-    words = ('model.chat_template="~/work/t.jinja"', 'outputs_dir="~/work/deep/out/"', 'task.folder="~/far"')
+    (home / "here" / "t.jinja").write_text(PLAIN)
+    words = ('model.chat_template="~/here/t.jinja"', 'outputs_dir="~/here/deep/out/"', 'task.folder="~/far"')
     assert plan.main(["--write", "points.json", *GSM8K, *words]) == 0
-    ((key, plain),) = json.loads((home / "work" / "points.json").read_text()).items()
+    ((key, plain),) = json.loads((home / "here" / "points.json").read_text()).items()
     assert plain["outputs_dir"] == "deep/out" and plain["model"]["chat_template"] == "t.jinja"
     assert plain["task"]["folder"] == str(home / "far"), "what lies elsewhere stays where it is"
     copy = home / "copy"
     copy.mkdir()
     monkeypatch.chdir(copy)
-    (read,) = read_points(home / "work" / "points.json")
+    (read,) = read_points(home / "here" / "points.json")
     assert read.outputs_dir == str(copy / "deep" / "out") and read.run_key == key
     assert read.model.chat_template == str(copy / "t.jinja") and read.task.folder == str(home / "far")
     assert portable(read, copy).outputs_dir == "deep/out" and portable(read, home / "else") is read

@@ -79,7 +79,8 @@ def wait_until(what: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Wait for something that jobs do."""
     until = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < until, f"not within {seconds:.0f} s; queue:\n{queue()}"
+        if time.monotonic() > until:  # else the test would hang
+            raise TimeoutError(f"not within {seconds:.0f} s; queue:\n{queue()}")
         time.sleep(0.3)
 
 

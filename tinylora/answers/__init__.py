@@ -163,14 +163,13 @@ def _judge_simplerl(completions: Sequence[str], golds: Sequence[str]) -> list[Ou
         if answer is not None and len(answer) <= simplerl.LONGEST
     ]
     verdicts = iter(judge_all(jobs))
-    return [
-        Outcome.no_answer
-        if answer is None
-        else Outcome.wrong
-        if len(answer) > simplerl.LONGEST
-        else _outcome(next(verdicts))
-        for answer in answers
-    ]
+
+    def outcome(answer: str | None) -> Outcome:
+        if answer is None:
+            return Outcome.no_answer
+        return Outcome.wrong if len(answer) > simplerl.LONGEST else _outcome(next(verdicts))
+
+    return [outcome(answer) for answer in answers]
 
 
 def _outcome(verdict: Any) -> Outcome:

@@ -47,7 +47,9 @@ def _bits(node: sympy.Basic, values: Mapping[sympy.Basic, sympy.Rational]) -> fl
         return max(inner) if one else max(*inner, base * _magnitude(exponent, inner[-1], values))
     if isinstance(node, (sympy.factorial, sympy.gamma, sympy.binomial, sympy.factorial2, sympy.subfactorial)):
         count = _magnitude(node.args[0], inner[0], values)
-        return count * max(1.0, math.log2(count)) if 1 <= count < _HUGE else inner[0] if count < 1 else _HUGE
+        if count < 1:
+            return inner[0]
+        return count * max(1.0, math.log2(count)) if count < _HUGE else _HUGE
     if isinstance(node, (sympy.Sum, sympy.Product)) and not all(map(_is_short, node.limits)):
         return _HUGE
     return sum(inner)
