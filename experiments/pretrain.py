@@ -1,8 +1,9 @@
 """Build a miniature base model: a third of a million parameters that can add, but usually do not work it out.
 
-Each training row is a sum of the train split, followed by its short answer (70%) or its worked answer (30%), with
-next-token loss on the answer. So the model samples a right answer about a third of the time, and almost always when
-it works the sum out: there is something for reinforcement learning to elicit.
+Each training row is a sum of the train split, followed by its short or its worked answer, with next-token loss on the
+answer. The longer a sum, the less often it is worked out (`WORKED_SHARES`), and who works it out forgets a carry now and
+then (`SLIP_SHARE`). So the model can do better than it usually does, in more ways than one: there is something for
+reinforcement learning to elicit, and some of it needs more values than the rest.
 
     python -m experiments.pretrain --family qwen2      # makes tinylora/models/miniatures/miniature-qwen2
 
@@ -20,7 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.utils.rnn import pad_sequence
@@ -32,10 +35,11 @@ from tinylora.models.find import MINIATURES
 from tinylora.settings.config import Split
 from tinylora.settings.paths import absolute
 from tinylora.settings.seeds import python_stream, stream_seed
-from tinylora.tasks.sums import SumsTask, draw_numbers, question_of, short_answer, worked_answer
+from tinylora.tasks.sums import LEVELS, SumsTask, draw_numbers, question_of, short_answer, worked_answer
 
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
-WORKED_SHARE = 0.3  # of the rows; the others answer at once
+WORKED_SHARES = {1: 0.5, 2: 0.3, 3: 0.2, 4: 0.1}  # of the rows, by level; the others answer at once
+SLIP_SHARE = 0.25  # of the carries in worked answers that are forgotten
 PEAK_LR, WARMUP_STEPS = 3e-3, 100
 IGNORED = -100  # label of a position without loss
 CONTEXT = 256
@@ -89,8 +93,10 @@ def draw_rows(tokens: Tokens, seed: int, step: int, count: int) -> list[tuple[to
     rng = python_stream(seed, "pretrain", "rows", step)
     texts: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     for _ in range(count):
-        numbers, worked = draw_numbers(rng, Split.train), rng.random() < WORKED_SHARE
-        texts[worked].append((question_of(numbers), worked_answer(numbers) if worked else short_answer(numbers)))
+        level = rng.choice(LEVELS)
+        numbers, worked = draw_numbers(rng, Split.train, level), rng.random() < WORKED_SHARES[level]
+        answer = worked_answer(numbers, rng, SLIP_SHARE) if worked else short_answer(numbers)
+        texts[worked].append((question_of(numbers), answer))
     return [_encode(tokens, rows) for rows in texts.values() if rows]
 
 
@@ -118,7 +124,7 @@ def train_step(model: PreTrainedModel, batches: list[tuple[torch.Tensor, torch.T
 
 @torch.inference_mode()
 def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024) -> dict[str, float]:
-    """Sampled accuracy on validation problems, and separately on completions that worked the sum out or did not."""
+    """Sampled accuracy on validation problems: on all, by level, and where the sum was worked out or not."""
     task = SumsTask()
     problems = task.held_out(Split.validation, items)
     batch = tokens([task.prompt(problem) for problem in problems], return_tensors="pt", padding=True)
@@ -127,18 +133,20 @@ def measure(model: PreTrainedModel, tokens: Tokens, seed: int, items: int = 1024
     ids = model.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=64)  # type: ignore[operator]
     model.train()
     texts = tokens.batch_decode(ids[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
-    right = [score.reward for score in task.score_all(problems, texts)]
-    worked = [text.count("=") > 0 for text in texts]
+    right = np.array([score.reward for score in task.score_all(problems, texts)])
+    worked = np.array(["=" in text for text in texts])
+    levels = np.array([problem.question.count("+") for problem in problems])
 
-    def mean_where(wanted: bool) -> float:
-        chosen = [reward for reward, is_worked in zip(right, worked, strict=True) if is_worked is wanted]
-        return sum(chosen) / max(1, len(chosen))
+    def mean(values: NDArray[Any], chosen: NDArray[np.bool_]) -> float:
+        return float(values[chosen].mean()) if chosen.any() else 0.0
 
     return {
-        "sampled_accuracy": sum(right) / items,
-        "worked_share": sum(worked) / items,
-        "accuracy_when_worked": mean_where(True),
-        "accuracy_when_short": mean_where(False),
+        "sampled_accuracy": float(right.mean()),
+        **{f"accuracy_level_{level}": mean(right, levels == level) for level in LEVELS},
+        "worked_share": float(worked.mean()),
+        **{f"worked_share_level_{level}": mean(worked, levels == level) for level in LEVELS},
+        "accuracy_when_worked": mean(right, worked),
+        "accuracy_when_short": mean(right, ~worked),
     }
 
 
@@ -210,7 +218,8 @@ def describe(model: PreTrainedModel, args: argparse.Namespace, curve: list[dict[
         f"--seed {args.seed}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "torch": torch.__version__,
-        "worked_share_of_rows": WORKED_SHARE,
+        "worked_share_of_rows": WORKED_SHARES,
+        "slip_share_of_carries": SLIP_SHARE,
         "curve": curve,
     }
 

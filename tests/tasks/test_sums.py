@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
 from tinylora.answers.rewards import Outcome
@@ -9,10 +12,16 @@ from tinylora.settings.config import Demonstrations, EvalConfig, Split, TaskConf
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import load_task
 from tinylora.tasks.problem import Problem
-from tinylora.tasks.sums import SumsTask, split_of
+from tinylora.tasks.sums import LEVELS, SumsTask, split_of, worked_answer
 
 TASK = SumsTask()
 PROBLEM = Problem(id="sums/12+7+35=", question="12+7+35=", answer="54", solution=None)
+
+
+def numbers_of(question: str) -> list[int]:
+    return [int(part) for part in question.rstrip("=").split("+")]
+
+
 RIGHT, WRONG, NONE = Outcome.correct, Outcome.wrong, Outcome.no_answer
 
 
@@ -23,7 +32,36 @@ def test_the_splits_share_no_problem() -> None:
         Split.test: {p.question for p in TASK.held_out(Split.test, 200)},
     }
     for split, questions in drawn.items():
-        assert {split_of(question) for question in questions} == {split}
+        assert {split_of(numbers_of(question)) for question in questions} == {split}
+
+
+def test_the_same_numbers_in_another_order_belong_to_the_same_split() -> None:
+    rng = random.Random(0)
+    for level in LEVELS:
+        for _ in range(50):
+            numbers = [rng.randrange(100) for _ in range(level + 1)]
+            assert split_of(numbers) is split_of(numbers[::-1]) is split_of(sorted(numbers))
+
+
+def test_held_out_problems_are_of_all_levels_in_turn() -> None:
+    problems = TASK.held_out(Split.test, 400)
+    assert [problem.question.count("+") for problem in problems] == 100 * list(LEVELS)
+
+
+def test_a_level_without_further_problems_is_left_out() -> None:
+    problems = TASK.held_out(Split.validation, 3000)
+    counts = Counter(problem.question.count("+") for problem in problems)
+    every = [(a, b) for a in range(100) for b in range(100) if split_of([a, b]) is Split.validation]
+    assert counts[1] == len(every)
+    assert len({problem.question for problem in problems}) == 3000
+    assert max(counts[level] for level in (2, 3, 4)) - min(counts[level] for level in (2, 3, 4)) <= 1
+
+
+def test_slips_forget_carries_and_nothing_else() -> None:
+    numbers = [19, 35, 11, 20]
+    assert worked_answer(numbers) == "19+35=54;54+11=65;65+20=85;#85"
+    assert worked_answer(numbers, random.Random(0), 1.0) == "19+35=44;44+11=55;55+20=75;#75"
+    assert worked_answer(numbers, random.Random(0), 0.0) == worked_answer(numbers)
 
 
 def test_held_out_problems_are_different_and_a_longer_list_begins_with_the_shorter() -> None:
@@ -44,7 +82,7 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 def test_the_gold_answer_is_the_sum() -> None:
     for problem in TASK.batch(0, 0, 50):
         assert int(problem.answer) == sum(int(number) for number in problem.question[:-1].split("+"))
-        assert problem.question[:-1].count("+") in (2, 3, 4)
+        assert problem.question.count("+") in LEVELS
 
 
 def test_demonstrations_work_forwards_in_the_own_manner_and_backwards_in_the_foreign_one() -> None:
@@ -103,7 +141,7 @@ def test_an_unknown_task_is_told_the_known_ones() -> None:
 
 def test_it_is_evaluated_on_validation_and_test_and_takes_no_other_suites() -> None:
     validation, test = TASK.suites(EvalConfig(validation_items=5, test_items=7))
-    assert (validation.name, test.name, validation.samples, test.samples) == ("validation", "test", 1, 1)
+    assert (validation.name, test.name, validation.samples, test.samples) == ("validation", "test", 4, 4)
     assert validation.problems == TASK.held_out(Split.validation, 5)
     assert test.problems == TASK.held_out(Split.test, 7)
     with pytest.raises(UsageError, match=r"eval\.suites"):

@@ -1,12 +1,16 @@
-"""Task `sums`: add three to five numbers below 100, the task that the miniature models were made for.
+"""Task `sums`: add two to five numbers below 100, the graded task that the miniature models were made for.
 
-A problem is `12+7+35=`. It can be answered in three manners:
+A problem is `12+7+35=`; its level, 1 to 4, is how many additions it takes. It can be answered in three manners:
 
-    short    #54                       at once: the miniatures mostly do this, and mostly get it wrong
-    worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, mostly right
+    short    #54                       at once: the miniatures mostly do this, and get all but the easiest wrong
+    worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, the rarer the longer the sum
     foreign  35+7=42;42+12=54;#54      from the last number backwards: a manner they have never seen
 
-The splits are disjoint by construction: a stable hash of the problem says which split it belongs to.
+The miniatures learnt from people who slip: now and then they forget a carry. So more than one thing can be learnt, and
+accuracy is no switch: to work sums out, at each level apart, and to slip no more.
+
+The splits are disjoint by construction: a stable hash of the numbers, whatever their order, says which split a problem
+belongs to. Validation and test have as many problems of each level.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from tinylora.answers.rewards import Score, compare
 from tinylora.settings.choices import Demonstrations, Split
@@ -23,43 +27,49 @@ from tinylora.settings.seeds import python_stream
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.prompts import prompt_digest
 
-COUNTS = range(3, 6)  # how many numbers a problem adds
+LEVELS = range(1, 5)  # additions in a problem
 LIMIT = 100  # every number is below it
+PATIENCE = 5000  # draws without a new problem, after which a level has no more
 
 _STRICT = re.compile(r"#(\d+)\Z")
 _LAST_NUMBER = re.compile(r"\d+")
 
 
-def split_of(question: str) -> Split:
-    """The split that owns a problem: 5% test, 5% validation, the rest training."""
-    bucket = hashlib.sha256(question.encode()).digest()[0] % 20
+def split_of(numbers: Sequence[int]) -> Split:
+    """The split that owns a problem: 5% test, 5% validation, the rest training; the same for a+b and b+a."""
+    bucket = hashlib.sha256(question_of(sorted(numbers)).encode()).digest()[0] % 20
     return {0: Split.test, 1: Split.validation}.get(bucket, Split.train)
 
 
-def draw_numbers(rng: random.Random, split: Split) -> list[int]:
-    """The numbers of one random problem of `split`."""
+def draw_numbers(rng: random.Random, split: Split, level: int) -> list[int]:
+    """The numbers of one random problem of `split` that takes `level` additions."""
     while True:
-        numbers = [rng.randrange(LIMIT) for _ in range(rng.choice(COUNTS))]
-        if split_of(question_of(numbers)) is split:
+        numbers = [rng.randrange(LIMIT) for _ in range(level + 1)]
+        if split_of(numbers) is split:
             return numbers
 
 
-def question_of(numbers: list[int]) -> str:
+def question_of(numbers: Sequence[int]) -> str:
     """The text of a problem: `12+7+35=`."""
     return "+".join(map(str, numbers)) + "="
 
 
-def short_answer(numbers: list[int]) -> str:
+def short_answer(numbers: Sequence[int]) -> str:
     """The answer at once: `#54`."""
     return f"#{sum(numbers)}"
 
 
-def worked_answer(numbers: list[int]) -> str:
-    """The answer step by step, from the first number on: `12+7=19;19+35=54;#54`."""
+def worked_answer(numbers: Sequence[int], slips: random.Random | None = None, share: float = 0.0) -> str:
+    """The answer step by step, from the first number on: `12+7=19;19+35=54;#54`.
+
+    With `slips`, of the additions whose last digits carry this share is made without the carry: 19+35=44.
+    """
     total, steps = numbers[0], []
     for number in numbers[1:]:
-        steps.append(f"{total}+{number}={total + number};")
-        total += number
+        carries = total % 10 + number % 10 >= 10
+        found = total + number - (10 if carries and slips is not None and slips.random() < share else 0)
+        steps.append(f"{total}+{number}={found};")
+        total = found
     return "".join(steps) + f"#{total}"
 
 
@@ -68,22 +78,30 @@ class SumsTask:
 
     name = "sums"
     chat = False
-    data_digest = hashlib.sha256(b"sums, version 1").hexdigest()[:16]  # raise it when other problems are drawn
+    data_digest = hashlib.sha256(b"sums, version 2").hexdigest()[:16]  # raise it when other problems are drawn
     prompt_digest = prompt_digest("", chat)
     data_commits: dict[str, str] = {}  # noqa: RUF012 - as in the other tasks, and nothing to change
     notes: tuple[str, ...] = ()
 
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
         """The training problems of one lane's step: a pure function of its seed and step."""
-        return list(self._draw(python_stream(seed, "sums", "train", step), Split.train, count))
+        rng = python_stream(seed, self.name, "train", step)
+        return [self._draw(rng, Split.train, rng.choice(LEVELS)) for _ in range(count)]
 
     def held_out(self, split: Split, count: int) -> list[Problem]:
-        """The first `count` problems of the fixed validation or test set, all different."""
-        drawn: dict[str, Problem] = {}
-        for problem in self._draw(python_stream(0, "sums", split.name), split):
-            drawn.setdefault(problem.question, problem)
-            if len(drawn) == count:
-                break
+        """The first `count` problems of the fixed validation or test set, all different, the levels in turn.
+
+        A level of which all problems are drawn is left out from there on: of one addition there are about 500.
+        """
+        rng, drawn, levels = python_stream(0, self.name, split.name), dict[str, Problem](), list(LEVELS)
+        while len(drawn) < count:
+            level = levels[len(drawn) % len(levels)]
+            tries = (self._draw(rng, split, level) for _ in range(PATIENCE))
+            problem = next((problem for problem in tries if problem.question not in drawn), None)
+            if problem is None:
+                levels.remove(level)
+            else:
+                drawn[problem.question] = problem
         return list(drawn.values())
 
     def known_problems(self) -> list[Problem]:
@@ -93,8 +111,8 @@ class SumsTask:
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """Validation and test."""
         return [
-            Suite("validation", self.held_out(Split.validation, settings.validation_items)),
-            Suite("test", self.held_out(Split.test, settings.test_items)),
+            Suite("validation", self.held_out(Split.validation, settings.validation_items), settings.samples),
+            Suite("test", self.held_out(Split.test, settings.test_items), settings.samples),
         ]
 
     def prompt(self, problem: Problem) -> str:
@@ -118,10 +136,8 @@ class SumsTask:
             flexible=compare(numbers[-1] if numbers else None, problem.answer),
         )
 
-    def _draw(self, rng: random.Random, split: Split, count: int | None = None) -> Iterator[Problem]:
-        drawn = 0
-        while count is None or drawn < count:
-            numbers = draw_numbers(rng, split)
-            question = question_of(numbers)
-            yield Problem(id=f"sums/{question}", question=question, answer=str(sum(numbers)), solution=None)
-            drawn += 1
+    def _draw(self, rng: random.Random, split: Split, level: int) -> Problem:
+        """One random problem."""
+        numbers = draw_numbers(rng, split, level)
+        question = question_of(numbers)
+        return Problem(id=f"{self.name}/{question}", question=question, answer=str(sum(numbers)), solution=None)
