@@ -1,8 +1,8 @@
 """Build a miniature base model: a third of a million parameters that can add, but usually do not work it out.
 
 Each training row is a sum of the train split, followed by its short or its worked answer, with next-token loss on the
-answer. The longer a sum, the less often it is worked out (`WORKED_SHARES`), and who works it out forgets a carry now and
-then (`SLIP_SHARE`). So the model can do better than it usually does, in more ways than one: there is something for
+answer. The longer a sum, the less often it is worked out (`WORKED_SHARES`), and who works it out sometimes forgets a
+carry (`SLIP_SHARE`). So the model can do better than it usually does, in more ways than one: there is something for
 reinforcement learning to elicit, and some of it needs more values than the rest.
 
     python -m experiments.pretrain --family qwen2      # makes tinylora/models/miniatures/miniature-qwen2
@@ -93,8 +93,8 @@ def draw_rows(tokens: Tokens, seed: int, step: int, count: int) -> list[tuple[to
     rng = python_stream(seed, "pretrain", "rows", step)
     texts: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     for _ in range(count):
-        level = rng.choice(LEVELS)
-        numbers, worked = draw_numbers(rng, Split.train, level), rng.random() < WORKED_SHARES[level]
+        numbers = draw_numbers(rng, Split.train)
+        worked = rng.random() < WORKED_SHARES[len(numbers) - 1]
         answer = worked_answer(numbers, rng, SLIP_SHARE) if worked else short_answer(numbers)
         texts[worked].append((question_of(numbers), answer))
     return [_encode(tokens, rows) for rows in texts.values() if rows]

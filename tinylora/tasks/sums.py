@@ -41,10 +41,10 @@ def split_of(numbers: Sequence[int]) -> Split:
     return {0: Split.test, 1: Split.validation}.get(bucket, Split.train)
 
 
-def draw_numbers(rng: random.Random, split: Split, level: int) -> list[int]:
-    """The numbers of one random problem of `split` that takes `level` additions."""
+def draw_numbers(rng: random.Random, split: Split, level: int | None = None) -> list[int]:
+    """The numbers of one random problem of `split`, of this level or of any."""
     while True:
-        numbers = [rng.randrange(LIMIT) for _ in range(level + 1)]
+        numbers = [rng.randrange(LIMIT) for _ in range((level or rng.choice(LEVELS)) + 1)]
         if split_of(numbers) is split:
             return numbers
 
@@ -86,7 +86,7 @@ class SumsTask:
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
         """The training problems of one lane's step: a pure function of its seed and step."""
         rng = python_stream(seed, self.name, "train", step)
-        return [self._draw(rng, Split.train, rng.choice(LEVELS)) for _ in range(count)]
+        return [self._draw(rng, Split.train) for _ in range(count)]
 
     def held_out(self, split: Split, count: int) -> list[Problem]:
         """The first `count` problems of the fixed validation or test set, all different, the levels in turn.
@@ -136,7 +136,7 @@ class SumsTask:
             flexible=compare(numbers[-1] if numbers else None, problem.answer),
         )
 
-    def _draw(self, rng: random.Random, split: Split, level: int) -> Problem:
+    def _draw(self, rng: random.Random, split: Split, level: int | None = None) -> Problem:
         """One random problem."""
         numbers = draw_numbers(rng, split, level)
         question = question_of(numbers)
