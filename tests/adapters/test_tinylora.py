@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora, projection
 from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.maps import adapted_modules
@@ -17,9 +17,9 @@ from tinylora.settings.config import ALL, Precision, Sharing, Solver
 
 SPECS = [
     LaneSpec(u=1),
-    LaneSpec(u=13, n_tie=4, precision=Precision.bf16, seed=1),
-    LaneSpec(u=5, n_tie=2, sharing=Sharing.structured, precision=Precision.fp16, seed=2),
-    LaneSpec(u=40, n_tie=1, seed=3),
+    LaneSpec(u=13, n_tie=4, precision=Precision.bf16, projection_seed=1),
+    LaneSpec(u=5, n_tie=2, sharing=Sharing.structured, precision=Precision.fp16, projection_seed=2),
+    LaneSpec(u=40, n_tie=1, projection_seed=3),
 ]
 
 
@@ -84,7 +84,7 @@ def test_lanes_equal_the_dense_formula(family: str) -> None:
             sign = torch.sign(u[u.abs().argmax(0), torch.arange(u.shape[1])])
             u, vh = u * sign, vh * sign[:, None]
             (group,) = [k for k, members in enumerate(lane.groups) if module in members]
-            p = projection(spec.seed, name, spec.u, 2)
+            p = projection(spec.projection_seed, name, spec.u, 2)
             r = sum(lane.v[group, i].item() * p[i] for i in range(spec.u))
             linear.weight.copy_(base_weights[name] + u[:, :2] @ torch.diag(sigma[:2]) @ r @ vh[:2])
         torch.testing.assert_close(logits[row], dense(IDS[row : row + 1]).logits[0], atol=2e-4, rtol=1e-4)
