@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.adapters.attach import attach, load, save, save_merged
 from tinylora.models.find import MINIATURES
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.load import load as load_model
 from tinylora.settings.config import RECIPE, ModelConfig, Precision
 from tinylora.settings.errors import FailureError, UsageError
@@ -37,7 +38,7 @@ def train(model: PreTrainedModel, adapter: torch.nn.Module, steps: int = 20) -> 
     return losses
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", TORCH_DTYPE)
 def test_attach_train_save_load_merge_detach(precision: Precision, tmp_path: Path) -> None:
     model = miniature()
     base = model(IDS).logits
