@@ -37,8 +37,8 @@ from transformers import (
 from benchmarks.attach import measure_shapes
 from benchmarks.timing import Timing, alternate, machine, markdown, timed
 from benchmarks.workload import SIZES, TINY_RATE, DrawnRewards
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import Basis, Factors
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.engine import build_engine
 from tinylora.engine.known_layouts import layout_of

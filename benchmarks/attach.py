@@ -29,9 +29,9 @@ from torch import nn
 from benchmarks.timing import markdown, peak_memory, timed
 from benchmarks.trl_peer import require_peers
 from benchmarks.workload import MODEL
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.basis_cache import cached_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.load import load

@@ -31,7 +31,7 @@ CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 
 TAGS = ("run_key", "status", "reason", "label", "scale_model")
 SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
-DERIVED = ("lr_setting", *SIZES)
+DERIVED = ("lr_setting", "projection_seed", "projection_seed_setting", "trained_bits", "degrees_of_freedom", *SIZES)
 """Parameters that follow from the settings."""
 PROVENANCE = (*DIGESTS, "basis_digest", "checker_version", "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""

@@ -90,7 +90,7 @@ def _check_lane(point: RunConfig, shape: ShapeConfig, device: Device) -> None:
     if lane > device.gib * GIB:
         what = "the values of a lane and what they are multiplied with take"
         _refuse(given, what, lane, device, f"a smaller {' or '.join(used[:2]) or 'model'}")
-    weights = 0 if kind is Adapter.full else shape_parameters(shape) * point.model.dtype.size
+    weights = shape_parameters(shape) * point.model.dtype.size
     if weights + lane > device.gib * GIB and device is not UNKNOWN.device:
         what = "its weights and the values of a lane take"
         given = f"model {point.model.identity} in {point.model.dtype.value} with {given}"

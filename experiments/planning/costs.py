@@ -84,9 +84,10 @@ def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
             named.remove("sharing")
         settings = [f"{name}={getattr(value := getattr(point, name), 'value', value)}" for name in named]
         words = (kind.value, " ".join(settings), point.algorithm.name.value, point.precision.value)
-        rows[*words, f"{values:,}", f"{values * point.precision.size:,}"] += 1
-    heading = ("adapter", "settings", "algorithm", "precision", "trained values", "bytes", "points")
-    lines = plain_table([heading, *((*key, str(count)) for key, count in rows.items())], numbers=3)
+        sizes = values, estimate.degrees_of_freedom(point, shape), -(-point.precision.bits_of(values) // 8)
+        rows[*words, *(f"{size:,}" for size in sizes)] += 1
+    heading = ("adapter", "settings", "algorithm", "precision", "trained values", "freedom", "bytes", "points")
+    lines = plain_table([heading, *((*key, str(count)) for key, count in rows.items())], numbers=4)
     return [f"  {line}" for line in lines]
 
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinylora.adapters.tying import tie
+from tinylora.adapters.tying import Groups, freedom, tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
-from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, ShapeConfig
+from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, Rounding, RunConfig, ShapeConfig
 from tinylora.settings.groups import CACHE_SHARE
 from tinylora.settings.uses import reads_questions
 
 SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
 OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
+MASTER_BYTES = 4  # per trained value where v is rounded from a master
 # Of what a step or an evaluation holds on the host, at the least: of a token that may be sampled (its noise, number and
 # log-probability, the number as an object), and of a problem (its texts). A line of metrics as it is read.
 TOKEN_BYTES, PROBLEM_BYTES, LINE_BYTES = 24, 500, 2000
@@ -39,8 +40,20 @@ def trained_values(point: RunConfig, shape: ShapeConfig) -> int:
         return shape_parameters(shape)
     if kind is Adapter.lora:
         return point.rank * sum(module.d_out + module.d_in for module in maps)
-    groups = len(tie([module.name for module in maps], point.sharing, point.n_tie))
-    return groups * (point.u if kind is Adapter.tinylora else point.rank**2)
+    groups = groups_of(point, shape)
+    return len(groups) * (point.u if kind is Adapter.tinylora else point.rank**2)
+
+
+def degrees_of_freedom(point: RunConfig, shape: ShapeConfig) -> int:
+    """Rank of the map from these values to the updates of all matrices."""
+    if point.adapter.name is Adapter.tinylora:
+        return freedom(groups_of(point, shape), point.u, point.rank)
+    return trained_values(point, shape)
+
+
+def groups_of(point: RunConfig, shape: ShapeConfig) -> Groups:
+    """The groups of matrices that share a v."""
+    return tie([module.name for module in adapted_shapes(shape)], point.sharing, point.n_tie)
 
 
 def prompt_tokens(point: RunConfig) -> int:
@@ -74,7 +87,8 @@ def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
 
 def lane_bytes(point: RunConfig, shape: ShapeConfig) -> int:
     """Bytes that each lane adds: its values, their gradient and moments, and TinyLoRA's projections."""
-    return OPTIMIZER_BYTES * trained_values(point, shape) + projection_bytes(point, shape)
+    each = OPTIMIZER_BYTES + (MASTER_BYTES if point.rounding is Rounding.master else 0)
+    return each * trained_values(point, shape) + projection_bytes(point, shape)
 
 
 def projection_bytes(point: RunConfig, shape: ShapeConfig) -> int:

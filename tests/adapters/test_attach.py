@@ -11,9 +11,14 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.adapters.attach import attach, load, save, save_merged
+from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
+from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.find import MINIATURES
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.load import load as load_model
-from tinylora.settings.config import RECIPE, ModelConfig, Precision
+from tinylora.models.maps import adapted_modules, weight_of
+from tinylora.settings.config import ModelConfig, Precision, Solver
 from tinylora.settings.errors import FailureError, UsageError
 
 IDS = torch.tensor([[1, 5, 6, 14, 7, 8, 15, 17, 9, 10]])
@@ -37,7 +42,7 @@ def train(model: PreTrainedModel, adapter: torch.nn.Module, steps: int = 20) -> 
     return losses
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", TORCH_DTYPE)
 def test_attach_train_save_load_merge_detach(precision: Precision, tmp_path: Path) -> None:
     model = miniature()
     base = model(IDS).logits
@@ -93,19 +98,22 @@ def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_from_before_recipes_is_read_by_the_first_and_one_of_a_later_recipe_is_refused(tmp_path: Path) -> None:
     model, path = miniature(), tmp_path / "adapter.safetensors"
-    adapter = attach(model, u=3)
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
+    spec = LaneSpec(u=3, recipe=1, seed=7, projection_seed=7)
+    adapter = TinyLora(model, compute_basis(weights, 2, Solver.fast), [spec])
+    adapter.use_lane(0)
     adapter.lane(0).v.data.fill_(0.1)
     expected = model(IDS).logits
     save(adapter, path)
     adapter.detach()
     tensors, header = read_safetensors(path)
-    spec = json.loads(header["spec"])
-    assert spec.pop("recipe") == RECIPE  # whose projections are those of the first
-    save_file(tensors, path, header | {"spec": json.dumps(spec)})
-    load(model, path).detach()
-    load(model, path)
-    assert torch.equal(model(IDS).logits, expected)
-    save_file(tensors, path, header | {"spec": json.dumps(spec | {"recipe": 99})})
+    written = {"u": 3, "n_tie": "all", "sharing": "tiled", "precision": "fp32", "seed": 7, "kind": "tinylora"}
+    for recipe in ({}, {"recipe": 1}, {"recipe": 2}):
+        save_file(tensors, path, header | {"spec": json.dumps(written | recipe)})
+        adapter = load(model, path)
+        assert torch.equal(model(IDS).logits, expected)
+        adapter.detach()
+    save_file(tensors, path, header | {"spec": json.dumps(written | {"recipe": 99})})
     with pytest.raises(UsageError, match="recipe 99"):
         load(miniature(), path)
 

@@ -9,7 +9,7 @@ from support.packs import open_pack, point
 from test_tinylora import IDS, adapt, move, tiny_model
 
 from tinylora.adapters.attach import save_peft
-from tinylora.adapters.base import LaneSpec
+from tinylora.adapters.lane import LaneSpec
 from tinylora.settings.config import Adapter, AdapterConfig
 
 peft = pytest.importorskip("peft")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora, projection
 from tinylora.models.load import TORCH_DTYPE
 from tinylora.models.maps import adapted_modules
@@ -17,9 +17,9 @@ from tinylora.settings.config import ALL, Precision, Sharing, Solver
 
 SPECS = [
     LaneSpec(u=1),
-    LaneSpec(u=13, n_tie=4, precision=Precision.bf16, seed=1),
-    LaneSpec(u=5, n_tie=2, sharing=Sharing.structured, precision=Precision.fp16, seed=2),
-    LaneSpec(u=40, n_tie=1, seed=3),
+    LaneSpec(u=13, n_tie=4, precision=Precision.bf16, projection_seed=1),
+    LaneSpec(u=5, n_tie=2, sharing=Sharing.structured, precision=Precision.fp16, projection_seed=2),
+    LaneSpec(u=40, n_tie=1, projection_seed=3),
 ]
 
 
@@ -84,7 +84,7 @@ def test_lanes_equal_the_dense_formula(family: str) -> None:
             sign = torch.sign(u[u.abs().argmax(0), torch.arange(u.shape[1])])
             u, vh = u * sign, vh * sign[:, None]
             (group,) = [k for k, members in enumerate(lane.groups) if module in members]
-            p = projection(spec.seed, name, spec.u, 2)
+            p = projection(spec.projection_seed, name, spec.u, 2)
             r = sum(lane.v[group, i].item() * p[i] for i in range(spec.u))
             linear.weight.copy_(base_weights[name] + u[:, :2] @ torch.diag(sigma[:2]) @ r @ vh[:2])
         torch.testing.assert_close(logits[row], dense(IDS[row : row + 1]).logits[0], atol=2e-4, rtol=1e-4)
@@ -135,14 +135,14 @@ def test_tied_modules_share_one_v_and_counts_are_asserted() -> None:
     assert [tuple(lane.v.shape) for lane in adapter.lanes] == [(1, 1), (4, 13), (7, 5), (14, 40)]
 
 
-@pytest.mark.parametrize("precision", Precision)
+@pytest.mark.parametrize("precision", TORCH_DTYPE)
 def test_v_is_rounded_to_its_storage_type(precision: Precision) -> None:
     adapter = adapt(tiny_model("qwen2"), [LaneSpec(u=200, precision=precision)])
     values = torch.randn(1, 200, generator=torch.Generator().manual_seed(5)) / 7
     lane = adapter.lane(0)
     lane.v.data.copy_(values)
     lane.round()
-    assert lane.stored_v().dtype is TORCH_DTYPE[precision]
+    assert lane.tensors()["v"].dtype is TORCH_DTYPE[precision]
     assert torch.equal(lane.v.detach(), values.to(TORCH_DTYPE[precision]).float())
     assert torch.equal(lane.v.detach(), values) == (precision is Precision.fp32)
 
@@ -160,6 +160,38 @@ def test_projections_differ_between_modules() -> None:
     drawn = [projection(7, name, 2, 2) for name in ("layers.0.q", "layers.0.k", "layers.1.q")]
     assert all(not torch.equal(a, b) for a, b in pairwise(drawn))
     assert projection(0, "m", 4000, 2).std().item() == pytest.approx(2**-0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_projections_are_nested_in_u(rank: int) -> None:
+    whole = projection(7, "layers.0.q", 130, rank)
+    assert all(torch.equal(projection(7, "layers.0.q", u, rank), whole[:u]) for u in (1, 3, 13, 16, 17, 120))
+
+
+def test_projections_of_earlier_recipes_are_drawn_as_they_were() -> None:
+    first = [-0.36388421058654785, 0.24025733768939972]
+    for recipe in (1, 2):
+        assert projection(7, "layers.0.q", 2, 2, recipe).flatten()[:2].tolist() == first
+    assert projection(7, "layers.0.q", 2, 2).flatten()[:2].tolist() != first
+
+
+@pytest.mark.parametrize("sharing", Sharing)
+@pytest.mark.parametrize(("u", "n_tie"), [(1, 3), (5, 1), (13, ALL), (9, 2), (30, 4), (100, ALL)])
+def test_degrees_of_freedom_are_the_rank_of_v_to_r(u: int, n_tie: int | str, sharing: Sharing) -> None:
+    lane = adapt(tiny_model("qwen2"), [LaneSpec(u, n_tie, sharing)]).lane(0)
+    of_v = torch.func.jacrev(lambda v: torch.func.functional_call(Matrices(lane), {"lane.v": v}, ()))(lane.v)
+    assert lane.degrees_of_freedom == torch.linalg.matrix_rank(of_v.flatten(0, 2).flatten(1).detach())
+
+
+class Matrices(torch.nn.Module):
+    """R of a lane, as the output of a module of which v is a parameter."""
+
+    def __init__(self, lane: torch.nn.Module) -> None:
+        super().__init__()
+        self.lane = lane
+
+    def forward(self) -> torch.Tensor:
+        return self.lane.matrices()
 
 
 def test_full_tying_keeps_all_degrees_of_freedom() -> None:

@@ -15,8 +15,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.decode_step import DecodeStep, can_step, fuse_weights
 from tinylora.engine.kv_cache import new_cache
@@ -70,7 +70,8 @@ def model_of(config: PretrainedConfig, dtype: torch.dtype = torch.float32) -> Pr
 
 def adapt(model: PreTrainedModel) -> TinyLora:
     weights = {name: linear.weight for name, linear in adapted_modules(model).items()}
-    adapter = TinyLora(model, compute_basis(weights, 2, Solver.exact), [LaneSpec(3), LaneSpec(5, n_tie=3, seed=1)])
+    specs = [LaneSpec(3), LaneSpec(5, n_tie=3, projection_seed=1)]
+    adapter = TinyLora(model, compute_basis(weights, 2, Solver.exact), specs)
     for lane in adapter.lanes:
         torch.nn.init.normal_(lane.v, std=0.3)
     return adapter

@@ -16,7 +16,9 @@ from tinylora.settings.config import (
     AdapterConfig,
     GrpoConfig,
     ModelConfig,
+    Precision,
     RolloutConfig,
+    Rounding,
     RunConfig,
     SftConfig,
     Strict,
@@ -54,8 +56,10 @@ def test_what_may_differ_between_lanes_is_what_always_could() -> None:
         "n_tie",
         "sharing",
         "precision",
+        "rounding",
         "lr",
         "seed",
+        "projection_seed",
         "task.demonstrations",
         "model.lr_constants",
         "model.shape",
@@ -162,3 +166,37 @@ def test_a_strict_rule_is_part_of_the_identity_where_it_is_another_than_the_form
     old = as_plain(RunConfig(task=TaskConfig(**questions), lr=1.0))
     del old["task"]["strict"]
     assert from_plain(old).task.strict is Strict.form
+
+
+def test_auto_draws_other_projections_for_each_seed_and_model_and_is_the_number_it_resolves_to() -> None:
+    configs = [RunConfig(lr=0.1, seed=seed, model=ModelConfig(name)) for seed in (0, 1) for name in ("a", "b")]
+    roots = [config.projection_root for config in configs]
+    assert len(set(roots)) == 4 and all(0 <= root < 2**31 for root in roots)
+    given = [replace(config, projection_seed=config.projection_root) for config in configs]
+    assert [config.run_key for config in given] == [config.run_key for config in configs]
+    other = replace(configs[0], projection_seed=3)
+    assert other.run_key != configs[0].run_key and other.pack_key() == configs[0].pack_key()
+    assert configs[0].scientific()["projection_seed"] == roots[0]
+
+
+def test_only_tinylora_of_this_recipe_has_a_projection_seed() -> None:
+    old = RunConfig(lr=0.1, seed=4, recipe=2)
+    assert old.projection_root == 4 and "projection_seed" not in old.scientific()
+    assert replace(old, projection_seed=9).run_key == old.run_key
+    for kind in Adapter:
+        keys = {of_kind(kind, projection_seed=root).run_key for root in (1, 2)}
+        assert len(keys) == (2 if kind is Adapter.tinylora else 1)
+
+
+@pytest.mark.parametrize("root", [-1, "random"])
+def test_a_projection_seed_is_a_number_or_auto(root: int | str) -> None:
+    with pytest.raises(UsageError, match=f"projection_seed={root}"):
+        RunConfig(lr=0.1, projection_seed=root)
+
+
+def test_rounding_is_part_of_the_identity_where_it_is_another_than_old_runs_had() -> None:
+    old = RunConfig(lr=0.1, precision=Precision.bf16)
+    plain = as_plain(old)
+    del plain["rounding"], plain["projection_seed"]
+    assert from_plain(plain) == old and "rounding" not in old.scientific()
+    assert replace(old, rounding=Rounding.master).scientific()["rounding"] == "master"

@@ -11,6 +11,7 @@ from support.packs import point
 from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import Silent
 from tinylora.settings.config import (
+    RECIPE,
     Adapter,
     AdapterConfig,
     Demonstrations,
@@ -101,11 +102,11 @@ def test_an_unfinished_run_of_an_older_recipe_is_refused_and_a_finished_one_is_l
     assert preflight.check([finished]) == []
     with pytest.raises(UsageError, match="of recipe 1"):
         preflight.check([finished, unfinished])
-    assert preflight.check([replace(unfinished, recipe=2)]) == []
+    assert preflight.check([replace(unfinished, recipe=RECIPE)]) == []
 
 
 def test_a_point_that_an_older_recipe_has_run_is_named(outputs: Path) -> None:
     old = [point(outputs, steps=1, seed=seed, recipe=1) for seed in (0, 1)]
     run_pack(old[:1], ["finished"], Silent(), Unmirrored())
-    (note,) = preflight.check([replace(config, recipe=2) for config in old])
-    assert note.startswith("1 of 2 runs were begun by recipe 1") and "trains them anew by recipe 2" in note
+    (note,) = preflight.check([replace(config, recipe=RECIPE) for config in old])
+    assert note.startswith("1 of 2 runs were begun by recipe 1") and f"trains them anew by recipe {RECIPE}" in note

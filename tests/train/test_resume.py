@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from support.packs import At, interrupt, point, steps_in_mlflow
 
 from tinylora.adapters.adapter_file import read_adapter, read_safetensors
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.records.folder import (
     ADAPTER,
     METRICS,
@@ -25,7 +27,7 @@ from tinylora.records.folder import (
 )
 from tinylora.records.progress import Silent
 from tinylora.records.stopping import Stopped, StopRequest
-from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, GrpoConfig, Precision, RunConfig
+from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, GrpoConfig, Precision, Rounding, RunConfig
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train import loop as train
 from tinylora.train import pack as pack_module
@@ -38,6 +40,14 @@ def points(outputs: Path, steps: int = 4) -> list[RunConfig]:
     return [
         point(outputs, u=13, steps=steps),
         point(outputs, u=5, n_tie=3, precision=Precision.bf16, seed=1, steps=steps),
+    ]
+
+
+def rounded(outputs: Path) -> list[RunConfig]:
+    """Lanes whose v is not all that a state needs, or follows from chance."""
+    return [
+        point(outputs, u=4, precision=Precision.int4, rounding=Rounding.master, steps=4),
+        point(outputs, u=5, precision=Precision.bf16, rounding=Rounding.stochastic, steps=4),
     ]
 
 
@@ -68,7 +78,8 @@ def test_a_run_leaves_the_whole_record(uninterrupted: Path) -> None:
         assert described["provenance"]["trained_values"] == (13 if config.u == 13 else 35)
         spec, rank, v, header = read_adapter(folder.path / ADAPTER)
         assert (spec.u, rank, v.numel()) == (config.u, 2, described["provenance"]["trained_values"])
-        assert v.dtype is (torch.float32 if config.u == 13 else torch.bfloat16)
+        assert load_file(folder.path / ADAPTER)["v"].dtype is TORCH_DTYPE[config.precision]
+        assert described["provenance"]["degrees_of_freedom"] == v.numel()
         assert header["model_digest"] == described["provenance"]["model_digest"]
         assert steps_in_mlflow(config) == [0, 1, 2, 3, 4]
 
@@ -93,6 +104,23 @@ def test_interrupted_and_continued_is_bitwise_the_uninterrupted_run(
     assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
     assert run(configs) == [Status.finished] * 2
     same_results(outputs, uninterrupted)
+
+
+def test_masters_and_chance_continue_bitwise(tmp_path: Path) -> None:
+    whole, halved = tmp_path / "whole", tmp_path / "halved"
+    run_pack(rounded(whole), ["a", "b"], Silent(), Unmirrored())
+    with pytest.raises(KeyboardInterrupt):
+        run_pack(rounded(halved), ["a", "b"], At(2, interrupt), Unmirrored())
+    run_pack(rounded(halved), ["a", "b"], Silent(), Unmirrored())
+    for alone in rounded(tmp_path / "alone"):
+        run_pack([alone], ["alone"], Silent(), Unmirrored())
+    expected, alone = final_v(whole), final_v(tmp_path / "alone")
+    for key, v in final_v(halved).items():
+        assert torch.equal(v, expected[key]) and v.abs().max() > 0
+        torch.testing.assert_close(alone[key], v, atol=2e-3, rtol=0.02)
+    for config in rounded(whole):
+        lines, others = (RunFolder(c).lines() for c in (config, replace(config, outputs_dir=str(halved))))
+        assert [untimed(line.metrics) for line in lines] == [untimed(line.metrics) for line in others]
 
 
 @pytest.mark.parametrize("lost", [[0], [1], [0, 1]])

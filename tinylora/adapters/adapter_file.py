@@ -15,13 +15,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from tinylora.adapters.base import Adapters, LaneSpec
+from tinylora.adapters.base import Adapters
+from tinylora.adapters.lane import LaneSpec
+from tinylora.adapters.rounding import values
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.settings.config import RECIPE, as_plain
 from tinylora.settings.errors import FailureError, require
 from tinylora.settings.files import write_atomically
 from tinylora.settings.recorded import build
 from tinylora.settings.tensor_files import DIGEST, is_whole, with_digest
+from tinylora.settings.uses import FIRST_WITH_PROJECTION_SEED
 
 FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
@@ -34,7 +37,8 @@ def save_adapter(
 ) -> None:
     """Write one lane's adapter: the payload is what was trained, the header says how to rebuild the rest.
 
-    The payload of TinyLoRA and LoRA-XS is the stored v, of LoRA its factors, of full fine-tuning the weights, by name.
+    The payload of TinyLoRA and LoRA-XS is the stored v, of LoRA its factors, of full fine-tuning the updates of the
+    weights (the weights themselves before recipe 3), by name. Whole numbers are int8, with their `scale` ().
     `provenance` (such as the model's and the basis' digest) is written into the header as it is.
     """
     lane = adapter.lane(index)
@@ -60,7 +64,7 @@ def same_spectrum(header: Mapping[str, str], adapter: TinyLora) -> bool:
 
 
 def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:
-    """The spec, rank, stored v (K, u) and whole header of an adapter file. Raises UsageError where it is none."""
+    """The spec, rank, v (K, u) in fp32 and whole header of an adapter file. Raises UsageError where it is none."""
     given = f"adapter file {path}"
     require(path.exists(), given, "it does not exist", "give the adapter.safetensors of a run folder")
     tensors, header = read_safetensors(path)
@@ -78,7 +82,9 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
         f"its projections are drawn by recipe {recipe}, and this version knows recipes up to {RECIPE}",
         "read it with the version that wrote it, or a later one",
     )
-    return build(LaneSpec, spec), int(header["rank"]), tensors["v"], header
+    if recipe < FIRST_WITH_PROJECTION_SEED:
+        spec["projection_seed"] = spec["seed"]
+    return build(LaneSpec, spec), int(header["rank"]), values(tensors["v"], tensors.get("scale")), header
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -25,11 +25,12 @@ from transformers import PreTrainedModel, TrainerCallback
 from transformers.pytorch_utils import Conv1D
 
 from tinylora.adapters.adapter_file import read_adapter, same_spectrum, save_adapter
-from tinylora.adapters.base import LaneSpec, MapAdapters
+from tinylora.adapters.base import MapAdapters
 from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.maps import adapted_modules, weight_of
-from tinylora.settings.config import ALL, Precision, Sharing, Solver
+from tinylora.settings.config import ALL, Precision, Rounding, Sharing, Solver
 from tinylora.settings.errors import UsageError, require
 
 
@@ -41,7 +42,7 @@ def attach(
     sharing: Sharing = Sharing.tiled,
     precision: Precision = Precision.fp32,
     rank: int = 2,
-    seed: int = 0,
+    projection_seed: int = 0,
     solver: Solver = Solver.fast,
 ) -> TinyLora:
     """Adapt all linear maps in the blocks of a causal language model and freeze everything else.
@@ -50,7 +51,10 @@ def attach(
     adapt, n_tie exceeds their number, or rank exceeds a weight's smaller side.
     """
     require(u >= 1, f"u={u}", "at least one value per group is trained", "give u=1 or more")
-    return _attach(model, LaneSpec(u, n_tie, sharing, precision, seed), rank, solver)
+    given, rule = f"precision={precision.value}", "whole numbers are trained by an fp32 master, which this v has not"
+    require(not precision.whole, given, rule, "give another precision, or train with experiments.run")
+    spec = LaneSpec(u, n_tie, sharing, precision, projection_seed=projection_seed)
+    return _attach(model, spec, rank, solver)
 
 
 class AdapterCallback(TrainerCallback):
@@ -77,6 +81,7 @@ def save(adapter: TinyLora, path: str | Path) -> None:
 def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> TinyLora:
     """Attach a saved adapter to the model that it was trained on.
 
+    An adapter that was rounded from a master (`rounding=master`) is for use: what is kept of it cannot be trained on.
     Raises UsageError where the model is another one, FailureError where the file is damaged.
     """
     spec, rank, v, header = read_adapter(Path(path))
@@ -89,7 +94,8 @@ def load(model: nn.Module, path: str | Path, solver: Solver = Solver.fast) -> Ti
             "load the model that the adapter was trained on",
         )
     assert v.shape == adapter.lane(0).v.shape, "the adapter's groups are not this model's"
-    adapter.lane(0).v.data.copy_(v.float())
+    adapter.lane(0).hold(v)
+    adapter.lane(0).v.requires_grad_(spec.rounding is not Rounding.master)
     return adapter
 
 

@@ -1,5 +1,6 @@
 """What all ways of training have in common: lanes, each with its trained values, on maps of one frozen model.
 
+    lane.py      the trained values of one lane, and how they are stored
     tinylora.py  TinyLoRA and LoRA-XS: the frozen basis of each map, and a small matrix R of each lane
     lora.py      LoRA: two factors of each lane for each map
     full.py      all weights of the model, or none of them: one lane
@@ -10,11 +11,11 @@ their lanes, and hand the gradients back to every lane's `v`. The types of the a
     base weights and activations      model.dtype
     basis (U Sigma, V)                computed and cached in fp32, used in model.dtype
     projections P, R = sum v P        fp32
-    v                                 stored in `precision`, held as fp32 copies of the stored values
+    v                                 stored in `precision`, held as fp32 copies of the stored values (`rounding`)
     Adam moments, losses, log-probs   fp32
 
 Storing v in 16 bits is the paper's question (Fig. 4): after every optimizer step v is rounded to the type, so a step
-smaller than half the spacing of its values is lost.
+smaller than half the spacing of its values is lost, unless chance or an fp32 master keeps it (`spec.rounding`).
 """
 
 from __future__ import annotations
@@ -29,68 +30,14 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from tinylora.adapters.lane import Lane
 from tinylora.adapters.mixing import RowMatrices
-from tinylora.models.load import TORCH_DTYPE
-from tinylora.models.maps import weight_of
-from tinylora.settings.config import ALL, RECIPE, Adapter, Precision, RunConfig, Sharing
 from tinylora.settings.errors import UsageError
 
 PLAIN = (nn.Linear.forward, Conv1D.forward)
 
 AssignRows = Callable[[torch.Tensor], RowMatrices | None]
 """Gives the rows of the next batches their lanes (A,); returns their R, where lanes differ in R alone."""
-
-
-@dataclass(frozen=True)
-class LaneSpec:
-    """What makes one lane's adapter: with the model (and its basis), the trained values are all that is missing."""
-
-    u: int
-    n_tie: int | str = ALL
-    sharing: Sharing = Sharing.tiled
-    precision: Precision = Precision.fp32
-    seed: int = 0
-    kind: Adapter = Adapter.tinylora
-    recipe: int = RECIPE
-
-    @classmethod
-    def of(cls, config: RunConfig) -> LaneSpec:
-        """The adapter of a sweep point."""
-        kind, recipe = config.adapter.name, config.recipe
-        return cls(config.u, config.n_tie, config.sharing, config.precision, config.seed, kind, recipe)
-
-
-class Lane(nn.Module):
-    """The trained values of one lane, as one tensor v of fp32 copies of what is stored."""
-
-    def __init__(self, spec: LaneSpec, v: torch.Tensor) -> None:
-        super().__init__()
-        self.spec = spec
-        self.v = nn.Parameter(v)
-        self.round()
-
-    @property
-    def trained_values(self) -> int:
-        """Number of trained values."""
-        return self.v.numel()
-
-    @property
-    def trained_bytes(self) -> int:
-        """Bytes of the stored v."""
-        return self.trained_values * self.spec.precision.size
-
-    def stored_v(self) -> torch.Tensor:
-        """v in its storage type: the whole of what is kept of a run."""
-        return self.v.detach().to(TORCH_DTYPE[self.spec.precision])
-
-    def round(self) -> None:
-        """Round v to its storage type, as after every optimizer step."""
-        if self.spec.precision is not Precision.fp32:
-            self.v.data.copy_(self.stored_v())
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """What an adapter file holds, by name, in the storage type."""
-        return {"v": self.stored_v()}
 
 
 @dataclass(frozen=True)
@@ -121,9 +68,17 @@ class Adapters(nn.Module, ABC):
         for lane in self.lanes:
             lane.round()  # type: ignore[operator]
 
+    def step(self, index: int, optimizer: torch.optim.Optimizer, noise: torch.Generator) -> None:
+        """One optimizer step of one lane, as `Lane.step` makes it, and compute with it from now on."""
+        self.lane(index).step(optimizer, noise)
+
     @abstractmethod
     def form(self) -> Formed:
         """What the losses of the next step are differentiated for."""
+
+    @abstractmethod
+    def updates(self, index: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """What one lane adds to the model's parameters, by their names: fp32, in the shape of the parameter."""
 
     @abstractmethod
     def rows(
@@ -184,10 +139,17 @@ class MapAdapters(Adapters):
 
         Built from the untouched base weights each time; for `torch.func.functional_call` or for saving.
         """
-        return {
-            f"{name}.weight": _with_update(self._maps[name], left.T @ right)
-            for name, (left, right) in self.low_rank(index).items()
-        }
+        weights: dict[str, Any] = {f"{name}.weight": module.weight for name, module in self._maps.items()}
+        updates = self.updates(index)
+        return {name: (weights[name].float() + update).to(weights[name].dtype) for name, update in updates}
+
+    @torch.no_grad()
+    def updates(self, index: int) -> Iterator[tuple[str, torch.Tensor]]:
+        """delta W of every adapted map, laid out as the module has its weight."""
+        for name, (left, right) in self.low_rank(index).items():
+            transposed = isinstance(self._maps[name], Conv1D)
+            update = left.T @ right  # (d_out, d_in)
+            yield f"{name}.weight", update.T.contiguous() if transposed else update
 
     def form(self) -> Formed:
         """What the losses of the next step are differentiated for."""
@@ -231,13 +193,6 @@ def bias_of(module: nn.Module) -> torch.Tensor | None:
     bias = module.bias
     assert bias is None or isinstance(bias, torch.Tensor)
     return bias
-
-
-def _with_update(module: nn.Module, update: torch.Tensor) -> torch.Tensor:
-    """The weight of a map with delta W (d_out, d_in) added in fp32, laid out and typed as the module has it."""
-    weight = weight_of(module)
-    merged = (weight.float() + update).to(weight.dtype)
-    return merged.T.contiguous() if isinstance(module, Conv1D) else merged
 
 
 def _require_plain(name: str, module: nn.Module) -> None:

@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tinylora.adapters.base import Lane, LaneSpec, MapAdapters, bias_of
+from tinylora.adapters.base import MapAdapters, bias_of
+from tinylora.adapters.lane import Lane, LaneSpec
 from tinylora.adapters.noise import torch_stream
 from tinylora.models.maps import weight_of
 
@@ -44,10 +45,10 @@ class LoraLane(Lane):
         super().__init__(spec, torch.cat(parts))
         self.shapes, self.rank = shapes, rank
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def _named(self, kept: torch.Tensor) -> dict[str, torch.Tensor]:
         """A (r, d_in) and B (d_out, r) of every map, named as in PEFT."""
         found: dict[str, torch.Tensor] = {}
-        for name, (a, b) in zip(self.shapes, split(self.stored_v()[None], self.shapes, self.rank), strict=True):
+        for name, (a, b) in zip(self.shapes, split(kept[None], self.shapes, self.rank), strict=True):
             found |= {f"{name}.lora_A.weight": a[0], f"{name}.lora_B.weight": b[0].T.contiguous()}
         return found
 

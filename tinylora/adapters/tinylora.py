@@ -23,30 +23,41 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from tinylora.adapters.base import Lane, LaneSpec, MapAdapters, bias_of
+from tinylora.adapters.base import MapAdapters, bias_of
 from tinylora.adapters.basis import Basis
+from tinylora.adapters.lane import Lane, LaneSpec
 from tinylora.adapters.mixing import RowMatrices, Slots, mix, outer
 from tinylora.adapters.noise import torch_stream
-from tinylora.adapters.tying import Groups, tie
+from tinylora.adapters.tying import Groups, freedom, tie
 from tinylora.models.maps import weight_of
 from tinylora.settings.config import RECIPE, Adapter
+
+NESTED = 16  # projections of a module are drawn so many at a time, always whole: the first are the same for every u
 
 
 def projection(seed: int, module: str, u: int, rank: int, recipe: int = RECIPE) -> torch.Tensor:
     """P (u, r, r) of one module: normal, standard deviation 1/sqrt(r), a pure function of the arguments.
 
-    Adapter files hold v and not P, so the P of every recipe there was stays here.
+    They are nested in u: the first 13 of u=120 are those of u=13. Adapter files hold v and not P, so the P of every
+    recipe there was stays here.
     """
-    return _PROJECTIONS[recipe](seed, module, u, rank)
+    return (_PROJECTIONS[recipe](seed, module, u, rank) / math.sqrt(rank)).float()
 
 
-def _projection_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
+# Both draw in fp64: PyTorch then draws the same numbers on every processor. In fp32 the low bits depend on its vector
+# unit.
+def _drawn_by_1(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
     generator = torch_stream(seed, "projection", module, u, rank)
-    # In fp64: PyTorch then draws the same numbers on every processor. In fp32 the low bits depend on its vector unit.
-    return (torch.randn(u, rank, rank, generator=generator, dtype=torch.float64) / math.sqrt(rank)).float()
+    return torch.randn(u, rank, rank, generator=generator, dtype=torch.float64)
 
 
-_PROJECTIONS = {1: _projection_1, 2: _projection_1}  # by recipe
+def _drawn_by_3(seed: int, module: str, u: int, rank: int) -> torch.Tensor:
+    generator, shape = torch_stream(seed, "projection", module, rank), (NESTED, rank, rank)
+    blocks = [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(0, u, NESTED)]
+    return torch.cat(blocks)[:u]
+
+
+_PROJECTIONS = {1: _drawn_by_1, 2: _drawn_by_1, 3: _drawn_by_3}  # by recipe
 
 
 class GroupedLane(Lane):
@@ -71,7 +82,8 @@ class TinyLane(GroupedLane):
 
     def __init__(self, spec: LaneSpec, modules: Sequence[str], rank: int) -> None:
         super().__init__(spec, modules, spec.u)
-        projections = torch.stack([projection(spec.seed, name, spec.u, rank, spec.recipe) for name in modules])
+        root, recipe = spec.projection_seed, spec.recipe
+        projections = torch.stack([projection(root, name, spec.u, rank, recipe) for name in modules])
         self.register_buffer("projections", projections, persistent=False)
 
     @property
@@ -79,6 +91,11 @@ class TinyLane(GroupedLane):
         """Number of trained values, K * u."""
         assert self.v.numel() == len(self.groups) * self.spec.u, "v does not hold one u-vector per group"
         return self.v.numel()
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Rank of the map from v to R (M, r, r)."""
+        return freedom(self.groups, self.spec.u, self.projections.shape[-1])
 
     def matrices(self) -> torch.Tensor:
         """R (M, r, r) of all modules, fp32, differentiable in v."""

@@ -42,6 +42,15 @@ def tie(modules: Sequence[str], sharing: Sharing, n_tie: int | str) -> Groups:
     return tuple(group for members in by_type.values() for group in _cut(members, size))
 
 
+def freedom(groups: Groups, u: int, rank: int) -> int:
+    """Degrees of freedom of v (K, u): the rank of its map to the R (r, r) of all modules.
+
+    The u directions of a group lie in the space of the R of its own modules, which has r^2 dimensions for each. Random
+    projections span all that they can.
+    """
+    return sum(min(u, len(group) * rank**2) for group in groups)
+
+
 def module_type(name: str) -> str:
     """The name of a module within its block: `self_attn.q_proj` of `model.layers.0.self_attn.q_proj`."""
     parts = name.split(".")

@@ -43,17 +43,8 @@ class Limits:
 
 
 def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, ranks: int = 1) -> Limits:
-    """The limits that keep each of the ranks of a pack within `pack.memory_gib`, beside the model.
-
-    `auto` is a share of what the machine has, used or not, so that a resumed run cuts its work alike. Ranks have a GPU
-    each, but share a processor's memory.
-    """
-    if config.pack.memory_gib != AUTO:
-        budget = float(config.pack.memory_gib) * GIB
-    elif model.device.type == "cuda":
-        budget = AUTO_SHARE * torch.cuda.get_device_properties(model.device).total_memory
-    else:
-        budget = AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
+    """The limits that keep each of the ranks of a pack within `pack.memory_gib`, beside the model."""
+    budget = budget_of(model, config, ranks)
     choice = CHOICE_BYTES * text_config(model.config).vocab_size
     if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
         choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
@@ -61,6 +52,19 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, rank
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
     return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
+
+
+def budget_of(model: PreTrainedModel, config: RunConfig, ranks: int) -> float:
+    """Bytes for the rows of each of the ranks of a pack: `pack.memory_gib`.
+
+    `auto` is a share of what the machine has, used or not, so that a resumed run cuts its work alike. Ranks have a GPU
+    each, but share a processor's memory.
+    """
+    if config.pack.memory_gib != AUTO:
+        return float(config.pack.memory_gib) * GIB
+    if model.device.type == "cuda":
+        return AUTO_SHARE * float(torch.cuda.get_device_properties(model.device).total_memory)
+    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
 
 
 def cached_token_bytes(model: PreTrainedModel) -> int:

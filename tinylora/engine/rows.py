@@ -154,7 +154,8 @@ def completion_logits(
     if any(len(row.completions) > 1 for row in batch):  # else rows are causal, and padding is behind all tokens
         positions = pad_sequence([torch.tensor(tree.positions) for tree in trees], batch_first=True)
         ends = pad_sequence([torch.tensor(tree.ends) for tree in trees], batch_first=True)
-        inputs |= {"position_ids": positions.to(device), "attention_mask": _past(ends.to(device), model.dtype)}
+        dtype = next(iter(parameters.values())).dtype if parameters else model.dtype
+        inputs |= {"position_ids": positions.to(device), "attention_mask": _past(ends.to(device), dtype)}
     predictors = [p + row * ids.shape[1] for row, tree in enumerate(trees) for p in tree.predictors]
     heads, places = torch.tensor(predictors, device=device).unique(return_inverse=True)
     with _head_at(model, heads):

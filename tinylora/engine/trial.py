@@ -19,8 +19,8 @@ from torch import nn
 from torch.func import functional_call
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from tinylora.adapters.base import LaneSpec
 from tinylora.adapters.basis import compute_basis
+from tinylora.adapters.lane import LaneSpec
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.engine.engine import Engine, decode_step_of
 from tinylora.engine.layout import Layout, Reading
@@ -103,7 +103,7 @@ class Trial:
         """`settings` are those of the true model."""
         self.model, self.seen = model, list[str]()
         weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
-        specs = [LaneSpec(U, seed=lane) for lane in range(2)]
+        specs = [LaneSpec(U, projection_seed=lane) for lane in range(2)]
         self.adapters = TinyLora(model, compute_basis(weights, RANK, Solver.fast), specs)
         for number in range(2):
             v = self.adapters.lane(number).v

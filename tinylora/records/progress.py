@@ -64,6 +64,8 @@ def _named_settings(config: RunConfig) -> dict[str, Any]:
     if not config.trains:
         unused = ("lr", "seed", "steps", "algorithm.name")
         return {name: value for name, value in settings.items() if name not in unused}
+    if config.projection_seed == AUTO:
+        settings.pop("projection_seed", None)
     if config.lr == AUTO:
         settings["model.lr_constant"] = config.model.lr_constants[config.lr_key]
     return settings

@@ -5,20 +5,56 @@ from __future__ import annotations
 from enum import Enum
 
 ALL = "all"  # n_tie: every adapted module shares one v
-AUTO = "auto"  # lr: the constant of the model, task and algorithm, divided by u
+AUTO = "auto"  # lr: the constant of the model, task and algorithm, divided by u; projection_seed: from the seed
+SCALE_BITS = 32  # of the scale of whole numbers, one for a lane
 
 
 class Precision(Enum):
-    """A floating-point type, of the stored v (`precision`) or of the base model (`model.dtype`)."""
+    """A type, of the stored v (`precision`) or of the base model (`model.dtype`, which is a floating-point type).
+
+    Whole numbers have one scale for a lane (see `adapters.rounding`).
+    """
 
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
+    int8 = "int8"
+    int4 = "int4"
+    int2 = "int2"
+    int1 = "int1"
+
+    @property
+    def bits(self) -> int:
+        """Bits per value."""
+        return int(self.value.lstrip("bfpint"))
 
     @property
     def size(self) -> int:
-        """Bytes per value."""
-        return 4 if self is Precision.fp32 else 2
+        """Bytes per value of a floating-point type."""
+        return self.bits // 8
+
+    @property
+    def whole(self) -> bool:
+        """Whether its values are whole numbers times a scale."""
+        return self.value.startswith("int")
+
+    @property
+    def largest(self) -> int:
+        """The largest whole number of a type that has zero: as far from it as the smallest."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    def bits_of(self, count: int) -> int:
+        """Bits of `count` stored values, with their scale."""
+        return count * self.bits + (SCALE_BITS if self.whole and count else 0)
+
+
+class Rounding(Enum):
+    """How v comes to be of its storage type: rounded after every step to the nearest value, or to one of the two
+    neighbours by chance; or rounded from an fp32 master, which is what is trained."""
+
+    nearest = "nearest"
+    stochastic = "stochastic"
+    master = "master"
 
 
 class Sharing(Enum):
@@ -64,6 +100,7 @@ class Adapter(Enum):
         """Names of the settings that have no meaning for it, and so no part in the identity of its runs."""
         used = {
             "u": self is Adapter.tinylora,
+            "projection_seed": self is Adapter.tinylora,
             "n_tie": self.has_basis,
             "sharing": self.has_basis,
             "rank": self.has_rank,

@@ -19,6 +19,7 @@ from tinylora.settings.choices import (
     Checker,
     Demonstrations,
     Precision,
+    Rounding,
     Sharing,
     Solver,
     Split,
@@ -50,8 +51,9 @@ from tinylora.settings.identity import (
 from tinylora.settings.model import ModelConfig, ShapeConfig
 from tinylora.settings.paths import as_path
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
+from tinylora.settings.seeds import stream_seed
 from tinylora.settings.store_urls import STORE, url_of
-from tinylora.settings.uses import TIES_SOME, TRAINS, of_adapters
+from tinylora.settings.uses import DRAWS_PROJECTIONS, FIRST_WITH_PROJECTION_SEED, TIES_SOME, TRAINS, of_adapters
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,10 @@ class RunConfig:
     precision: Precision = setting(
         Precision.fp32, Role.lane, counts_as=lambda run: run.precision if run.trains else run.model.dtype, given=TRAINS
     )
-    """Type in which v is stored: rounded to it after every optimizer step."""
+    """Type in which v is stored, and with which everything is computed."""
+    rounding: Rounding = setting(Rounding.nearest, Role.lane, used=TRAINS, absent=Rounding.nearest)
+    """How v comes to be of that type: `nearest` or `stochastic`, after every optimizer step; `master`: an fp32 master
+    is trained with the gradient of the rounded v. Whole numbers need a master."""
     rank: int = setting(2, Role.identity, used=of_adapters("rank"))
     """Rank r of the frozen basis."""
     lr: Union[float, int, str] = setting(  # noqa: UP007 - a Union does not convert: lr=1 is an int
@@ -76,7 +81,12 @@ class RunConfig:
     """Learning rate of Adam, or `auto`: from the model's constant c, c/u for TinyLoRA and c itself for other adapters.
     `auto` counts as the number it resolves to, so that it is the same run as that number given by hand."""
     seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0, given=TRAINS)
-    """Root of all random streams of the run: projections, data order, sampling."""
+    """Root of all random streams of the run: data order, sampling, noise, first factors of LoRA."""
+    projection_seed: Union[int, str] = setting(  # noqa: UP007 - as for n_tie
+        AUTO, Role.lane, used=DRAWS_PROJECTIONS, counts_as=lambda run: run.projection_root
+    )
+    """Root of the projections P, or `auto`: a number of its own for each seed and model. `auto` counts as the number it
+    resolves to. Recipes 1 and 2 drew P from `seed`, the same for all models."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps, given=TRAINS)
     """Optimizer steps."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -108,6 +118,7 @@ class RunConfig:
             f"give n_tie=1 (nothing shared) up to n_tie={ALL}",
         )
         require(self.seed >= 0, f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
+        self._require_projections()
         algorithm = self.algorithm.name
         require(
             isinstance(self.algorithm, GrpoConfig) is (algorithm is Algorithm.grpo),
@@ -123,6 +134,38 @@ class RunConfig:
         )
         if self.trains:
             self._require_rate()
+            self._require_rounding()
+
+    def _require_projections(self) -> None:
+        root = self.projection_seed
+        require(
+            root == AUTO or (isinstance(root, int) and root >= 0),
+            f"projection_seed={root}",
+            f"a seed is a whole number of at least 0, or `{AUTO}`: from seed and model",
+            f"give projection_seed={AUTO}, or projection_seed=0 or more",
+        )
+
+    def _require_rounding(self) -> None:
+        precision, rounding = self.precision, self.rounding
+        given = f"precision={precision.value} rounding={rounding.value}"
+        require(
+            precision is not Precision.fp32 or rounding is Rounding.nearest,
+            given,
+            "v is trained in fp32, and so nothing is rounded",
+            "leave rounding out, or give precision=bf16",
+        )
+        require(
+            not precision.whole or rounding is Rounding.master,
+            given,
+            "the few values of whole numbers are further apart than steps are long: v would stay where it is",
+            "give rounding=master, which trains in fp32 and computes with the rounded v",
+        )
+        require(
+            precision is not Precision.int1 or self.adapter.name is not Adapter.lora,
+            f"adapter=lora precision={precision.value}",
+            "one bit has no zero, and LoRA's factor B starts there: step 0 would not be the base model",
+            "give precision=int2",
+        )
 
     def _require_rate(self) -> None:
         of_size = " (the step in R grows with u: a rate of c/u suits all sizes)"
@@ -154,6 +197,15 @@ class RunConfig:
             return float(self.lr)
         constant = self.model.lr_constants[self.lr_key]
         return constant / self.u if self.adapter.name is Adapter.tinylora else constant
+
+    @property
+    def projection_root(self) -> int:
+        """The number that `projection_seed` resolves to; 31 bits where it is `auto`."""
+        if self.recipe < FIRST_WITH_PROJECTION_SEED:
+            return self.seed
+        if self.projection_seed != AUTO:
+            return int(self.projection_seed)
+        return stream_seed(self.seed, "projection_seed", self.model.identity) >> 32
 
     @property
     def lr_key(self) -> str:

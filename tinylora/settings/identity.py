@@ -26,7 +26,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-RECIPE = 2
+RECIPE = 3
 """How this version turns settings into results: raised by 1 when the same settings would give another v or reward."""
 
 

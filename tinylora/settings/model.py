@@ -84,6 +84,8 @@ class ModelConfig:
         require_kinds(self, "model.")
         require_path("model.path", self.path)
         require_path("model.chat_template", self.chat_template)
+        given, rule = f"model.dtype={self.dtype.value}", "a model computes in a floating-point type"
+        require(not self.dtype.whole, given, rule, "give model.dtype=fp32 or bf16; `precision` is the type of v")
         given, rule = f"model.date={shown(self.date)}", "model.date is a day of the calendar, written YYYY-MM-DD"
         require(_is_day(self.date), given, rule, f"give model.date={DAY}, for example")
         for name, rate in self.lr_constants.items():

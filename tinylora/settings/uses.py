@@ -35,6 +35,14 @@ def of_adapters(name: str) -> Need:
     return Need(f"adapter={' or '.join(users)}", lambda run: name not in run.adapter.name.unused)
 
 
+FIRST_WITH_PROJECTION_SEED = 3  # recipes before it drew projections from the seed itself
+
+DRAWS_PROJECTIONS = Need(
+    "adapter=tinylora",
+    lambda run: run.adapter.name is Adapter.tinylora and run.recipe >= FIRST_WITH_PROJECTION_SEED,
+)
+
+
 def reads_questions(task: Any) -> bool:
     """Whether a task asks the questions of a data set, rather than problems that are made."""
     return not (task.name == SUMS or makes_problems(task))

@@ -1,4 +1,4 @@
-"""Evaluation on the suites of the task (validation, test, further sets), and the paper's merge check.
+"""Evaluation on the suites of the task (validation, test, further sets), and the checks of `health`.
 
 The noise of the sampled evaluation is the same for all runs and steps (common random numbers), so that differences
 between runs are differences between models, and the untrained model's numbers are one number.
@@ -15,18 +15,16 @@ import torch
 from tinylora.adapters.noise import torch_stream
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.engine.rollout import roll_out
-from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
+from tinylora.engine.rows import Completions
 from tinylora.engine.sampling import Request, Sampling
 from tinylora.records.progress import Progress
 from tinylora.tasks.problem import Suite
+from tinylora.train.health import check
 from tinylora.train.pack import LaneMetrics, Metrics, Pack
-
-MERGE_ITEMS = 16  # problems of the first suite whose greedy completions the merge check reads
-MERGE_TOKENS = 1024  # at once: it compares whole distributions, in double precision
 
 
 def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetrics:
-    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, merge check.
+    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, `health`.
 
     A lane whose model gives no probabilities fails and has none: what it says is noise, and a score would hide that.
     """
@@ -45,10 +43,11 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetric
                 return {lane: {} for lane in lanes}
             for lane, values in zip(lanes, _measure(pack, suite, answers), strict=True):
                 metrics[lane] |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
-            if number == 0 and mode == "greedy" and pack.config.adapter.name.packs:  # else there is nothing to merge
-                for lane, value in zip(lanes, _merge_kls(pack, lanes, answers), strict=True):
-                    metrics[lane]["eval/merge_kl"] = value
-                    if not math.isfinite(value) and pack.lanes[lane].failure is None:
+            if number == 0 and mode == "greedy":
+                for lane, found in zip(lanes, check(pack, lanes, answers, progress), strict=True):
+                    metrics[lane] |= found
+                    merged = math.isfinite(found.get("eval/merge_kl", 0.0))
+                    if not merged and pack.lanes[lane].failure is None:
                         pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
     return {lane: {} if pack.lanes[lane].failure else found for lane, found in metrics.items()}
 
@@ -98,33 +97,3 @@ def summarise(scores: Sequence[Score], lengths: Sequence[int], samples: int = 1)
         solved = sum(any(score.strict is Outcome.correct for score in group) for group in groups)
         metrics["pass"] = solved / len(groups)
     return metrics
-
-
-def _merge_kls(pack: Pack, lanes: Sequence[int], answers: Completions) -> list[float]:
-    """The merge check of each lane, on its first answers."""
-    prompts = len(answers.prompts) // len(lanes)
-
-    def check(places: Sequence[int]) -> list[float]:
-        firsts = [place * prompts for place in places]
-        reads = [range(first, first + min(MERGE_ITEMS, prompts)) for first in firsts]
-        return [merge_kl(pack, lanes[place], answers, read) for place, read in zip(places, reads, strict=True)]
-
-    return pack.engine.ranks.share(range(len(lanes)), check)
-
-
-@torch.inference_mode()
-def merge_kl(pack: Pack, lane: int, answers: Completions, prompts: Sequence[int]) -> float:
-    """KL(merged || adapter form), nats per token of a lane's answers to some `prompts`.
-
-    The paper's rollouts come from merged weights, its gradients from the adapter form (section 4).
-    """
-    merged, total = pack.engine.adapters.merged_weights(lane), 0.0
-    rows = lay_out(answers, prompts, pack.engine.row_width)
-    for batch in micro_batches(rows, min(pack.engine.limits.pass_tokens, MERGE_TOKENS)):
-        merged_logits, places = completion_logits(pack.engine.model, answers, batch, merged)
-        with pack.engine.adapters.rows(torch.tensor([lane]).repeat(len(batch))):
-            adapter_logits, _ = completion_logits(pack.engine.model, answers, batch)
-        of_merged, of_adapter = (x.double().log_softmax(-1) for x in (merged_logits, adapter_logits))
-        total += float((of_merged.exp() * (of_merged - of_adapter)).sum(-1)[places].sum())
-    mean = total / sum(len(answers.tokens[prompt]) for prompt in prompts)
-    return 0.0 if mean < 0 else mean  # NaN stays NaN

@@ -136,7 +136,10 @@ def _train(
     pack = load_pack(configs, labels, progress, ranks)
     recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
     trained = [(lane.label, pack.engine.adapters.lane(lane.index)) for lane in pack.lanes]
-    counts = [f"{values.trained_values} ({values.trained_bytes} bytes) in {label}" for label, values in trained]
+    counts = [
+        f"{v.trained_values} ({v.trained_bytes} bytes, {v.degrees_of_freedom} degrees of freedom) in {label}"
+        for label, v in trained
+    ]
     progress.phase("trained values: " + ", ".join(counts))
     recorder.begin()
     states = common_states([usable_states(folder) for folder in folders])

@@ -11,11 +11,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from tinylora.adapters.base import Adapters, LaneSpec
+from tinylora.adapters.base import Adapters
 from tinylora.adapters.basis import Basis
 from tinylora.adapters.basis_cache import FOLDER, cached_basis
 from tinylora.adapters.full import OwnModel
+from tinylora.adapters.lane import Lane, LaneSpec
 from tinylora.adapters.lora import Lora
+from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
 from tinylora.engine.engine import Engine, build_engine
@@ -27,7 +29,7 @@ from tinylora.models.form import Form, form_of
 from tinylora.models.load import load
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
-from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
+from tinylora.settings.config import Adapter, RunConfig
 from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
@@ -40,11 +42,12 @@ LaneMetrics = dict[int, Metrics]
 
 @dataclass
 class LaneRun:
-    """One point's place in a pack: its configuration, optimizer, counter and fate. v is in the adapter."""
+    """One point's place in a pack: its configuration, v, optimizer, counter and fate."""
 
-    index: int  # its number in the adapter
+    index: int  # its number in the adapters
     config: RunConfig
     label: str
+    adapter: Lane
     optimizer: torch.optim.Adam
     step: int = 0  # optimizer steps done
     failure: str | None = None  # why it was stopped
@@ -52,9 +55,7 @@ class LaneRun:
     @property
     def v(self) -> torch.nn.Parameter:
         """The trained values: TinyLoRA's (K, u), or those of another adapter."""
-        parameter = self.optimizer.param_groups[0]["params"][0]
-        assert isinstance(parameter, torch.nn.Parameter)
-        return parameter
+        return self.adapter.v
 
     @property
     def done(self) -> bool:
@@ -140,14 +141,13 @@ def make_adapters(
         shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
         return Lora(model, shapes, config.rank, specs)
     assert len(configs) == 1, "it has a model of its own"
-    keep_base = isinstance(config.algorithm, GrpoConfig) and config.algorithm.kl_coefficient > 0
-    return OwnModel(model, names, specs[0], keep_base)
+    return OwnModel(model, names, specs[0])
 
 
 def open_lane(adapters: Adapters, index: int, config: RunConfig, label: str) -> LaneRun:
     """A lane before its first step, with Adam on its v."""
-    optimizer = torch.optim.Adam([adapters.lane(index).v], lr=config.learning_rate)
-    return LaneRun(index, config, label, optimizer)
+    adapter = adapters.lane(index)
+    return LaneRun(index, config, label, adapter, torch.optim.Adam([adapter.v], lr=config.learning_rate))
 
 
 def apply_gradient(adapters: Adapters, lane: LaneRun, loss: float) -> dict[str, float]:
@@ -157,16 +157,15 @@ def apply_gradient(adapters: Adapters, lane: LaneRun, loss: float) -> dict[str, 
     """
     assert lane.v.grad is not None, "no gradient has reached this lane"
     norm = float(torch.linalg.vector_norm(lane.v.grad))
-    before = lane.v.detach().clone()
+    before = lane.adapter.unrounded.clone()
     for what, value in (("loss", loss), ("gradient norm", norm)):
         if not math.isfinite(value):
             lane.failure = f"the {what} is {value} at step {lane.step + 1}"
     if lane.failure is None:
-        lane.optimizer.step()
-        adapters.round()
+        adapters.step(lane.index, lane.optimizer, torch_stream(lane.config.seed, "rounding", lane.step + 1))
         if not bool(torch.isfinite(lane.v).all()):
             lane.failure = f"v is not finite at step {lane.step + 1} (stored as {lane.config.precision.value})"
-            lane.v.data.copy_(before)
+            lane.adapter.hold(before)
             adapters.round()
     lane.optimizer.zero_grad(set_to_none=True)
     v_norm = float(torch.linalg.vector_norm(lane.v.detach()))

@@ -135,9 +135,12 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
     return {
         "trained_values": adapter.trained_values,
         "trained_bytes": adapter.trained_bytes,
+        "trained_bits": adapter.trained_bits,
+        "degrees_of_freedom": adapter.degrees_of_freedom,
         "modules": len(engine.adapters.names),
         "groups": len(getattr(adapter, "groups", engine.adapters.names)),
         "lr_setting": lane.config.lr,
+        "projection_seed_setting": lane.config.projection_seed,
         "model.parameters": parameter_count(engine.model),
         "layout": f"{'shared rows' if engine.layout.trees else 'rows of their own'}; {engine.layout.reading.words}",
         "model_digest": pack.model_digest,

@@ -1,9 +1,10 @@
 """The state of a lane, from which its training continues: safetensors, written atomically.
 
-It is v, Adam's moments and the step counter, and no more: random streams are functions of seed and step (see
-`settings.seeds`). The last two states are kept, each with a digest: where the newest is damaged, the one before it
-serves. Lanes of a pack are saved one after the other, so a kill in between leaves some of them one step ahead; they
-then continue together from the newest step that all of them have saved, in the same batches as if nothing had happened.
+It is v (its master, where it has one), Adam's moments and the step counter, and no more: random streams are functions
+of seed and step (see `settings.seeds`). The last two states are kept, each with a digest: where the newest is damaged,
+the one before it serves. Lanes of a pack are saved one after the other, so a kill in between leaves some of them one
+step ahead; they then continue together from the newest step that all of them have saved, in the same batches as if
+nothing had happened.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ class State:
     """What a lane needs to continue after `step` steps."""
 
     step: int
-    tensors: Tensors  # v (K, u); exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
+    tensors: Tensors  # v (K, u) before it is rounded; exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
 
 
 def save_state(folder: Path, lane: LaneRun) -> None:
     """Save a lane's state; the last state becomes the previous one."""
-    tensors = {"v": lane.v.detach()}
+    tensors = {"v": lane.adapter.unrounded}
     for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
         tensors["adam_step" if name == "step" else name] = value
     metadata = {"step": str(lane.step), "run_key": lane.config.run_key}
@@ -114,7 +115,7 @@ def restore(lane: LaneRun, state: State) -> None:
             f"remove the run folder {lane.config.folder} to start it anew",
         )
     lane.step = state.step
-    lane.v.data.copy_(state.tensors["v"])
+    lane.adapter.hold(state.tensors["v"])
     moments = {name: t for name, t in state.tensors.items() if name.startswith("exp_avg")}
     if moments:
         current = lane.optimizer.state_dict()
