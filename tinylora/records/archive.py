@@ -1,10 +1,10 @@
 """Records of many runs in one file: run folders in a tar.xz, without what training would continue from.
 
 An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, summary.json and adapter.safetensors of
-every run that has ended. Restored they are run folders again, which `import_runs` brings into MLflow. A compact archive leaves out the
-adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded. Where runs and their
-files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere, and an address may
-hold a password.
+every run that has ended. Restored they are run folders again, which `import_runs` brings into MLflow. A compact
+archive leaves out the adapters and, of the metrics of a step, all but evaluations and `CURVES`; no value is rounded.
+Where runs and their files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere,
+and an address may hold a password.
 The same runs give the same bytes.
 
 An archive may come from anyone. It is read as a stream (`archive_stream`), unpacked beside the run folders, and checked

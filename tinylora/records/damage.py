@@ -1,8 +1,8 @@
 """Whether a run folder can be trusted: one that cannot is named and set aside, and the others go on.
 
 A run that has not ended continues from a saved state, and needs the metrics of all steps up to it, and the outcomes of
-their evaluations. One that has ended needs all of these, and no state any more. Bits that have flipped in a number of metrics.jsonl or summary.json are
-not noticed; those of a state are, where training continues from it (`train.state`).
+their evaluations. One that has ended needs all of these, and no state any more. Bits that have flipped in a number of
+metrics.jsonl or summary.json are not noticed; those of a state are, where training continues from it (`train.state`).
 """
 
 from __future__ import annotations

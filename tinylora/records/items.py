@@ -55,7 +55,9 @@ class ItemLine:
         """The line of items.jsonl."""
         items, samples = self.sampled_strict.shape
         plain = {"step": self.step, "suite": self.suite, "items": items, "samples": samples, "ids": self.ids}
-        packed = {name: base64.b64encode(np.packbits(getattr(self, name))).decode() for name in (*GREEDY, *SAMPLED)}
+        packed = {
+            name: base64.b64encode(np.packbits(getattr(self, name)).tobytes()).decode() for name in (*GREEDY, *SAMPLED)
+        }
         return json.dumps(plain | packed) + "\n"
 
 

@@ -1,8 +1,9 @@
 """Evaluation on the suites of the task (validation, test, further sets), and the paper's merge check.
 
 Every problem is answered once greedily and `eval.samples` times by sampling, in one rollout: greedy answers share what
-samples say, too, and so cost next to nothing. The noise of the samples is the same for all runs and steps (common random numbers), so that differences
-between runs are differences between models, and the untrained model's numbers are one number.
+samples say, too, and so cost next to nothing. The noise of the samples is the same for all runs and steps (common
+random numbers), so that differences between runs are differences between models, and the untrained model's numbers are
+one number.
 """
 
 from __future__ import annotations

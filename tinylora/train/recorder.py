@@ -3,9 +3,10 @@
 The loop is given a recorder and does not know whether it writes. Of the ranks of a pack (`engine.ranks`) all do the
 same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
-After every step the order is: the outcomes of evaluations and the metrics of all lanes, their states (where saving costs little time), the fate of
-lanes that ended, the mirror. Metrics beyond the state from which a lane continues are dropped, and written anew when
-the steps are made again, with the same result. So a kill costs at most the steps since the last saved states.
+After every step the order is: the outcomes of evaluations and the metrics of all lanes, their states (where saving
+costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane continues are
+dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the steps since
+the last saved states.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Recorder:
         """Each lane, by its index, continues after this step: forget what was noted beyond it."""
 
     def step(self, metrics: LaneMetrics, items: Mapping[int, Sequence[ItemLine]]) -> None:
-        """The metrics of some lanes at the steps where they now stand, and the outcomes of those that were evaluated."""
+        """The metrics of some lanes at the steps where they now stand, and the outcomes where they were evaluated."""
 
     def conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
         """The run of a lane has ended."""
