@@ -10,10 +10,10 @@ from typing import Any
 
 from tinylora.settings.choices import Split
 
-_OPERAND = r"\d[\w.]*(?: [a-z]+)?\)*"  # 12, 0.5), 2.0i), 13 tigers
+_OPERAND = r"\d\w*(?:\.\d\w*)*(?: [a-z]+)?\)*"  # 12, 0.5), 2.0i), 13 tigers
 _JUNCTION = r"(?: *[-+*/\u00d7\u00f7^,][-+*/\u00d7\u00f7^,( ]*| and )"
 _OPERANDS = re.compile(rf"(?<![-(])[-(]*{_OPERAND}(?:{_JUNCTION}{_OPERAND})+", re.IGNORECASE)  # of one line
-_PART = re.compile(r"\d[\d.]*|[^\W\d]+|[^\w\s]")
+_PART = re.compile(r"\d+(?:\.\d+)*|[^\W\d]+|[^\w\s]")
 _SILENT = ("+", ",", "and")  # what may vanish where operands change places
 _ASKED = re.compile(r"\A(?:calculate|compute|evaluate|solve|what is)\b:? *|[.?]\Z", re.IGNORECASE)
 
