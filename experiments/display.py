@@ -31,6 +31,7 @@ SCALE_MODELS = "Miniature models are scale models: their accuracies compare sett
 SUMMARY_COLUMNS = {
     "trained values": "trained_values",
     "base, sampled": "base/eval/test/sampled_strict",
+    "trained, sampled": "eval/test/sampled_strict",
     "trained, greedy": "eval/test/greedy_strict",
 }
 

@@ -21,7 +21,7 @@ def main(steps: int = 30, folder: str | Path = "outputs/examples") -> list[float
     adapter = attach(model, u=13)
     optimizer = torch.optim.Adam(adapter.parameters(), lr=0.002)
     task, losses = SumsTask(), []
-    for step in range(steps):
+    for step in range(1, steps + 1):
         problems = task.batch(seed=0, step=step, count=16)
         texts = [task.prompt(p) + task.demonstration(p, Demonstrations.own) + tokenizer.eos_token for p in problems]
         batch = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)

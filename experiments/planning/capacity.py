@@ -67,9 +67,10 @@ def _check_point(point: RunConfig, shape: ShapeConfig | None, place: Place) -> N
     algorithm, settings = point.algorithm, point.eval
     samples = f" algorithm.samples={algorithm.samples}" if isinstance(algorithm, GrpoConfig) else ""
     items = f"eval.test_items={settings.test_items} eval.validation_items={settings.validation_items}"
+    of_each = f"eval.samples={settings.samples} eval.samples_per_item={settings.samples_per_item}"
     held = {
         f"algorithm.prompts={algorithm.prompts}{samples} {length}": estimate.step_bytes(point),
-        f"{items} eval.samples_per_item={settings.samples_per_item} {length}": estimate.evaluation_bytes(point),
+        f"{items} {of_each} {length}": estimate.evaluation_bytes(point),
         f"steps={point.steps}": estimate.record_bytes(point),
     }
     for given, size in held.items():

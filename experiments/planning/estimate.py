@@ -67,7 +67,8 @@ def run_tokens(point: RunConfig, response: int) -> Tokens:
     samples = algorithm.samples if isinstance(algorithm, GrpoConfig) else 1
     completions = point.training_steps * algorithm.prompts * samples
     items = settings.validation_items + settings.test_items * (1 + len(settings.suites))
-    evaluated = 2 * items * response  # greedy and sampled, after training; the untrained model counts once for a pack
+    # Greedy and sampled, after training; the untrained model counts once for a pack.
+    evaluated = (1 + settings.samples) * items * response
     sampled = completions * response if algorithm.name is Algorithm.grpo else 0
     prompts = point.training_steps * algorithm.prompts * prompt_tokens(point)  # once for all samples, which share a row
     return Tokens(sampled + evaluated, completions * response + prompts)
@@ -115,10 +116,11 @@ def step_bytes(point: RunConfig) -> int:
 def evaluation_bytes(point: RunConfig) -> int:
     """The same for an evaluation: of problems that are made, and of one of a set that is there already."""
     settings, one = point.eval, point.rollout.max_new_tokens * TOKEN_BYTES
+    few = (1 + max(settings.samples, settings.samples_per_item)) * one
     if reads_questions(point.task):
-        return settings.samples_per_item * one
-    made = max(settings.test_items, settings.validation_items) * (PROBLEM_BYTES + one)
-    return max(made, settings.samples_per_item * one if settings.suites else 0)
+        return few
+    made = max(settings.test_items, settings.validation_items) * (PROBLEM_BYTES + (1 + settings.samples) * one)
+    return max(made, few if settings.suites else 0)
 
 
 def record_bytes(point: RunConfig) -> int:

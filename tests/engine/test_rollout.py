@@ -14,7 +14,6 @@ from tinylora.settings.config import Precision, Split
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train.pack import Pack
 
-GREEDY = Sampling(24, temperature=None)
 SAMPLED = Sampling(24, temperature=0.8)
 
 
@@ -35,7 +34,7 @@ def run(
     pack: Pack,
     prompts: list[list[int]],
     lanes: list[int],
-    noise: torch.Tensor | None,
+    noise: torch.Tensor,
     sampling: Sampling,
     samples: int = 1,
 ) -> Rollout:
@@ -44,7 +43,7 @@ def run(
 
 def test_greedy_is_what_transformers_generates(pack: Pack) -> None:
     prompts = prompts_of(pack, 12)
-    rollout = run(pack, prompts, [row % 3 for row in range(12)], None, GREEDY)
+    rollout = run(pack, prompts, [row % 3 for row in range(12)], torch.full((12, 24), torch.nan), SAMPLED)
     ids, mask = left_pad(prompts, pack.engine.pad_token, pack.engine.model.device)
     for lane in range(3):
         pack.engine.adapters.use_lane(lane)
@@ -142,6 +141,17 @@ def test_repeated_samples_are_the_rows_of_repeated_prompts(pack: Pack) -> None:
     shared = run(pack, prompts, [0, 1, 2], noise, SAMPLED, samples=2)
     written_out = run(pack, [p for p in prompts for _ in range(2)], [0, 0, 1, 1, 2, 2], noise, SAMPLED)
     assert [shared.completion(row) for row in range(6)] == [written_out.completion(row) for row in range(6)]
+
+
+def test_a_greedy_completion_among_samples_is_what_it_is_alone(pack: Pack) -> None:
+    prompts, lanes = prompts_of(pack, 9), [row % 3 for row in range(9)]
+    greedy = torch.full((9, 1, 24), torch.nan)
+    noise = torch.rand((9, 2, 24), generator=torch.Generator().manual_seed(0))
+    mixed = run(pack, prompts, lanes, torch.cat([noise, greedy], 1).flatten(0, 1), SAMPLED, samples=3)
+    alone = run(pack, prompts, lanes, greedy[:, 0], SAMPLED)
+    sampled = run(pack, prompts, lanes, noise.flatten(0, 1), SAMPLED, samples=2)
+    assert [mixed.completion(3 * row + 2) for row in range(9)] == [alone.completion(row) for row in range(9)]
+    assert [mixed.completion(row) for row in range(27) if row % 3 < 2] == [sampled.completion(r) for r in range(18)]
 
 
 def test_choice_follows_the_distribution() -> None:

@@ -42,7 +42,8 @@ def record(reason: str | None = None, skipped: bool = False) -> RunRecord:
     summary = {"trained_values": 13.0, "base/eval/test/sampled_strict": 0.5}
     if reason is not None:
         return RunRecord(CONFIG, Status.failed, reason, skipped, summary)
-    return RunRecord(CONFIG, Status.finished, None, skipped, summary | {"eval/test/greedy_strict": 0.75})
+    trained = {"eval/test/sampled_strict": 0.625, "eval/test/greedy_strict": 0.75}
+    return RunRecord(CONFIG, Status.finished, None, skipped, summary | trained)
 
 
 def test_a_log_says_what_how_far_and_how_long() -> None:
@@ -131,9 +132,18 @@ def test_the_summary_has_every_run_and_the_reason_of_a_failure(capsys: pytest.Ca
     text = capsys.readouterr().out
     rows = [line.split() for line in text.splitlines()]
     folder = str(CONFIG.folder)
-    assert ["u=1", "finished", "13", "0.500", "0.750", folder] in rows
-    assert ["u=2", "finished", "before", "13", "0.500", "0.750", folder] in rows
-    assert ["u=3", "[x]", "failed", "13", "0.500", "-", folder] in rows  # a missing accuracy is a gap, never a zero
+    assert ["u=1", "finished", "13", "0.500", "0.625", "0.750", folder] in rows
+    assert ["u=2", "finished", "before", "13", "0.500", "0.625", "0.750", folder] in rows
+    assert [
+        "u=3",
+        "[x]",
+        "failed",
+        "13",
+        "0.500",
+        "-",
+        "-",
+        folder,
+    ] in rows  # missing: a gap, never a zero
     assert "u=3 [x]: failed: the loss is nan at step 7" in text
     assert "scale models" in text
 

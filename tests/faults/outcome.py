@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from tinylora.adapters.adapter_file import read_safetensors
-from tinylora.records.folder import ADAPTER, CONFIG, METRICS, PREVIOUS, STATE, SUMMARY
+from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, PREVIOUS, STATE, SUMMARY
 
 SOURCES = ("git_commit", "git_dirty")  # which may change between two runs that are compared
 NOTES = "record/"  # what the mirror notes for itself, which depends on times
@@ -54,6 +54,8 @@ def _of_run(found: Path, wanted: Path) -> Iterator[str]:
         yield (
             f"steps {steps} in {METRICS}" if steps != [line["step"] for line in right] else f"other values in {METRICS}"
         )
+    if _items(found) != _items(wanted):
+        yield f"another {ITEMS}"
     if _summary(found) != _summary(wanted):
         yield f"another {SUMMARY}"
     for name in (STATE, ADAPTER):
@@ -81,6 +83,10 @@ def _config(folder: Path) -> Any:
 def _lines(folder: Path) -> list[Any]:
     lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     return [{"step": line["step"], "metrics": _timeless(line["metrics"])} for line in lines]
+
+
+def _items(folder: Path) -> bytes | None:
+    return (folder / ITEMS).read_bytes() if (folder / ITEMS).exists() else None
 
 
 def _summary(folder: Path) -> Any:

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylora.records.folder import ADAPTER, PREVIOUS, STATE, RunFolder, Status
+import numpy as np
+
+from tinylora.records.folder import ADAPTER, PREVIOUS, STATE, Metrics, RunFolder, Status
+from tinylora.records.items import GREEDY, SAMPLED, ItemLine
 from tinylora.settings.config import RunConfig
 
 DIGESTS = {"model_digest": "aaaa", "data_digest": "bbbb", "prompt_digest": "cccc"}
@@ -31,3 +34,18 @@ def make_folder(
     if status is not None:
         folder.conclude(status, None if status is Status.finished else "why", {"trained_values": 13})
     return folder
+
+
+def make_items(step: int, suites: Sequence[str] = ("test",), items: int = 11, samples: int = 3) -> list[ItemLine]:
+    """The outcomes of an evaluation, by chance, always the same ones."""
+    random = np.random.default_rng(step)
+    made = []
+    for suite in suites:
+        greedy, sampled = random.random((2, items)) < 0.5, random.random((2, items, samples)) < 0.5
+        made.append(ItemLine(step, suite, "0123456789abcdef", greedy[0], greedy[1], sampled[0], sampled[1]))
+    return made
+
+
+def metrics_of(item: ItemLine) -> Metrics:
+    """What the metrics of an evaluation say of these outcomes."""
+    return {f"eval/{item.suite}/{name}": float(getattr(item, name).mean()) for name in (*GREEDY, *SAMPLED)}

@@ -49,7 +49,7 @@ def decode(pack: Pack, request: Request, row: int) -> list[int]:
     completion: list[int] = []
     while len(completion) < request.sampling.max_new_tokens:
         last = logits(pack, weights, [*request.prompts[prompt], *completion])[-1:]
-        noise = None if request.noise is None else request.noise[row, len(completion)][None]
+        noise = request.noise[row, len(completion)][None]
         completion.append(int(choose(last, noise, request.sampling)[0]))
         if completion[-1] in pack.engine.end_tokens:
             break

@@ -14,7 +14,7 @@ from tinylora.settings.config import Demonstrations, Split, TaskConfig, Template
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import load_task
 from tinylora.tasks.problem import Problem
-from tinylora.tasks.question_sets import QuestionTask
+from tinylora.tasks.question_sets import QuestionTask, _order
 
 ROWS = 200
 
@@ -70,11 +70,12 @@ def test_held_out_problems_come_in_the_order_of_the_file(folder: Path) -> None:
 def test_each_epoch_takes_every_training_problem_once(folder: Path) -> None:
     task = gsm8k(folder)
     train = task.held_out(Split.train, ROWS)
-    order = [problem.id for step in range(2 * len(train)) for problem in task.batch(5, step, 1)]
+    order = [problem.id for step in range(1, 2 * len(train) + 1) for problem in task.batch(5, step, 1)]
     first, second = order[: len(train)], order[len(train) :]
+    assert order[0] == train[_order("gsm8k", 5, 0, len(train))[0]].id, "step 1 begins with the first of the order"
     assert sorted(first) == sorted(second) == sorted(p.id for p in train)
     assert first != second
-    assert [problem.id for step in range(4) for problem in task.batch(5, step, 60)] == order[:240]
+    assert [problem.id for step in range(1, 5) for problem in task.batch(5, step, 60)] == order[:240]
 
 
 def test_a_batch_is_a_function_of_seed_and_step_and_may_exceed_the_data(folder: Path) -> None:
@@ -83,7 +84,7 @@ def test_a_batch_is_a_function_of_seed_and_step_and_may_exceed_the_data(folder: 
     task.batch(3, 90, 8)
     assert task.batch(3, 17, 8) == batch
     assert task.batch(4, 17, 8) != batch
-    assert set(Counter(p.id for p in task.batch(0, 0, 3 * len(task.held_out(Split.train, ROWS)))).values()) == {3}
+    assert set(Counter(p.id for p in task.batch(0, 1, 3 * len(task.held_out(Split.train, ROWS)))).values()) == {3}
 
 
 def test_the_prompt_asks_for_the_format_that_is_scored(folder: Path) -> None:
@@ -143,7 +144,7 @@ def test_original_rows_plain_and_compressed_are_the_same_data(tmp_path: Path) ->
     plain = gsm8k(write(tmp_path / "plain", train, test))
     packed = gsm8k(write(tmp_path / "packed", train, test, ".gz"))
     assert plain.data_digest == packed.data_digest
-    assert plain.batch(0, 0, 50) == packed.batch(0, 0, 50)
+    assert plain.batch(0, 1, 50) == packed.batch(0, 1, 50)
     problem = plain.held_out(Split.test, 1)[0]
     assert (problem.id, problem.answer) == ("gsm8k-test/0", "14")
     assert plain.demonstration(problem, Demonstrations.foreign) == "There are 7 + 7 = 14 clips.\n#### 14"

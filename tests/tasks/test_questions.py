@@ -80,7 +80,7 @@ def test_math_is_trained_on_the_set_of_choice_and_tested_on_math500(folder: Path
 
 def test_validation_has_no_part_in_training(folder: Path) -> None:
     task = load(folder)
-    trained = {problem.id for problem in task.batch(0, 0, 400)}
+    trained = {problem.id for problem in task.batch(0, 1, 400)}
     validation = {problem.id for problem in task.held_out(Split.validation, 200)}
     assert validation and not validation & trained
     assert len(validation | trained) == 200
@@ -159,7 +159,7 @@ def test_sft_learns_from_the_rows_with_solutions(tmp_path: Path) -> None:
     data = write(tmp_path / "data", math500=rows("math500", 5), **{TRAIN: train})
     task = load(data, solutions=True)
     count = len(task.held_out(Split.train, 400))
-    problems = task.batch(0, 0, count)
+    problems = task.batch(0, 1, count)
     assert len({problem.id for problem in problems}) == count
     assert all(task.demonstration(problem, Demonstrations.foreign) == problem.solution for problem in problems)
     assert f"{len(load(data).held_out(Split.train, 400)) - count} of" in task.notes[-2]

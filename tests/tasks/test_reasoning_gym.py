@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tinylora.settings.config import Checker, Demonstrations, EvalConfig, Split,
 from tinylora.settings.errors import UsageError
 from tinylora.tasks import load_task
 from tinylora.tasks.generated import GeneratedTask
-from tinylora.tasks.problem import split_of
+from tinylora.tasks.problem import canonical, split_of
 
 pytest.importorskip("reasoning_gym")
 
@@ -45,6 +46,41 @@ def test_the_splits_share_no_problem() -> None:
         assert {split_of(problem.question) for problem in problems} == {split}
         assert len({problem.question for problem in problems}) == 40
         assert task.held_out(split, 10) == problems[:10]
+
+
+COMMUTED = {  # generator and options, how it joins operands
+    "chain_sum": ({"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1, "allow_negation": True}, " + "),
+    "basic_arithmetic": ({"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}, " * "),
+    "products": ({"min_digits": 1, "max_digits": 2}, " * "),
+    "gcd": ({"max_value": 40}, ", "),
+    "lcm": ({"max_value": 40}, ", "),
+}
+
+
+@pytest.mark.parametrize("generator", COMMUTED)
+def test_no_test_problem_is_a_training_problem_with_its_operands_commuted(generator: str) -> None:
+    options, joint = COMMUTED[generator]
+    task = load(generator, **options)
+    pair = re.compile(rf"(-?\d+){re.escape(joint)}(-?\d+)")
+
+    def commuted(question: str) -> str:
+        return pair.sub(rf"\2{joint}\1", question)
+
+    trained = {problem.question for step in range(1, 6) for problem in task.batch(0, step, 100)}
+    held_out = [p.question for split in (Split.validation, Split.test) for p in task.held_out(split, 30)]
+    other = [question for question in held_out if commuted(question) != question]
+    assert len(other) > 5, "the test needs questions with two operands"
+    assert not trained & {commuted(question) for question in held_out}
+    assert all(split_of(commuted(question)) is split_of(question) for question in other)
+
+
+def test_what_makes_a_question_another_one_is_kept() -> None:
+    same = ["What is 5 - 3?", "Calculate 5 - 3.", "Solve -3 + 5.", "Evaluate: 5 - 3."]
+    assert len(set(map(canonical, same))) == 1
+    assert canonical("sum of 13 woodlouses, 8 leechs?") == canonical("sum of 8 leechs, 13 woodlouses?")
+    assert canonical("4.18+(7.3/3.44) = ?") == canonical("(7.3/3.44)+4.18 = ?")
+    others = ["5 + 3", "5 * 3", "5 + 4", "53", "5.3", "5 + 3 + 3", "(5 + 3) * 2", "5 + 3 = x", "spell 5 3", "spell 3 5"]
+    assert len(set(map(canonical, others))) == len(others)
 
 
 def test_options_reach_the_generator_and_make_other_data() -> None:

@@ -141,7 +141,7 @@ def test_an_unknown_task_is_told_the_known_ones() -> None:
 
 def test_it_is_evaluated_on_validation_and_test_and_takes_no_other_suites() -> None:
     validation, test = TASK.suites(EvalConfig(validation_items=5, test_items=7))
-    assert (validation.name, test.name, validation.samples, test.samples) == ("validation", "test", 4, 4)
+    assert (validation.name, test.name, validation.samples, test.samples) == ("validation", "test", 1, 1)
     assert validation.problems == TASK.held_out(Split.validation, 5)
     assert test.problems == TASK.held_out(Split.test, 7)
     with pytest.raises(UsageError, match=r"eval\.suites"):

@@ -71,7 +71,7 @@ class Decoder:
         longest = [engine.room_after(prompt, length) for prompt in request.prompts for _ in range(request.samples)]
         self.longest = torch.tensor(longest, device=self.device)  # (B,) tokens at which a completion is cut
         self.lane_of_prompt = request.lane_of_prompt.to(self.device)
-        self.noise = request.noise.to(self.device) if request.noise is not None else None
+        self.noise = request.noise.to(self.device)
         self.ends = torch.tensor(sorted(engine.end_tokens), device=self.device)
         all_completions = len(request.prompts) * request.samples
         self.tokens = torch.full((all_completions, length), engine.pad_token, device=self.device)
@@ -100,8 +100,8 @@ class Decoder:
     def step(self) -> None:
         """One more token of every completion."""
         count = self.lengths[self.going]  # (going,) tokens so far
-        noise = None if self.noise is None else self.noise[self.going, count]
-        chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, self.request.sampling)
+        noise, sampling = self.noise[self.going, count], self.request.sampling
+        chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, sampling)
         self.tokens[self.going, count] = chosen
         self.lengths[self.going] = count + 1
         goes_on = ~torch.isin(chosen, self.ends) & (count + 1 < self.longest[self.going])

@@ -17,10 +17,10 @@ from tinylora.engine.rows import Completions
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are chosen. `temperature=None` is greedy."""
+    """How tokens are chosen where they are sampled."""
 
     max_new_tokens: int
-    temperature: float | None = 1.0
+    temperature: float = 1.0
     top_p: float = 1.0
 
 
@@ -28,13 +28,13 @@ class Sampling:
 class Request:
     """What is to be sampled: `samples` completions of each of N prompts.
 
-    `lane_of_prompt` is (N,); `noise` holds uniform numbers in [0, 1), (N * samples, max_new_tokens), or is None for
-    greedy decoding.
+    `lane_of_prompt` is (N,); `noise` holds uniform numbers in [0, 1), (N * samples, max_new_tokens). A completion whose
+    noise is NaN is decoded greedily: it shares its row with samples that say the same.
     """
 
     prompts: Sequence[Sequence[int]]
     lane_of_prompt: torch.Tensor
-    noise: torch.Tensor | None
+    noise: torch.Tensor
     sampling: Sampling
     samples: int = 1
 
@@ -42,9 +42,8 @@ class Request:
         """The part of it that is about some prompts, by number."""
         chosen = torch.tensor(prompts, dtype=torch.long)
         rows = (chosen[:, None] * self.samples + torch.arange(self.samples)).flatten()
-        noise = None if self.noise is None else self.noise[rows]
         own = [self.prompts[number] for number in prompts]
-        return replace(self, prompts=own, lane_of_prompt=self.lane_of_prompt[chosen], noise=noise)
+        return replace(self, prompts=own, lane_of_prompt=self.lane_of_prompt[chosen], noise=self.noise[rows])
 
 
 @dataclass(frozen=True)
@@ -79,23 +78,19 @@ def joined(parts: Sequence[Rollout], samples: int, pad_token: int) -> Rollout:
     return Rollout(tokens, lengths, logp, truncated)
 
 
-def choose(logits: torch.Tensor, noise: torch.Tensor | None, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
     """A token per row (A,) and its log-probability (A,) from logits (A, V).
 
-    Greedy without temperature; else the token at which the distribution function passes the row's `noise` (A,). The
+    The token at which the distribution function passes the row's `noise` (A,); the likeliest where that is NaN. The
     log-probability is that of the full softmax at the temperature, also where top_p cuts the choice.
     """
-    logits = logits.float() / (sampling.temperature or 1.0)
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    if sampling.temperature is None:
-        chosen = logits.argmax(-1)
-    else:
-        assert noise is not None, "sampling needs noise"
-        probabilities = _nucleus(log_probabilities.exp(), sampling.top_p)
-        passed = probabilities.cumsum(-1)
-        total = passed[:, -1]
-        threshold = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))
-        chosen = (passed <= threshold[:, None]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    log_probabilities = torch.log_softmax(logits.float() / sampling.temperature, dim=-1)
+    probabilities = _nucleus(log_probabilities.exp(), sampling.top_p)
+    passed = probabilities.cumsum(-1)
+    total = passed[:, -1]
+    threshold = torch.minimum(noise * total, torch.nextafter(total, torch.zeros_like(total)))
+    sampled = (passed <= threshold[:, None]).sum(-1).clamp(max=logits.shape[-1] - 1)
+    chosen = torch.where(noise.isnan(), logits.argmax(-1), sampled)
     return chosen, log_probabilities.gather(-1, chosen[:, None])[:, 0]
 
 

@@ -2,6 +2,7 @@
 
     config.yaml            settings, identity and provenance (digests, versions, commit)
     metrics.jsonl          one line per step with all its metrics, in order; step 0 is the untrained model
+    items.jsonl            which problems were answered rightly, one line for each evaluation and suite (see `items`)
     state.safetensors      what is needed to continue (see `train.state`)
     adapter.safetensors    the stored v of a finished run
     summary.json           how it ended: status, reason, first and last metrics
@@ -25,6 +26,7 @@ from typing import Any
 import yaml
 
 from tinylora.records.digests import DIGESTS
+from tinylora.records.items import ITEMS, ItemLine, parse_items
 from tinylora.records.measured import (
     COUNTS,
     CUT_SHORT,
@@ -57,6 +59,7 @@ from tinylora.settings.leftovers import LOCK, clear_files, temporary
 __all__ = [  # what others need of a run folder is imported from here
     "ADAPTER",
     "CONFIG",
+    "ITEMS",
     "LOCK",
     "METRICS",
     "PREVIOUS",
@@ -180,11 +183,11 @@ class RunFolder:
 
     def append(self, step: int, metrics: Metrics, durable: bool = False) -> None:
         """Add the line of one step; if `durable`, it is on the disk when this returns (unless fsync is off)."""
-        with (self.path / METRICS).open("a", encoding="utf-8") as file:
-            file.write(line_of(step, round(time.time(), 3), metrics))
-            if durable and self.config.fsync:
-                file.flush()
-                os.fsync(file.fileno())
+        self._append(METRICS, line_of(step, round(time.time(), 3), metrics), durable)
+
+    def append_items(self, lines: Sequence[ItemLine]) -> None:
+        """Add the outcomes of an evaluation, before the metrics of its step; on the disk when this returns."""
+        self._append(ITEMS, "".join(line.text() for line in lines), durable=True)
 
     def lines(self) -> list[MetricLine]:
         """The lines of the steps 0, 1, 2, ..., up to the first that is missing, damaged or cut by a kill."""
@@ -192,10 +195,9 @@ class RunFolder:
 
     def drop_after(self, step: int) -> None:
         """Keep the lines up to `step`: what comes after has no saved state and is done again."""
-        path = self.path / METRICS
-        kept = "".join(line_of(**vars(line)) for line in self.lines() if line.step <= step)
-        if path.exists() and path.read_bytes() != kept.encode():
-            self._write(METRICS, kept)
+        self._keep(METRICS, "".join(line_of(**vars(line)) for line in self.lines() if line.step <= step))
+        if (items := self.path / ITEMS).exists():
+            self._keep(ITEMS, "".join(line.text() for line in parse_items(items.read_bytes())[0] if line.step <= step))
 
     def conclude(self, status: Status, reason: str | None, extra: dict[str, Any]) -> None:
         """Write summary.json."""
@@ -251,6 +253,18 @@ class RunFolder:
                 "summary.json says how a run ended",
                 "remove the file: the same command then concludes the run again",
             ) from error
+
+    def _append(self, name: str, text: str, durable: bool) -> None:
+        with (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(text)
+            if durable and self.config.fsync:
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _keep(self, name: str, kept: str) -> None:
+        path = self.path / name
+        if path.exists() and path.read_bytes() != kept.encode():
+            self._write(name, kept)
 
     def _write(self, name: str, content: str) -> None:
         write_atomically(self.path / name, content.encode(), self.config.fsync)

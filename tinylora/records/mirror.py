@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from tinylora.records.described import name_of, parameters
 from tinylora.records.digests import contradictions
-from tinylora.records.folder import ADAPTER, CONFIG, METRICS, SUMMARY, RunFolder, Status
+from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, RunFolder, Status
 from tinylora.records.sqlite_store import (
     SECONDS_FOR_THE_LOCK,
     damage_of,
@@ -255,7 +255,7 @@ class Mirror:
         if status is Status.running:
             self.client.update_run(run.info.run_id, status=word)
         else:
-            for name in (CONFIG, METRICS, SUMMARY, ADAPTER):
+            for name in (CONFIG, METRICS, ITEMS, SUMMARY, ADAPTER):
                 if (folder.path / name).exists():
                     self.client.log_artifact(run.info.run_id, str(folder.path / name))
             self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)

@@ -179,14 +179,16 @@ class EvalConfig:
 
     every: int = setting(0, Role.identity, given=TRAINS)
     """Steps between evaluations during training; 0: only before and after."""
-    test_items: int = setting(256, Role.identity)
+    test_items: int = setting(1024, Role.identity)
     """Test problems."""
-    validation_items: int = setting(128, Role.identity)
+    validation_items: int = setting(256, Role.identity)
     """Validation problems, for choosing learning rates."""
     suites: list[str] = setting(list, Role.identity)
     """Further evaluation sets by name, such as [gsm8k, aime24]; `test_items` problems of each at most."""
+    samples: int = setting(4, Role.identity, absent=1)
+    """Completions per problem in the sampled evaluation of every set: avg@k and pass@k."""
     samples_per_item: int = setting(8, Role.identity, given=READS_SETS)
-    """Completions per problem in the sampled evaluation of small sets (AIME, AMC): avg@k and pass@k."""
+    """The same of small sets (AIME, AMC), where it is more than `samples`."""
 
     def __post_init__(self) -> None:
         require_kinds(self, "eval.")
@@ -196,6 +198,7 @@ class EvalConfig:
             "eval.",
             test_items=self.test_items,
             validation_items=self.validation_items,
+            samples=self.samples,
             samples_per_item=self.samples_per_item,
         )
         rule = "it counts steps; 0 means only before and after"

@@ -57,7 +57,7 @@ class Task(Protocol):
         """Sentences on what was left out of the data, and on test questions that are also trained on."""
 
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
-        """The training problems of one lane's step: a pure function of the arguments.
+        """The training problems of one lane's step, the first of which is 1: a pure function of the arguments.
 
         UsageError where the task has none.
         """

@@ -1,8 +1,9 @@
 """Task `reasoning_gym`: problems that a generator of the package reasoning-gym makes, offline and without end.
 
 A problem is a function of generator, options, seed and index. The splits are disjoint by construction: a stable hash of
-the question says which split it belongs to. Answers are scored by the generator's own check; some of these checks run
-an answer as Python (n_queens, for one, or those that ask SymPy), so give untrusted models other generators.
+the question, in a form in which operands have no order (`problem.canonical`), says which split it belongs to. Answers
+are scored by the generator's own check; some of these checks run an answer as Python (n_queens, for one, or those that
+ask SymPy), so give untrusted models other generators.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tinylora.tasks.scoring import score_all
 
 CHUNK = 100  # problems of one seed: some generators make them all at once, and some have no more
 PATIENCE = 20  # chunks without a new problem of the split, after which there are taken to be none
+SPLITS = 2  # raise it when the splits have other problems
 NAME = "reasoning_gym"
 
 
@@ -41,7 +43,7 @@ class GeneratedTask:
     def __init__(self, config: TaskConfig, suites: Sequence[str] = ()) -> None:
         self._config, self._suites = config, read_suites(suites, config)
         self._generator, self._options = _checked(config)
-        made_by = [self._generator, self._options, version("reasoning-gym"), CHUNK]
+        made_by = [self._generator, self._options, version("reasoning-gym"), CHUNK, SPLITS]
         sets = [questions.data for questions in self._suites.values()]
         identity = json.dumps([made_by, [data.digest for data in sets]])
         self.data_digest = hashlib.sha256(identity.encode()).hexdigest()[:16]

@@ -77,7 +77,8 @@ class QuestionTask:
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
         """The training problems of one lane's step: a pure function of the arguments.
 
-        Step n takes the n-th `count` problems of an endless order in which each epoch is a shuffle of its own.
+        Step n (the first is 1) takes the n-th `count` problems of an endless order in which each epoch is a shuffle of
+        its own.
         UsageError where the task only evaluates.
         """
         if Split.train not in self._problems:
@@ -87,7 +88,7 @@ class QuestionTask:
                 f"give task=math eval.suites=[{self.name}] to train on MATH and evaluate on it, or adapter=none",
             )
         problems = self._problems[Split.train]
-        places = (divmod(place, len(problems)) for place in range(step * count, (step + 1) * count))
+        places = (divmod(place, len(problems)) for place in range((step - 1) * count, step * count))
         return [problems[_order(self.name, seed, epoch, len(problems))[index]] for epoch, index in places]
 
     def held_out(self, split: Split, count: int) -> list[Problem]:

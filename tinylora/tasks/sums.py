@@ -111,8 +111,8 @@ class SumsTask:
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """Validation and test."""
         return [
-            Suite("validation", self.held_out(Split.validation, settings.validation_items), settings.samples),
-            Suite("test", self.held_out(Split.test, settings.test_items), settings.samples),
+            Suite("validation", self.held_out(Split.validation, settings.validation_items)),
+            Suite("test", self.held_out(Split.test, settings.test_items)),
         ]
 
     def prompt(self, problem: Problem) -> str:

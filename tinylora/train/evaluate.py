@@ -1,7 +1,9 @@
 """Evaluation on the suites of the task (validation, test, further sets), and the checks of `health`.
 
-The noise of the sampled evaluation is the same for all runs and steps (common random numbers), so that differences
-between runs are differences between models, and the untrained model's numbers are one number.
+Every problem is answered once greedily and `eval.samples` times by sampling, in one rollout: greedy answers share what
+samples say, too, and so cost next to nothing. The noise of the samples is the same for all runs and steps (common
+random numbers), so that differences between runs are differences between models, and the untrained model's numbers are
+one number.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from tinylora.adapters.noise import torch_stream
@@ -17,52 +21,62 @@ from tinylora.answers.rewards import Outcome, Score
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions
 from tinylora.engine.sampling import Request, Sampling
+from tinylora.records.items import Bits, ItemLine, ids_of
 from tinylora.records.progress import Progress
 from tinylora.tasks.problem import Suite
 from tinylora.train.health import check
-from tinylora.train.pack import LaneMetrics, Metrics, Pack
+from tinylora.train.pack import Metrics, Pack
 
 
-def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> LaneMetrics:
-    """Metrics of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, `health`.
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation of a lane has found."""
+
+    metrics: Metrics
+    items: list[ItemLine]
+    """The outcome of each problem, a line for each suite."""
+
+
+def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, Evaluation]:
+    """Evaluations of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, `health`.
 
     A lane whose model gives no probabilities fails and has none: what it says is noise, and a score would hide that.
     """
-    settings, chosen = pack.config.eval, pack.config.rollout
-    modes = {
-        "greedy": Sampling(chosen.max_new_tokens, temperature=None),
-        "sampled": Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p),
-    }
-    metrics: LaneMetrics = {lane: {} for lane in lanes}
+    settings = pack.config.eval
+    found = {lane: Evaluation({}, []) for lane in lanes}
     for number, suite in enumerate(pack.task.suites(settings)):
-        prompts = pack.encode_prompts(suite.problems)
-        for mode, sampling in modes.items():
-            progress.phase(f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {mode}")
-            answers = _decode(pack, lanes, prompts, sampling, suite)
-            if all(pack.lanes[lane].failure for lane in lanes):
-                return {lane: {} for lane in lanes}
-            for lane, values in zip(lanes, _measure(pack, suite, answers), strict=True):
-                metrics[lane] |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in values.items()}
-            if number == 0 and mode == "greedy":
-                for lane, found in zip(lanes, check(pack, lanes, answers, progress), strict=True):
-                    metrics[lane] |= found
-                    merged = math.isfinite(found.get("eval/merge_kl", 0.0))
-                    if not merged and pack.lanes[lane].failure is None:
-                        pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
-    return {lane: {} if pack.lanes[lane].failure else found for lane, found in metrics.items()}
+        samples = max(suite.samples, settings.samples)
+        progress.phase(
+            f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {samples} samples and greedy"
+        )
+        answers = _decode(pack, lanes, suite, samples)
+        if all(pack.lanes[lane].failure for lane in lanes):
+            return {}
+        for lane, (metrics, items) in zip(lanes, _measure(pack, lanes, suite, answers), strict=True):
+            found[lane].metrics.update(metrics)
+            found[lane].items.append(items)
+        if number == 0:
+            greedy = replace(answers, tokens=answers.tokens[:: 1 + samples])
+            for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
+                found[lane].metrics.update(checked)
+                if not math.isfinite(checked.get("eval/merge_kl", 0.0)) and pack.lanes[lane].failure is None:
+                    pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
+    return {lane: evaluation for lane, evaluation in found.items() if pack.lanes[lane].failure is None}
 
 
-def _decode(
-    pack: Pack, lanes: Sequence[int], prompts: Sequence[Sequence[int]], sampling: Sampling, suite: Suite
-) -> Completions:
-    """Completions of every prompt by every lane, lane by lane, with the same noise for each lane; one where greedy."""
-    noise, samples = None, 1
-    if sampling.temperature is not None:
-        samples = suite.samples
-        shape = (len(prompts) * samples, sampling.max_new_tokens)
-        noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).repeat(len(lanes), 1)
-    repeated, lane_of_prompt = list(prompts) * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
-    rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, samples))
+def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> Completions:
+    """A greedy and then `samples` sampled completions of every prompt by every lane, with the same noise for each lane.
+
+    They stand lane by lane, those of a prompt together.
+    """
+    chosen, prompts = pack.config.rollout, pack.encode_prompts(suite.problems)
+    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    shape = (len(prompts) * samples, chosen.max_new_tokens)
+    noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).view(len(prompts), samples, -1)
+    greedy = torch.full((len(prompts), 1, chosen.max_new_tokens), math.nan)
+    noise = torch.cat([greedy, noise], dim=1).flatten(0, 1).repeat(len(lanes), 1)
+    repeated, lane_of_prompt = prompts * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
+    rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, 1 + samples))
     finite = rollout.logp.isfinite().all(1).view(len(lanes), -1).all(1)
     for lane, healthy in zip(lanes, finite.tolist(), strict=True):
         if not healthy:
@@ -70,13 +84,27 @@ def _decode(
     return rollout.completions(repeated, lane_of_prompt)
 
 
-def _measure(pack: Pack, suite: Suite, answers: Completions) -> list[Metrics]:
-    """The summary of each lane's answers; they stand lane by lane, those to one problem together."""
+def _measure(pack: Pack, lanes: Sequence[int], suite: Suite, answers: Completions) -> list[tuple[Metrics, ItemLine]]:
+    """The metrics of each lane's answers, and the outcome of each problem."""
     own = [problem for problem in suite.problems for _ in range(answers.samples)]
-    scores = pack.score(own * (len(answers.tokens) // len(own)), answers.tokens)
+    scores = pack.score(own * len(lanes), answers.tokens)
     lengths = [len(tokens) for tokens in answers.tokens]
-    lanes = [slice(start, start + len(own)) for start in range(0, len(scores), len(own))]
-    return [summarise(scores[lane], lengths[lane], answers.samples) for lane in lanes]
+    ids, found = ids_of(problem.id for problem in suite.problems), []
+    for number, lane in enumerate(lanes):
+        places = range(number * len(own), (number + 1) * len(own))
+        greedy = [place for place in places if place % answers.samples == 0]
+        sampled = [place for place in places if place % answers.samples]
+        metrics: Metrics = {}
+        bits: dict[str, Bits] = {}
+        for mode, chosen, samples in (("greedy", greedy, 1), ("sampled", sampled, answers.samples - 1)):
+            judged = [scores[place] for place in chosen]
+            summary = summarise(judged, [lengths[place] for place in chosen], samples)
+            metrics |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in summary.items()}
+            for name in ("strict", "flexible"):
+                right = np.array([getattr(score, name) is Outcome.correct for score in judged])
+                bits[f"{mode}_{name}"] = right if mode == "greedy" else right.reshape(-1, samples)
+        found.append((metrics, ItemLine(pack.lanes[lane].step, suite.name, ids, **bits)))
+    return found
 
 
 def summarise(scores: Sequence[Score], lengths: Sequence[int], samples: int = 1) -> Metrics:

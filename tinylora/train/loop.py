@@ -19,7 +19,7 @@ from tinylora.records.progress import LaneProgress, Progress, Silent
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import Algorithm, RunConfig
 from tinylora.settings.errors import FailureError
-from tinylora.train.evaluate import evaluate
+from tinylora.train.evaluate import Evaluation, evaluate
 from tinylora.train.grpo import grpo_step
 from tinylora.train.inputs import require_noted_template
 from tinylora.train.pack import LaneMetrics, LaneRun, Pack, load_pack
@@ -200,10 +200,11 @@ class PackRun:
     def _evaluate_untrained(self, fresh: Sequence[int]) -> None:
         """Step 0. All lanes are the base model still, with common noise: one measurement serves all."""
         if fresh:
-            base = evaluate(self.pack, fresh[:1], self.progress)[fresh[0]]
-            if (failure := self.pack.lanes[fresh[0]].failure) is None:
-                self._record({index: base for index in fresh})
+            base = evaluate(self.pack, fresh[:1], self.progress).get(fresh[0])
+            if base is not None:
+                self._record({index: base.metrics for index in fresh}, {index: base for index in fresh})
                 return
+            failure = self.pack.lanes[fresh[0]].failure
             for index in fresh:
                 self.pack.lanes[index].failure = failure
                 self.recorder.conclude(self.pack.lanes[index], Status.failed, failure)
@@ -220,7 +221,9 @@ class PackRun:
         every = self.pack.config.eval.every
         due = [lane.index for lane in going if lane.done or (every > 0 and lane.step % every == 0)]
         found = evaluate(self.pack, due, self.progress) if due else {}
-        self._record({lane.index: metrics[lane.index] | found.get(lane.index, {}) for lane in going})
+        for index, evaluation in found.items():
+            metrics[index] |= evaluation.metrics
+        self._record({lane.index: metrics[lane.index] for lane in going}, found)
         for lane in active:
             if lane.failure is not None:
                 self.recorder.conclude(lane, Status.failed, lane.failure)
@@ -228,9 +231,9 @@ class PackRun:
         self.step_seconds.append(time.perf_counter() - started)
         self._show()
 
-    def _record(self, metrics: LaneMetrics) -> None:
+    def _record(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
         self.last |= metrics
-        self.recorder.step(metrics)
+        self.recorder.step(metrics, {index: evaluation.items for index, evaluation in evaluations.items()})
 
     def _show(self) -> None:
         recent = sorted(self.step_seconds[-20:])

@@ -3,9 +3,10 @@
 The loop is given a recorder and does not know whether it writes. Of the ranks of a pack (`engine.ranks`) all do the
 same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
-After every step the order is: the metrics of all lanes, their states (where saving costs little time), the fate of
-lanes that ended, the mirror. Metrics beyond the state from which a lane continues are dropped, and written anew when
-the steps are made again, with the same result. So a kill costs at most the steps since the last saved states.
+After every step the order is: the outcomes of evaluations and the metrics of all lanes, their states (where saving
+costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane continues are
+dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the steps since
+the last saved states.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tinylora.adapters.adapter_file import save_adapter
 from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
+from tinylora.records.items import ItemLine
 from tinylora.records.source import git_state
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
 from tinylora.train.state import drop_states_after, newest_step, save_state
@@ -43,8 +45,8 @@ class Recorder:
     def drop_after(self, steps: Mapping[int, int]) -> None:
         """Each lane, by its index, continues after this step: forget what was noted beyond it."""
 
-    def step(self, metrics: LaneMetrics) -> None:
-        """The metrics of some lanes at the steps where they now stand."""
+    def step(self, metrics: LaneMetrics, items: Mapping[int, Sequence[ItemLine]]) -> None:
+        """The metrics of some lanes at the steps where they now stand, and the outcomes where they were evaluated."""
 
     def conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
         """The run of a lane has ended."""
@@ -73,21 +75,23 @@ class FolderRecorder(Recorder):
             folder.reopen()
 
     def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Drop the lines of metrics.jsonl and the states after these steps."""
+        """Drop the lines of metrics.jsonl and items.jsonl and the states after these steps."""
         for index, step in steps.items():
             self.folders[index].drop_after(step)
             drop_states_after(self.folders[index].path, step)
 
-    def step(self, metrics: LaneMetrics) -> None:
-        """Add a line to metrics.jsonl of each lane; save states unless that took too much of the time lately."""
+    def step(self, metrics: LaneMetrics, items: Mapping[int, Sequence[ItemLine]]) -> None:
+        """Add to items.jsonl and metrics.jsonl of each lane; save states unless that took too much time lately."""
         lanes = [self.pack.lanes[index] for index in metrics]
         now = time.perf_counter()
         self._all_saved = (
             any(lane.done for lane in lanes) or (now - self._saved_at) * SAVING_SHARE >= self._saving_seconds
         )
         for lane in lanes:
-            evaluated = any(name.startswith("eval/") for name in metrics[lane.index])
-            self.folders[lane.index].append(lane.step, metrics[lane.index], durable=self._all_saved or evaluated)
+            folder, evaluated = self.folders[lane.index], lane.index in items
+            if evaluated:
+                folder.append_items(items[lane.index])
+            folder.append(lane.step, metrics[lane.index], durable=self._all_saved or evaluated)
         if self._all_saved:
             for lane in lanes:
                 save_state(self.folders[lane.index].path, lane)

@@ -17,6 +17,7 @@ from safetensors.torch import save
 
 from tinylora.adapters.adapter_file import Tensors, damaged, read_safetensors
 from tinylora.records.folder import PREVIOUS, STATE, DamagedError, RunFolder, saved_step
+from tinylora.records.items import lines_with_items
 from tinylora.settings.errors import FailureError
 from tinylora.settings.files import fsync_folder, write_part
 from tinylora.settings.tensor_files import with_digest
@@ -53,9 +54,9 @@ def load_states(folder: Path) -> dict[int, State]:
 
 
 def usable_states(folder: RunFolder) -> dict[int, State]:
-    """The saved states from which a run can continue: those with the metrics of all steps up to them."""
-    steps = len(folder.lines()) - 1
-    return {step: state for step, state in load_states(folder.path).items() if step <= steps}
+    """The saved states from which a run can continue: those with the records of all steps up to them."""
+    steps, _ = lines_with_items(folder.path, folder.lines(), folder.config.recipe)
+    return {step: state for step, state in load_states(folder.path).items() if step < steps}
 
 
 def _load(path: Path) -> State | None:
