@@ -5,9 +5,9 @@
     python -m experiments.plan --write points.json -m +study=smollm2
 
 The same overrides as for `experiments.run`. Points, packs, trained values and bytes, tokens, memory and hours; what has
-ended in `outputs_dir` is not counted again. Of lr=search it is the next round. Speeds are those given, or measured in finished runs of the same model
-there, or follow from the operations and --tflops. `--write` writes the points into a file, too, which
-`experiments.run --points` trains where Hydra is not installed.
+ended in `outputs_dir` is not counted again. Of lr=search it is the next round. Speeds are those given, or measured in
+finished runs of the same model there, or follow from the operations and --tflops. `--write` writes the points into a
+file, too, which `experiments.run --points` trains where Hydra is not installed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import fields
 
 from experiments.command import leave, run_command
 from experiments.compose.points import compose
-from experiments.compose.written import write_points
 from experiments.compose.words import SEARCH
+from experiments.compose.written import write_points
 from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs

@@ -78,8 +78,8 @@ class GridSweeper(BasicSweeper):
     """Hydra's grid of all combinations, with five differences.
 
     It takes the grids of presets (see `experiments.compose.composer`), writes no folder of its own, has every point
-    composed and checked before the first one starts, runs round after round for `lr=search`, and raises a job's error as
-    it is, after all jobs.
+    composed and checked before the first one starts, runs round after round for `lr=search`, and raises a job's error
+    as it is, after all jobs.
     """
 
     def __init__(self, params: Any, grids: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def test_the_grid_grows_at_an_edge_until_the_best_is_inside(at: float, tried: in
     assert search.best_is_inside(found)
     assert search.best_rate(found) == pytest.approx(at, rel=0.3)
     ordered = sorted(found)
-    assert all(b / a == pytest.approx(3, rel=0.02) for a, b in zip(ordered, ordered[1:], strict=False)), "no halving"
+    assert all(b / a == pytest.approx(3, rel=0.02) for a, b in itertools.pairwise(ordered)), "no halving"
 
 
 def test_an_edge_that_is_as_good_as_the_best_is_not_inside() -> None:

@@ -34,7 +34,7 @@ class OwnModel(Adapters):
     """One lane with a model of its own, of which all weights are trained or none: it computes all rows as it is."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], spec: LaneSpec, keep_base: bool) -> None:
-        """`keep_base` keeps a copy of the untrained weights, for the KL term."""
+        """`keep_base` keeps a copy of the untrained weights, for the KL term and for samples of the untrained model."""
         trained = dict(model.named_parameters()) if spec.kind is Adapter.full else {}
         super().__init__(names, [FullLane(spec, trained) if trained else Lane(spec, torch.zeros(0))])
         self._trained = [parameter.requires_grad_(True) for parameter in trained.values()]  # a list: not our parameters

@@ -29,8 +29,10 @@ from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig
 from tinylora.settings.files import cache_folder
+from tinylora.settings.uses import SAMPLES_DEMONSTRATIONS
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.question_sets import QuestionTask
 from tinylora.train.inputs import require_template
 
 Metrics = dict[str, float]
@@ -47,6 +49,8 @@ class LaneRun:
     label: str
     optimizer: torch.optim.Adam
     step: int = 0  # optimizer steps done
+    tokens_sampled: int = 0  # in the rollouts of these steps
+    tokens_trained: int = 0  # completion tokens that had a part in their gradients
     failure: str | None = None  # why it was stopped
 
     @property
@@ -55,6 +59,11 @@ class LaneRun:
         parameter = self.optimizer.param_groups[0]["params"][0]
         assert isinstance(parameter, torch.nn.Parameter)
         return parameter
+
+    @property
+    def tokens_so_far(self) -> Metrics:
+        """Tokens of all its steps, by which different algorithms are compared at equal effort."""
+        return {"train/tokens_sampled": self.tokens_sampled, "train/tokens_trained": self.tokens_trained}
 
     @property
     def done(self) -> bool:
@@ -110,7 +119,9 @@ def load_pack(
     model, tokenizer = load(config.model)
     task = task_of(config)
     require_template(config, task, tokenizer)
-    form = form_of(config.model, tokenizer, task.chat)
+    form = form_of(config.model, tokenizer, task.chat, config.task.system_message)
+    if config.task.max_prompt_tokens is not None and isinstance(task, QuestionTask) and config.trains:
+        task.leave_out_long(config.task.max_prompt_tokens, lambda texts: list(map(len, form.prompts(texts))))
     for note in (*task.notes, *form.notes):
         progress.phase(note)
     model_digest = digest(folder)
@@ -140,7 +151,8 @@ def make_adapters(
         shapes = {name: (weight.shape[0], weight.shape[1]) for name, weight in weights.items()}
         return Lora(model, shapes, config.rank, specs)
     assert len(configs) == 1, "it has a model of its own"
-    keep_base = isinstance(config.algorithm, GrpoConfig) and config.algorithm.kl_coefficient > 0
+    penalised = isinstance(config.algorithm, GrpoConfig) and config.algorithm.kl_coefficient > 0
+    keep_base = penalised or SAMPLES_DEMONSTRATIONS(config)
     return OwnModel(model, names, specs[0], keep_base)
 
 
