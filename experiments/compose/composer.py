@@ -73,7 +73,7 @@ class Composer:
 
     def _split(self, job: Job) -> tuple[Job, list[Override]]:
         """The choices of groups, a protocol last, and the values, which are set when the groups are composed."""
-        groups, values, protocols = [], [], []
+        groups, protocols, values = list[str](), list[str](), list[Override]()
         for override, text in zip(self.parser.parse_overrides(job), job, strict=True):
             if self.loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict):
                 (protocols if override.key_or_group == PROTOCOLS else groups).append(text)
