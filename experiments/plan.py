@@ -5,9 +5,9 @@
     python -m experiments.plan --write points.json -m +study=smollm2
 
 The same overrides as for `experiments.run`. Points, packs, trained values and bytes, tokens, memory and hours; what has
-ended in `outputs_dir` is not counted again. Speeds are those given, or measured in finished runs of the same model
-there, or follow from the operations and --tflops. `--write` writes the points into a file, too, which
-`experiments.run --points` trains where Hydra is not installed.
+ended in `outputs_dir` is not counted again. Of lr=search it is the next round. Speeds are those given, or measured in
+finished runs of the same model there, or follow from the operations and --tflops. `--write` writes the points into a
+file, too, which `experiments.run --points` trains where Hydra is not installed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from dataclasses import fields
 
 from experiments.command import leave, run_command
 from experiments.compose.points import compose
+from experiments.compose.words import SEARCH
 from experiments.compose.written import write_points
 from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs
+from experiments.search import lines_of, standing
 from tinylora.settings.paths import absolute
 
 
@@ -33,9 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plan(assumptions: Assumptions, given: str | None, overrides: Sequence[str]) -> None:
     file = None if given is None else absolute(given, "--write")
     composition = compose(overrides)
-    points = composition.points
+    points, notes = composition.points, list(composition.notes)
+    if composition.searches_rates:
+        found = standing(points)
+        points = found.points
+        more = f"lr={SEARCH}: how many rounds follow this one depends on its scores"
+        notes += [more] if points else [f"lr={SEARCH} is over", *lines_of(found)]
     require_memory(points, UNKNOWN)
-    for line in [*plan(points, assumptions), *(f"note: {note}" for note in composition.notes)]:
+    for line in [*plan(points, assumptions), *(f"note: {note}" for note in notes)]:
         print(line)
     if file is not None:
         write_points(file, points)

@@ -3,6 +3,7 @@
     python -m experiments.run u=13
     python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
     python -m experiments.run -m seed=0,1,2 hydra/launcher=slurm launcher.partition=gpu launcher.gpus=1
+    python -m experiments.run -m u=1,13 lr=search seed=0,1
 
 Hydra composes the points and hands them to `hydra_plugins/tinylora_pack_launcher`, which starts them here, or as jobs
 for a launcher that submits them, whose settings are written launcher.<name>=<value>.

@@ -8,6 +8,8 @@ A preset (`+paper=figure4`) brings its sweep with it: `hydra.sweeper.params` are
         params: {lr: "1e-5,1e-4", seed: "0,1,2"}
         grids: [{u: 1, n_tie: "16,4,1"}, {u: "2,32", n_tie: 1}]
 
+A protocol that is given by hand (`+protocol=...`) takes the place of the preset's own, wherever it stands.
+
 A preset on a model that has a file in `conf/scale` is composed with it: the experiment in small, for a scale model.
 What is given on the command line replaces the axis of that name. Hydra takes a quarter of a second to compose a point.
 So points that choose the same options of all groups are composed once, and their values are set on copies of that.
@@ -29,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from experiments.compose.schema import to_run_config
 from tinylora.settings.config import RunConfig
 
-PRESETS, SCALE = "paper", "scale"  # groups
+PRESETS, PROTOCOLS, SCALE = "paper", "protocol", "scale"  # groups
 Job = list[str]
 """The overrides of one point."""
 
@@ -70,14 +72,14 @@ class Composer:
         return jobs
 
     def _split(self, job: Job) -> tuple[Job, list[Override]]:
-        """The choices of groups and the values, which are set when the groups are composed."""
-        groups, values = [], []
+        """The choices of groups, a protocol last, and the values, which are set when the groups are composed."""
+        groups, protocols, values = list[str](), list[str](), list[Override]()
         for override, text in zip(self.parser.parse_overrides(job), job, strict=True):
             if self.loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict):
-                groups.append(text)
+                (protocols if override.key_or_group == PROTOCOLS else groups).append(text)
             else:
                 values.append(override)
-        return groups, values
+        return groups + protocols, values
 
     def _choose(self, groups: Job) -> tuple[DictConfig, Any]:
         """What the root and some groups compose to: the settings of a point, and those of the sweeper."""

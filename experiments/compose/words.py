@@ -23,6 +23,7 @@ MOST_POINTS = 100_000  # of one command: composing takes milliseconds a point
 LONGEST_WORD = 100_000  # characters
 OF_HYDRA = ("hydra/launcher", "hydra.searchpath")  # what Hydra may be told
 LAUNCHER = "hydra.launcher."  # settings of the launcher
+SEARCH = "search"  # lr: rates are tried until the best is found (`experiments.search`); no rate of any run
 ONE_VALUE = "give each setting once: name=value, or name=value1,value2 for a sweep"
 
 
@@ -46,6 +47,16 @@ def check_words(words: Sequence[str], groups: Path = CONF) -> list[Override]:
                 "give fewer values, in several commands",
             )
     return overrides
+
+
+def without_search(overrides: Sequence[Override]) -> list[str]:
+    """The words that the overrides are, with a rate in the place of `lr=search`."""
+    return ["lr=1" if is_search(override) else str(override.input_line) for override in overrides]
+
+
+def is_search(override: Override) -> bool:
+    """Whether it is `lr=search`."""
+    return override.key_or_group == "lr" and SEARCH in map(str, _values(override))
 
 
 def given_settings(overrides: Sequence[Override], groups: Path = CONF) -> dict[str, str]:
@@ -93,6 +104,9 @@ def _check_one(override: Override, groups: Path) -> None:
         known = ", ".join(_options(key, groups))
         rule = f"glob chooses among the options of a group{f': {known}' if known else f', and {key} is a setting'}"
         require(_count(override, groups) > 0, word, rule, f"give {key}=<value1>,<value2>")
+    alone = not is_search(override) or len(_values(override)) == 1
+    rule = f"lr={SEARCH} chooses all rates that are tried, so it stands alone"
+    require(alone, word, rule, f"give lr={SEARCH}, or numbers, lr=1e-3,1e-2")
     kind = known_settings().get(key, (None, None))[0]
     for value in _values(override):
         number = isinstance(value, int | float) and not isinstance(value, bool)

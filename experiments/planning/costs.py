@@ -152,7 +152,7 @@ def measured_speed(points: Sequence[RunConfig]) -> Assumptions:
     seconds: dict[str, dict[tuple[int, float], None]] = {"rollout": {}, "train": {}}
     sampled = trained = completions = 0.0
     for path in sorted(Path(config.outputs_dir).glob(f"*/{CONFIG}")):
-        batch = _completions_per_step(path, config)
+        batch, before = _completions_per_step(path, config), 0.0
         for line in lines_of(path.parent) if batch else []:
             metrics = line.metrics
             if "time/train_s" not in metrics or "train/completion_tokens" not in metrics:
@@ -161,7 +161,8 @@ def measured_speed(points: Sequence[RunConfig]) -> Assumptions:
             trained, completions = trained + tokens, completions + batch
             seconds["train"][line.step, metrics["time/train_s"]] = None
             if "time/rollout_s" in metrics:
-                sampled += tokens
+                so_far = metrics.get("train/tokens_sampled", before + tokens)  # earlier versions did not count
+                sampled, before = sampled + so_far - before, so_far
                 seconds["rollout"][line.step, metrics["time/rollout_s"]] = None
     spent = {name: sum(second for _, second in found) for name, found in seconds.items()}
     return Assumptions(

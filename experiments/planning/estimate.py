@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from tinylora.adapters.tying import Groups, freedom, tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
-from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, Rounding, RunConfig, ShapeConfig
+from tinylora.settings.config import Adapter, GrpoConfig, Rounding, RunConfig, SftConfig, ShapeConfig
 from tinylora.settings.groups import CACHE_SHARE
-from tinylora.settings.uses import reads_questions
+from tinylora.settings.uses import SAMPLES_DEMONSTRATIONS, reads_questions
 
 SUMS_PROMPT, WORD_PROBLEM = 12, 200  # tokens assumed of a prompt: a sum; a word problem in the chat template
 OPTIMIZER_BYTES = 16  # per trained value: v, its gradient and Adam's two moments, fp32
@@ -66,12 +66,21 @@ def run_tokens(point: RunConfig, response: int) -> Tokens:
     algorithm, settings = point.algorithm, point.eval
     samples = algorithm.samples if isinstance(algorithm, GrpoConfig) else 1
     completions = point.training_steps * algorithm.prompts * samples
+    rolled_out = point.training_steps * algorithm.prompts * _sampled_completions(point)
     items = settings.validation_items + settings.test_items * (1 + len(settings.suites))
     # Greedy and sampled, after training; the untrained model counts once for a pack.
     evaluated = (1 + settings.samples) * items * response
-    sampled = completions * response if algorithm.name is Algorithm.grpo else 0
+    sampled = rolled_out * response
     prompts = point.training_steps * algorithm.prompts * prompt_tokens(point)  # once for all samples, which share a row
     return Tokens(sampled + evaluated, completions * response + prompts)
+
+
+def _sampled_completions(point: RunConfig) -> int:
+    """Completions that are sampled of each problem of a step."""
+    algorithm = point.algorithm
+    if isinstance(algorithm, GrpoConfig):
+        return algorithm.samples
+    return algorithm.attempts if isinstance(algorithm, SftConfig) and SAMPLES_DEMONSTRATIONS(point) else 0
 
 
 def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
@@ -109,7 +118,7 @@ def step_bytes(point: RunConfig) -> int:
     algorithm = point.algorithm
     if not point.trains:
         return 0
-    sampled = algorithm.samples * point.rollout.max_new_tokens if isinstance(algorithm, GrpoConfig) else 0
+    sampled = _sampled_completions(point) * point.rollout.max_new_tokens
     return algorithm.prompts * (PROBLEM_BYTES + sampled * TOKEN_BYTES)
 
 

@@ -21,8 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.compose.composer import Composer
 from experiments.compose.points import compose_points
+from experiments.compose.words import SEARCH
 from experiments.jobs.settings import LOCAL_DEFAULTS, Kind, LaunchSettings
 from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
 
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
@@ -73,10 +75,11 @@ class JobLauncher(PackLauncher):
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's grid of all combinations, with four differences.
+    """Hydra's grid of all combinations, with five differences.
 
     It takes the grids of presets (see `experiments.compose.composer`), writes no folder of its own, has every point
-    composed and checked before the first one starts, and raises a job's error as it is, after all jobs.
+    composed and checked before the first one starts, runs round after round for `lr=search`, and raises a job's error
+    as it is, after all jobs.
     """
 
     def __init__(self, params: Any, grids: Any) -> None:
@@ -89,8 +92,19 @@ class GridSweeper(BasicSweeper):
         for note in composition.notes:
             print(note, file=sys.stderr)
         if isinstance(self.launcher, PackLauncher):
-            self.launcher.start(composition.points)
+            if composition.searches_rates:
+                from experiments.search import search_rates
+
+                search_rates(composition.points, self.launcher.start)
+            else:
+                self.launcher.start(composition.points)
             return
+        if composition.searches_rates:
+            raise UsageError(
+                f"lr={SEARCH} with hydra/launcher=basic",
+                "each round of a search is a sweep of points that are started together",
+                "leave hydra/launcher out, or give local or slurm",
+            )
         for job in self.launcher.launch(composition.jobs, initial_job_idx=0):
             if job.status is JobStatus.FAILED:
                 raise job._return_value  # the public property would print a line of its own

@@ -11,9 +11,10 @@ from experiments.plan import main as plan_main
 from experiments.planning.costs import plan
 from experiments.planning.estimate import trained_values
 from experiments.planning.packing import form_packs
-from tinylora.settings.config import Adapter, RunConfig
+from tinylora.settings.config import Adapter, GrpoConfig, RunConfig, Strict
 
 PRESETS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "paper").glob("*.yaml"))
+OTHER_READING = "+protocol=gsm8k_grpo_completions"
 SIZES = {  # trained values of the paper by preset, model and adapter
     ("figure1", "qwen2.5-7b-instruct", Adapter.tinylora): {1, 2, 4, 7, 13, 25, 49, 64, 98, 196},
     ("figure1", "qwen2.5-7b-instruct", Adapter.lora_xs): {
@@ -51,6 +52,27 @@ def values_of(point: RunConfig) -> int:
     shape = shape_of(point.model)
     assert shape is not None
     return trained_values(point, shape)
+
+
+@pytest.mark.parametrize("words", [["+paper=figure1", OTHER_READING], [OTHER_READING, "+paper=figure1"]])
+def test_a_batch_of_64_may_count_completions(words: list[str]) -> None:
+    (point,) = compose([*words, "u=1", "n_tie=16", "adapter=tinylora", "lr=1e-4", "seed=0"]).points[:1]
+    assert isinstance(point.algorithm, GrpoConfig)
+    assert point.algorithm.prompts * point.algorithm.samples == 64
+    assert point.steps == 3 * 7473 // 16 == 1401
+    (usual,) = compose(["+paper=figure1", "u=1", "n_tie=16", "adapter=tinylora", "lr=1e-4", "seed=0"]).points[:1]
+    assert (usual.steps, usual.algorithm.prompts, point.task) == (350, 64, usual.task)
+
+
+def test_the_protocols_ask_and_score_as_their_sources() -> None:
+    for preset, strict in {"figure1": Strict.verl, "figure2": Strict.verl, "table2": Strict.simplerl}.items():
+        (point,) = compose([f"+paper={preset}", "lr=1e-4", "seed=0"]).points[:1]
+        assert point.task.strict is strict
+        math = strict is Strict.simplerl
+        assert point.task.system_message == ("You are a helpful assistant." if math else None)
+        assert point.task.max_prompt_tokens == (1024 if math else None)
+        if isinstance(point.algorithm, GrpoConfig):
+            assert point.algorithm.entropy_coefficient == point.algorithm.kl_coefficient == (0.001 if math else 0.0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime as clock
 import locale
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 from support.chat_models import CHATML, PLAIN, asked, form_in, save_chat_model, save_data
+from support.packs import open_pack
 
 from experiments.sweep import run_sweep
 from tinylora.models.templates import render, written
@@ -56,6 +58,14 @@ CHANGING = {
 }
 
 
+QWEN = (
+    "{% if messages[0].role == 'system' %}<|im_start|>system\n{{ messages[0].content }}<|im_end|>\n"
+    "{% else %}<|im_start|>system\nYou are Qwen, created by Alibaba Cloud.<|im_end|>\n{% endif %}"
+    "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     save_chat_model(tmp_path / "model")
@@ -92,6 +102,47 @@ def test_a_template_that_prints_a_date_gives_the_same_prompt_on_every_day(
         prompts.append(form.tokens.decode(ids))
     assert prompts[0] == prompts[1] and prompts[0].startswith(DATED[part])
     assert form.dated and f"pinned to {DAY}" in form.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("system", "said"),
+    [
+        (None, "You are Qwen, created by Alibaba Cloud."),
+        ("You are a helpful assistant.", "You are a helpful assistant."),
+    ],
+)
+def test_qwen_boxed_is_asked_to_the_letter_with_the_system_message_that_is_given(
+    system: str | None, said: str, place: Path
+) -> None:
+    """SimpleRL sends a system message of its own; without one, Qwen's template inserts another."""
+    give_template(place / "model", QWEN)
+    config = asked(place)
+    pack, _ = open_pack([replace(config, task=replace(config.task, system_message=system))])
+    (ids,) = pack.encode_prompts(pack.task.batch(0, 1, 1))
+    (problem,) = pack.task.batch(0, 1, 1)
+    assert pack.form.tokens.decode(ids) == (
+        f"<|im_start|>system\n{said}<|im_end|>\n<|im_start|>user\n{problem.question}\n"
+        "Please reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_template_that_takes_no_system_message_is_refused_before_anything_starts(place: Path) -> None:
+    part = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    give_template(place / "model", part + CHATML)
+    config = asked(place)
+    preflight.check([config])
+    with pytest.raises(UsageError, match="System role not supported"):
+        preflight.check([replace(config, task=replace(config.task, system_message="You help."))])
+
+
+def test_long_prompts_are_counted_in_the_models_tokens(place: Path) -> None:
+    config = asked(place)
+    pack, _ = open_pack([config])
+    lengths = [len(ids) for ids in pack.encode_prompts(pack.task.batch(0, 0, 57))]
+    most = min(lengths)
+    limited, _ = open_pack([replace(config, task=replace(config.task, max_prompt_tokens=most))])
+    assert {len(ids) for ids in limited.encode_prompts(limited.task.batch(0, 0, 57))} == {most} != set(lengths)
+    assert f"more than {most} tokens" in limited.task.notes[-1]
 
 
 def test_a_template_without_a_date_is_not_said_to_print_one(place: Path) -> None:

@@ -14,6 +14,7 @@ from tinylora.settings import identity
 from tinylora.settings.config import (
     Adapter,
     AdapterConfig,
+    Demonstrations,
     GrpoConfig,
     ModelConfig,
     Precision,
@@ -151,6 +152,36 @@ def test_settings_that_an_adapter_does_not_use_are_no_part_of_its_runs() -> None
         assert of_kind(kind).run_key == of_kind(kind, **unused).run_key
     keys = {of_kind(kind).run_key for kind in Adapter}
     assert len(keys) == len(Adapter)
+
+
+def test_settings_that_old_runs_did_not_have_change_no_key_of_theirs() -> None:
+    old = as_plain(RunConfig(task=TaskConfig("gsm8k", template=Template.boxed), lr=1.0))
+    for group, name in (
+        ("task", "system_message"),
+        ("task", "max_prompt_tokens"),
+        ("algorithm", "entropy_coefficient"),
+    ):
+        value = old[group].pop(name)
+        assert not value and name not in from_plain(old).scientific()[group]
+    sft = as_plain(RunConfig(algorithm=SftConfig(), lr=1.0))
+    del sft["algorithm"]["attempts"]
+    assert "attempts" not in from_plain(sft).scientific()["algorithm"]
+
+
+def test_settings_of_conversations_and_demonstrations_count_where_they_are_used() -> None:
+    def changed(name: str, task: dict[str, Any], **run: Any) -> bool:
+        return name in flatten(RunConfig(task=TaskConfig(**task), lr=1.0, **run).scientific())
+
+    asked = {"system_message": "You are a helpful assistant.", "max_prompt_tokens": 1024}
+    for name in asked:
+        assert changed(f"task.{name}", {"name": "gsm8k"} | asked)
+        assert not changed(f"task.{name}", asked), "sums are no conversation, and presets in small keep their settings"
+    untrained = AdapterConfig(Adapter.none)
+    assert not changed("task.max_prompt_tokens", {"name": "gsm8k"} | asked, adapter=untrained)
+    sampled = {"demonstrations": Demonstrations.sampled}
+    assert changed("algorithm.attempts", sampled, algorithm=SftConfig())
+    assert not changed("algorithm.attempts", sampled)
+    assert not changed("algorithm.attempts", {}, algorithm=SftConfig())
 
 
 def test_a_strict_rule_is_part_of_the_identity_where_it_is_another_than_the_form_and_is_used() -> None:

@@ -59,7 +59,8 @@ def decode(pack: Pack, request: Request, row: int) -> list[int]:
 def grpo_gradient(
     pack: Pack, lane: int, completions: Completions, logp_sampler: torch.Tensor, advantages: torch.Tensor
 ) -> torch.Tensor:
-    """The gradient (K, u) of one lane's GRPO loss, with the importance weights of `losses` and no KL term."""
+    """The gradient (K, u) of one lane's GRPO loss, with importance weights, entropy term, and no KL term."""
+    entropy_coefficient = pack.config.algorithm.entropy_coefficient
     cap, temperature = pack.config.algorithm.importance_cap, pack.config.rollout.temperature
     weights, v = dense_weights(pack, lane), pack.engine.adapters.lane(lane).v
     total, tokens = torch.zeros(()), 0
@@ -69,5 +70,9 @@ def grpo_gradient(
             logp = logps(pack, weights, completions.prompts[prompt], completion, temperature)
             ratio = (logp.detach() - logp_sampler[number, : len(completion)]).exp().clamp(max=cap)
             total = total - (ratio * advantages[number] * logp).sum()
+            sequence = [*completions.prompts[prompt], *completion]
+            predicted = logits(pack, weights, sequence)[-len(completion) - 1 : -1] / temperature
+            probabilities = predicted.softmax(-1)
+            total = total + entropy_coefficient * (probabilities * probabilities.log()).sum()
             tokens += len(completion)
     return torch.autograd.grad(total / tokens, v)[0]

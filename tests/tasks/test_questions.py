@@ -110,6 +110,24 @@ def test_rows_that_cannot_be_learnt_from_are_left_out_of_training_and_counted(tm
     )
 
 
+def test_long_prompts_are_left_out_of_training_and_counted(folder: Path) -> None:
+    task, whole = load(folder), load(folder)
+    long = {problem.id for problem in task.batch(0, 0, 400) if len(task.prompt(problem)) % 2}
+    count = len({problem.id for problem in task.batch(0, 0, 400)})
+    assert 0 < len(long) < count
+    task.leave_out_long(1024, lambda texts: [1024 + len(text) % 2 for text in texts])
+    assert not {problem.id for problem in task.batch(0, 0, 400)} & long
+    assert task.notes[-1] == f"{len(long)} of {count} training prompts have more than 1024 tokens: left out."
+    assert task.held_out(Split.validation, 200) == whole.held_out(Split.validation, 200)
+    with pytest.raises(UsageError, match=r"task\.max_prompt_tokens=5"):
+        task.leave_out_long(5, lambda texts: [6 for _ in texts])
+
+
+def test_what_the_system_says_is_part_of_how_a_task_asks(folder: Path) -> None:
+    digests = {load(folder, system_message=said).prompt_digest for said in (None, "You are a helpful assistant.", "x")}
+    assert len(digests) == 3
+
+
 def test_test_sets_lose_no_row_but_those_without_an_answer(tmp_path: Path) -> None:
     test = [row("amc23", 1, answer=""), row("amc23", 2), row("amc23", 2), row("amc23", 3, answer="27.0")]
     task = load(write(tmp_path / "data", amc23=test), "amc23")

@@ -16,6 +16,7 @@ from tinylora.settings.config import (
     Demonstrations,
     GrpoConfig,
     Precision,
+    RolloutConfig,
     RunConfig,
     SftConfig,
     Sharing,
@@ -66,7 +67,15 @@ def relative_difference(given: torch.Tensor, wanted: torch.Tensor) -> float:
 CASES = {
     "grpo": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6)}),
     "grpo with kl": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=2, samples=4, kl_coefficient=0.1)}),
+    "grpo with entropy": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=2, samples=4, entropy_coefficient=0.1)}),
     "sft": (sft.sft_step, {"algorithm": SftConfig(prompts=5)}),
+    "sft on samples": (
+        sft.sft_step,
+        {
+            "algorithm": SftConfig(prompts=5, attempts=4),
+            "task": TaskConfig(demonstrations=Demonstrations.sampled),
+        },
+    ),
 }
 
 
@@ -83,7 +92,7 @@ def test_gradients_of_a_mixed_pack_are_those_of_each_lane_alone(case: str, tmp_p
         assert relative_difference(together[number], gradient) < 5e-5
 
 
-@pytest.mark.parametrize("case", ["grpo with kl", "sft"])
+@pytest.mark.parametrize("case", ["grpo with kl", "grpo with entropy", "sft"])
 @pytest.mark.parametrize("tokens", [1, 150])
 def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int, tmp_path: Path) -> None:
     step, changes = CASES[case]
@@ -96,10 +105,13 @@ def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int,
         assert relative_difference(split, whole) < 1e-5
 
 
-@pytest.mark.parametrize("width", [0, 60, 10_000])
-def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(width: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("width", "entropy"), [(0, 0.0), (60, 0.0), (10_000, 0.0), (0, 0.5), (10_000, 0.5)])
+def test_the_gradient_is_that_of_every_completion_alone_under_dense_weights(
+    width: int, entropy: float, tmp_path: Path
+) -> None:
     """The slow reference, for rows of one completion, of some, and of all completions of a prompt."""
-    pack, lanes = open_pack(mixed(tmp_path))
+    algorithm = GrpoConfig(prompts=4, samples=4, entropy_coefficient=entropy)
+    pack, lanes = open_pack(mixed(tmp_path, algorithm=algorithm, rollout=RolloutConfig(48, temperature=0.8)))
     give_v(pack)
     pack = with_engine(pack, row_width=width)
     prompts = pack.encode_prompts(pack.task.held_out(Split.train, 8))

@@ -27,7 +27,18 @@ from tinylora.records.folder import (
 )
 from tinylora.records.progress import Silent
 from tinylora.records.stopping import Stopped, StopRequest
-from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, GrpoConfig, Precision, Rounding, RunConfig
+from tinylora.settings.config import (
+    Adapter,
+    AdapterConfig,
+    Demonstrations,
+    EvalConfig,
+    GrpoConfig,
+    Precision,
+    Rounding,
+    RunConfig,
+    SftConfig,
+    TaskConfig,
+)
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.train import loop as train
 from tinylora.train import pack as pack_module
@@ -121,6 +132,27 @@ def test_masters_and_chance_continue_bitwise(tmp_path: Path) -> None:
     for config in rounded(whole):
         lines, others = (RunFolder(c).lines() for c in (config, replace(config, outputs_dir=str(halved))))
         assert [untimed(line.metrics) for line in lines] == [untimed(line.metrics) for line in others]
+
+
+def test_sampled_demonstrations_and_counts_of_tokens_go_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    task = TaskConfig(demonstrations=Demonstrations.sampled)
+    whole, cut = (
+        point(tmp_path / name, task=task, algorithm=SftConfig(prompts=4, attempts=4)) for name in ("whole", "cut")
+    )
+    for config in (whole, cut):
+        RunFolder(config).path.mkdir(parents=True)
+    run_pack([whole], ["a"], Silent(), Unmirrored())
+    with pytest.raises(KeyboardInterrupt):
+        run_pack([cut], ["a"], At(2, interrupt), Unmirrored())
+    run_pack([cut], ["a"], Silent(), Unmirrored())
+    assert torch.equal(*(load_file(config.folder / STATE)["v"] for config in (whole, cut)))
+    wanted, found = (
+        [{n: v for n, v in line.metrics.items() if not n.startswith("time/")} for line in RunFolder(config).lines()]
+        for config in (whole, cut)
+    )
+    assert found == wanted
+    counts = [line["train/tokens_sampled"] for line in wanted[1:]]
+    assert counts == sorted(set(counts)), "they are of all steps so far"
 
 
 @pytest.mark.parametrize("lost", [[0], [1], [0, 1]])

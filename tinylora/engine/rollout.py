@@ -10,7 +10,8 @@ first, up to the limits. All rows end in the same column of the cache.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional
@@ -55,11 +56,26 @@ def _roll_out(engine: Engine, request: Request) -> Rollout:
 
 @torch.inference_mode()
 def _decode(engine: Engine, request: Request, most_rows: int) -> Rollout:
-    with engine.adapters.rows(request.lane_of_prompt) as assign:
+    with _untrained(engine) if request.untrained else engine.adapters.rows(request.lane_of_prompt) as assign:
         decoder = Decoder(engine, assign, request, most_rows)
         while decoder.fill():
             decoder.step()
         return decoder.result()
+
+
+@contextmanager
+def _untrained(engine: Engine) -> Iterator[AssignRows]:
+    """Inside, all rows are read by the base model; a model that is trained itself is as it was before."""
+    with engine.adapters.base() as parameters:
+        own = dict(engine.model.named_parameters())
+        trained = {name: own[name].detach().clone() for name in parameters}
+        try:
+            for name, value in parameters.items():
+                own[name].data.copy_(value)  # in place: the decode step reads views of them
+            yield lambda lanes: None
+        finally:
+            for name, value in trained.items():
+                own[name].data.copy_(value)
 
 
 class Decoder:

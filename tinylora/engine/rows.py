@@ -45,11 +45,11 @@ class Completions:
     @property
     def samples(self) -> int:
         """Completions of each prompt."""
-        return len(self.tokens) // len(self.prompts)
+        return len(self.tokens) // max(1, len(self.prompts))
 
     def tokens_per_lane(self, lanes: int) -> torch.Tensor:
         """Completion tokens of each lane, (lanes,): the denominators of the optimizer step."""
-        lengths = torch.tensor([len(completion) for completion in self.tokens])
+        lengths = torch.tensor([len(completion) for completion in self.tokens], dtype=torch.long)
         lane_of_completion = self.lane_of_prompt.repeat_interleave(self.samples)
         return torch.zeros(lanes, dtype=torch.long).index_add(0, lane_of_completion, lengths)
 
@@ -131,7 +131,25 @@ def completion_logps(
     `completion_logits`.
     """
     logits, places = completion_logits(model, completions, batch, parameters)
+    return _logps(completions, batch, logits.float() / temperature, places)
+
+
+def logps_and_entropies(
+    model: PreTrainedModel, completions: Completions, batch: Sequence[Row], temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Beside the log-probabilities (b, T), the entropy in nats of what could stand in each token's place (b, T).
+
+    Both of the softmax at the temperature; 0 in the padding.
+    """
+    logits, places = completion_logits(model, completions, batch)
     logits = logits.float() / temperature
+    entropies = logits.logsumexp(-1) - (logits.softmax(-1) * logits).sum(-1)  # (places,)
+    mask = completion_mask(completions, batch, logits.device)
+    spread = torch.zeros_like(mask).masked_scatter(mask > 0, entropies[places])
+    return _logps(completions, batch, logits, places), spread
+
+
+def _logps(completions: Completions, batch: Sequence[Row], logits: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     tokens = list(chain.from_iterable(completions.tokens[number] for number in numbers(batch)))
     logps = logits[places, torch.tensor(tokens, device=logits.device)] - logits.logsumexp(-1)[places]  # (tokens,)
     mask = completion_mask(completions, batch, logits.device)

@@ -37,6 +37,8 @@ class Request:
     noise: torch.Tensor
     sampling: Sampling
     samples: int = 1
+    untrained: bool = False
+    """From the model as it was before training, whatever the lanes are."""
 
     def of(self, prompts: Sequence[int]) -> Request:
         """The part of it that is about some prompts, by number."""

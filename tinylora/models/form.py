@@ -64,6 +64,8 @@ class Form:
     """What the template puts between an answer and that token."""
     dated: bool = False
     """Whether the template prints the day."""
+    system: str | None = None
+    """What the system says in front of every question; None: whatever the template puts there."""
     notes: tuple[str, ...] = ()
     """Sentences on the template that its user should know."""
 
@@ -72,7 +74,7 @@ class Form:
         if self.day is None:  # some tokenizers end every text: that would be the end of an answer
             found = self._encode(texts, add_special_tokens=True)
             return [ids[:-1] if len(ids) > 1 and ids[-1] in self.end_tokens else ids for ids in found]
-        asked = [say(self.tokens, self.day, question(text)) for text in texts]
+        asked = [say(self.tokens, self.day, question(text, self.system)) for text in texts]
         return self._encode(asked, add_special_tokens=False)  # the template prints those that it wants
 
     def completions(self, texts: Sequence[str]) -> list[list[int]]:
@@ -95,12 +97,13 @@ class Form:
         return list(self.tokens(list(texts), add_special_tokens=add_special_tokens).input_ids)
 
 
-def form_of(config: ModelConfig, tokens: PreTrainedTokenizerBase, chat: bool) -> Form:
+def form_of(config: ModelConfig, tokens: PreTrainedTokenizerBase, chat: bool, system: str | None = None) -> Form:
     """The form of a model with its tokenizer (as `load` gives it), on tasks that are conversations or are not.
 
-    Raises UsageError where its chat template cannot be used.
+    `system` is the system's message in front of every question of a conversation. Raises UsageError where its chat
+    template cannot be used.
     """
-    return _form_of(config_folder(config), config.identity, tokens, config.day if chat else None)
+    return _form_of(config_folder(config), config.identity, tokens, config.day if chat else None, system)
 
 
 def _or_none(encode: Callable[[Sequence[str]], list[list[int]]], text: str) -> list[int] | None:
@@ -112,22 +115,22 @@ def _or_none(encode: Callable[[Sequence[str]], list[list[int]]], text: str) -> l
 
 
 @lru_cache(maxsize=8)  # another tokenizer is loaded where any file of the folder has changed
-def _form_of(folder: Path, name: str, tokens: PreTrainedTokenizerBase, day: date | None) -> Form:
+def _form_of(folder: Path, name: str, tokens: PreTrainedTokenizerBase, day: date | None, system: str | None) -> Form:
     rows, configured = _of_config(folder)
     eos = tokens.eos_token_id
     assert isinstance(eos, int), "tokenizers are loaded with an end token"
     ends = frozenset((eos, *configured))
     if day is None:
         return Form(tokens, None, ends, eos)
-    shown: Shown = limited(lambda: _look(tokens, day))
+    shown: Shown = limited(lambda: _look(tokens, day, system))
     before, end = _closing(tokens, shown, ends) or ("", eos)
-    form = Form(tokens, day, ends | {end}, end, before, shown.dated, tuple(_notes(name, day, shown)))
+    form = Form(tokens, day, ends | {end}, end, before, shown.dated, system, tuple(_notes(name, day, shown)))
     _require_embedded(form, name, rows)
     return form
 
 
-def _look(tokens: PreTrainedTokenizerBase, day: date) -> Shown:
-    asked: list[Message] = question(PROBES[0])
+def _look(tokens: PreTrainedTokenizerBase, day: date, system: str | None) -> Shown:
+    asked: list[Message] = question(PROBES[0], system)
     answer: Message = {"role": "assistant", "content": ANSWER}
     prompt = say(tokens, day, asked)
     dated = {prompt} != {say(tokens, other, asked) for other in OTHER_DAYS}

@@ -59,9 +59,10 @@ def say(tokens: PreTrainedTokenizerBase, day: date, messages: Sequence[Message],
     )
 
 
-def question(text: str) -> list[Message]:
-    """A conversation that begins with this text of the user."""
-    return [{"role": "user", "content": text}]
+def question(text: str, system: str | None = None) -> list[Message]:
+    """A conversation that begins with this text of the user, behind a message of the system where there is one."""
+    asked: list[Message] = [{"role": "user", "content": text}]
+    return asked if system is None else [{"role": "system", "content": system}, *asked]
 
 
 def written(day: date, form: str) -> str:
@@ -77,19 +78,19 @@ def written(day: date, form: str) -> str:
         locale.setlocale(locale.LC_TIME, before)
 
 
-def render(tokens: PreTrainedTokenizerBase, texts: Sequence[str], day: date) -> list[str]:
-    """Each text as the first message of a conversation, in the tokenizer's template, as on that day.
+def render(tokens: PreTrainedTokenizerBase, texts: Sequence[str], day: date, system: str | None = None) -> list[str]:
+    """Each text as the first message of a user, behind that of the `system`, in the tokenizer's template on that day.
 
     In a process of its own, with limits. Raises UsageError where the template fails, takes more than they allow, or
     could render the same conversation in another way.
     """
 
     def work() -> list[str]:
-        _require_constant(tokens, day, texts[0])
+        _require_constant(tokens, day, question(texts[0], system))
         rendered = []
         for text in texts:
-            rendered.append(say(tokens, day, question(text)))
-            if len(rendered[-1]) > len(text) + LONGEST:
+            rendered.append(say(tokens, day, question(text, system)))
+            if len(rendered[-1]) > len(text) + len(system or "") + LONGEST:
                 raise TemplateError(f"it makes {len(rendered[-1]):,} characters of {len(text)}")
         return rendered
 
@@ -144,7 +145,7 @@ def _work(sender: Connection, work: Callable[[], Any]) -> None:
         sender.send((None, first_line(error)))
 
 
-def _require_constant(tokens: PreTrainedTokenizerBase, day: date, text: str) -> None:
+def _require_constant(tokens: PreTrainedTokenizerBase, day: date, asked: Sequence[Message]) -> None:
     """Raise TemplateError where a template draws at random, in whatever branch, or prints what differs each time."""
     template = tokens.get_chat_template()
     tree = _compile_jinja_template(template).environment.parse(template)
@@ -152,14 +153,14 @@ def _require_constant(tokens: PreTrainedTokenizerBase, day: date, text: str) -> 
         raise TemplateError(CHANCE.format("the filter random"))
     if any(found.name == "lipsum" and found.ctx == "load" for found in tree.find_all(nodes.Name)):
         raise TemplateError(CHANCE.format("lipsum"))
-    once = say(tokens, day, question(text))
-    if ADDRESS.search(once) and not ADDRESS.search(text):
+    once = say(tokens, day, asked)
+    if ADDRESS.search(once) and not any(ADDRESS.search(message["content"]) for message in asked):
         what = re.search("<[^<>]* at 0x", once)
         raise TemplateError(
             f"it prints an object with its address in memory ({what[0] if what else 'at 0x'}...), which differs each "
             "time; a call may lack its parentheses"
         )
-    if say(tokens, day, question(text)) != once:
+    if say(tokens, day, asked) != once:
         raise TemplateError("it renders the same conversation in another way the second time")
 
 

@@ -116,10 +116,12 @@ class Solver(Enum):
 
 
 class Demonstrations(Enum):
-    """Whose manner the SFT demonstrations are written in: the model's own, or a foreign one."""
+    """Whose manner the SFT demonstrations are written in: the model's own, a foreign one, that of its own samples."""
 
     own = "own"
     foreign = "foreign"
+    sampled = "sampled"
+    """Right answers among those that the untrained model gives: rejection sampling."""
 
 
 class Checker(Enum):

@@ -17,15 +17,18 @@ from tinylora.settings.paths import as_path
 from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path, shown
 from tinylora.settings.store_urls import as_store
 from tinylora.settings.uses import (
+    CONVERSES,
     HAS_BASIS,
     LEARNS_DEMONSTRATIONS,
     MAKES_PROBLEMS,
     NOT_SUMS,
     READS_SETS,
     READS_THE_HUB,
+    SAMPLES_DEMONSTRATIONS,
     SUMS,
     TASK_SAYS_LENGTH,
     TRAINS,
+    TRAINS_ON_SETS,
 )
 
 LONGEST_NAME = 500  # characters of an experiment, which MLflow takes
@@ -54,6 +57,20 @@ class TaskConfig:
     """For tasks with several: which set is trained on; for `reasoning_gym`: the name of questions in `folder`."""
     template: Template = setting(Template.plain, Role.identity, given=NOT_SUMS)
     """What the prompt asks of the form of an answer, and so what strict scoring wants."""
+    system_message: str | None = setting(
+        None,
+        Role.identity,
+        used=lambda run: CONVERSES(run) and run.task.system_message is not None,
+        given=CONVERSES,
+    )
+    """What the chat template is given as the system's message; without one, templates such as Qwen's put their own."""
+    max_prompt_tokens: int | None = setting(
+        None,
+        Role.identity,
+        used=lambda run: TRAINS_ON_SETS(run) and run.task.max_prompt_tokens is not None,
+        given=TRAINS_ON_SETS,
+    )
+    """Questions whose prompts have more tokens are left out of training, and counted; null: none are."""
     checker: Checker = setting(Checker.numeric, Role.identity, given=READS_SETS)
     """How answers are compared; generated tasks have a check of their own."""
     strict: Strict = setting(Strict.form, Role.identity, used=READS_SETS, absent=Strict.form)
@@ -64,7 +81,8 @@ class TaskConfig:
     generator_options: dict[str, Any] = setting(dict, Role.identity, given=MAKES_PROBLEMS)
     """Settings of the generator, such as {min_terms: 2}."""
     demonstrations: Demonstrations = setting(Demonstrations.own, Role.lane, used=LEARNS_DEMONSTRATIONS)
-    """Manner of the demonstrations for SFT; without meaning for GRPO."""
+    """Manner of the demonstrations for SFT: the model's `own`, a `foreign` one, or `sampled`: right answers that the
+    untrained model gave. Without meaning for GRPO."""
     max_new_tokens: int = setting(64, Role.place, given=TASK_SAYS_LENGTH)
     """Longest completion that the task needs; the default of `rollout.max_new_tokens`."""
 
@@ -72,6 +90,8 @@ class TaskConfig:
         require_kinds(self, "task.")
         require_path("task.folder", self.folder)
         require_counts("task.", max_new_tokens=self.max_new_tokens)
+        if self.max_prompt_tokens is not None:
+            require_counts("task.", max_prompt_tokens=self.max_prompt_tokens)
         if self.name != SUMS:
             self._require_rule()
 
@@ -114,6 +134,9 @@ class GrpoConfig(AlgorithmConfig):
     """Completions per problem: the group that normalises the advantages."""
     kl_coefficient: float = setting(0.0, Role.identity, used=TRAINS)
     """Weight of the KL penalty to the base model (v = 0); the paper uses 0 on GSM8K, 0.001 on MATH."""
+    entropy_coefficient: float = setting(0.0, Role.identity, used=TRAINS, absent=0.0)
+    """Weight of the mean entropy of the policy's next token, which is subtracted from the loss. The paper names none;
+    SimpleRL's default is 0.001."""
     importance_cap: float = setting(2.0, Role.identity, used=TRAINS)
     """Upper bound of the token-level importance weight p_train / p_sampler."""
 
@@ -127,6 +150,8 @@ class GrpoConfig(AlgorithmConfig):
         )
         most, remedy = LARGEST_FP32, "give algorithm.kl_coefficient=0, which leaves the penalty out"
         require_between("algorithm.kl_coefficient", self.kl_coefficient, 0, most, remedy)
+        remedy = "give algorithm.entropy_coefficient=0, which leaves the term out"
+        require_between("algorithm.entropy_coefficient", self.entropy_coefficient, 0, most, remedy)
         given, remedy = f"algorithm.importance_cap={self.importance_cap}", "give algorithm.importance_cap=2"
         require(0 < self.importance_cap <= most, given, f"the importance cap is above 0, at most {most:g}", remedy)
 
@@ -137,6 +162,12 @@ class SftConfig(AlgorithmConfig):
 
     name: Algorithm = setting(Algorithm.sft, Role.identity, counts_as=_algorithm_name, given=TRAINS)
     prompts: int = setting(64, Role.identity, used=TRAINS)
+    attempts: int = setting(8, Role.identity, used=SAMPLES_DEMONSTRATIONS)
+    """With task.demonstrations=sampled: completions of each problem, of which the first right one demonstrates it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_counts("algorithm.", attempts=self.attempts)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tinylora.settings.choices import ALL, AUTO, Adapter, Algorithm
+from tinylora.settings.choices import ALL, AUTO, Adapter, Algorithm, Demonstrations
 
 GENERATED = "reasoning_gym"  # makes its problems, unless task.training_set names questions that were written down
 SUMS = "sums"
@@ -64,6 +64,10 @@ TIES_SOME = Need(
 )
 HAS_BASIS = Need("adapter=tinylora or lora_xs", lambda run: run.adapter.name.has_basis)
 LEARNS_DEMONSTRATIONS = Need("algorithm=sft", lambda run: run.trains and run.algorithm.name is Algorithm.sft)
+SAMPLES_DEMONSTRATIONS = Need(
+    f"algorithm=sft task.demonstrations={Demonstrations.sampled.value}",
+    lambda run: LEARNS_DEMONSTRATIONS(run) and run.task.demonstrations is Demonstrations.sampled,
+)
 RATE_IS_AUTO = Need(f"lr={AUTO}", lambda run: run.trains and run.lr == AUTO)
 
 NO_FOLDER_OF_MODEL = Need("no model.path, whose folder says it", lambda run: run.model.path is None)
@@ -75,6 +79,8 @@ READS_THE_HUB = Need(
     "questions from the hub: a task of questions or eval.suites, and no task.folder",
     lambda run: _reads_sets(run) and run.task.folder is None,
 )
+
+TRAINS_ON_SETS = Need("training on the questions of a data set", lambda run: run.trains and reads_questions(run.task))
 NOT_SUMS = Need("another task than sums", lambda run: run.task.name != SUMS)
 MAKES_PROBLEMS = Need(
     f"task={GENERATED} without task.training_set, which is made of questions that are there already",

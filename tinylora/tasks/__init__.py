@@ -72,7 +72,7 @@ class Task(Protocol):
         """The text that the model continues, or the user's message of a chat task."""
 
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
-        """A right answer to learn from, in the asked-for manner; UsageError where the task has none."""
+        """A right answer to learn from, `own` or `foreign`; UsageError where the task has none."""
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """The strict and the flexible verdict on each completion, which answers the problem at its place."""

@@ -32,6 +32,7 @@ CHUNK = 100  # problems of one seed: some generators make them all at once, and 
 PATIENCE = 20  # chunks without a new problem of the split, after which there are taken to be none
 SPLITS = 2  # raise it when the splits have other problems
 NAME = "reasoning_gym"
+REMEDY = "give algorithm=grpo, or task.demonstrations=sampled: right answers of the untrained model"
 
 
 class GeneratedTask:
@@ -48,7 +49,7 @@ class GeneratedTask:
         identity = json.dumps([made_by, [data.digest for data in sets]])
         self.data_digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.data_commits = commits_of(sets)
-        self.prompt_digest = prompt_digest(INSTRUCTIONS[config.template], self.chat)
+        self.prompt_digest = prompt_digest(INSTRUCTIONS[config.template], self.chat, config.system_message)
         self.notes = [questions.note for questions in self._suites.values() if questions.note is not None]
 
     def batch(self, seed: int, step: int, count: int) -> list[Problem]:
@@ -95,9 +96,7 @@ class GeneratedTask:
 
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
         """Raises UsageError: the generators give answers, and no way to them."""
-        raise UsageError(
-            f"task={NAME} algorithm=sft", "its problems have no worked solutions to learn from", "give algorithm=grpo"
-        )
+        raise UsageError(f"task={NAME} algorithm=sft", "its problems have no worked solutions to learn from", REMEDY)
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""

@@ -1,6 +1,7 @@
 r"""The named prompts: what a question is followed by, and how a demonstration ends so that it answers the prompt.
 
-boxed    SimpleRL's `qwen-boxed` (the paper's MATH runs): reason step by step, answer within \boxed{}
+boxed    SimpleRL's `qwen-boxed` (the paper's MATH runs): reason step by step, answer within \boxed{}; the system
+         message that belongs to it is `task.system_message`
 hash     verl's GSM8K prompt: think step by step, answer after "####"
 plain    the question alone
 """
@@ -28,9 +29,13 @@ def prompt_of(question: str, template: Template) -> str:
     return question + INSTRUCTIONS[template]
 
 
-def prompt_digest(text: str, chat: bool) -> str:
-    """16 hex digits that identify how a task asks: what it adds to a question, and whether it is a conversation."""
-    return hashlib.sha256(json.dumps([text, chat]).encode()).hexdigest()[:16]
+def prompt_digest(text: str, chat: bool, system: str | None = None) -> str:
+    """16 hex digits that identify how a task asks.
+
+    That is: what it adds to a question, whether it is a conversation, and what the system says first.
+    """
+    said = [text, chat] if system is None else [text, chat, system]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 
 
 def demonstration_of(solution: str, answer: str, template: Template) -> str:

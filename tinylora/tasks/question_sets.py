@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tinylora.answers import gold_answer
@@ -67,10 +67,12 @@ class QuestionTask:
         read = [*own, *self._suites.values()]
         self.data_digest = digest_of([questions.data for questions in read])
         self.data_commits = commits_of([questions.data for questions in read])
-        self.prompt_digest = prompt_digest(INSTRUCTIONS[config.template], self.chat)
+        self.prompt_digest = prompt_digest(INSTRUCTIONS[config.template], self.chat, config.system_message)
         self.notes = list(dict.fromkeys(questions.note for questions in read if questions.note is not None))
         self._problems: dict[Split, Sequence[Problem]] = {Split.test: self._test.problems}
         if self._training is not None:
+            if config.demonstrations is Demonstrations.sampled:  # people's solutions are what others are compared with
+                solutions = solutions and any(problem.solution is not None for problem in self._training.problems)
             self._problems |= self._split(self._training, solutions)
             self.notes.append(_overlap(self._training, [self._test, *self._suites.values()]))
 
@@ -100,6 +102,24 @@ class QuestionTask:
         read = [self._training, self._test, *self._suites.values()]
         return [problem for questions in read if questions is not None for problem in questions.problems]
 
+    def leave_out_long(self, most: int, count: Callable[[Sequence[str]], Sequence[int]]) -> None:
+        """Train on no problem whose prompt has more than `most` tokens, and count them; `count` says how many it has.
+
+        Raises UsageError where none is left.
+        """
+        problems = self._problems.get(Split.train, ())
+        lengths = count([self.prompt(problem) for problem in problems]) if problems else ()
+        kept = [problem for problem, length in zip(problems, lengths, strict=True) if length <= most]
+        left_out = len(problems) - len(kept)
+        if left_out == len(problems):
+            raise UsageError(
+                f"task.max_prompt_tokens={most}",
+                f"the prompts of {self.name} have {min(lengths, default=0)} tokens and more, so none would be left",
+                "give a larger number, or leave it out",
+            )
+        self._problems[Split.train] = kept
+        self.notes.append(f"{left_out} of {len(problems)} training prompts have more than {most} tokens: left out.")
+
     def suites(self, settings: EvalConfig) -> list[Suite]:
         """Validation where there is a training set, test, and the asked-for sets."""
         suites = [self._test.suite("test", settings)]
@@ -117,7 +137,7 @@ class QuestionTask:
             raise UsageError(
                 f"task={self.name} task.demonstrations=own",
                 f"{self.name} has only solutions that people wrote, in no model's own manner",
-                "give task.demonstrations=foreign",
+                "give task.demonstrations=foreign, or sampled: right answers of the untrained model",
             )
         if problem.solution is None:
             raise UsageError(f"row {problem.id}", "it has no solution to learn from", "give algorithm=grpo")

@@ -3,10 +3,11 @@
 For each lane: draw P problems, sample G completions of each, reward exact matches, normalise the rewards within each
 group to advantages, and take one Adam step on
 
-    - 1/tokens sum over tokens of ( min(p_train / p_sampler, cap) * advantage * log p_train - coefficient * KL )
+    - 1/tokens sum over tokens of ( min(p_train / p_sampler, cap) * advantage * log p_train - a * KL + b * entropy )
 
 with `tokens` the lane's completion tokens of the whole step. The weight min(...) is a constant for the gradient. KL is
-to the untrained model, and left out by default. Lanes share nothing but the batch.
+to the untrained model, entropy that of the policy's next token; both are left out by default. Lanes share nothing but
+the batch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tinylora.adapters.noise import torch_stream
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.engine.gradients import backward
 from tinylora.engine.rollout import roll_out
-from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, numbers
+from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, logps_and_entropies, numbers
 from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.settings.config import GrpoConfig
 from tinylora.train.losses import group_advantages, grpo_loss, importance_weight, kl_penalty, zero_variance_share
@@ -56,6 +57,7 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     metrics = {}
     for place, lane in enumerate(lanes):
         own = slice(place * rewards[0].numel(), (place + 1) * rewards[0].numel())
+        lane.tokens_sampled += int(rollout.lengths[own].sum())
         stepped = _step(pack, lane, found, healthy=bool(rollout.logp[own].isfinite().all()))
         metrics[lane.index] = stepped | _describe(rewards[place], scores[own], rollout, own)
     ended = time.perf_counter()
@@ -69,8 +71,8 @@ def accumulate(
     """Give every lane's v the gradient of its loss; returns metrics of the lanes, (L,) by name.
 
     `logp_sampler` is (B, T), `advantages` (B,). A group of equal rewards has no part in the gradient, and is left out
-    (unless there is a KL term). So means over tokens are over those that are trained on, and NaN where there are none;
-    the loss alone is over all tokens.
+    (unless there is a KL or an entropy term). So means over tokens are over those that are trained on, the `tokens`,
+    and NaN where there are none; the loss alone is over all tokens.
     """
     settings, lanes = _settings(pack), len(pack.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
@@ -81,11 +83,12 @@ def accumulate(
         loss, values = _loss(pack, completions, batch, logp_sampler[which], advantages[which])
         return loss * share[lane_of_completion[which]].to(loss.device), values
 
-    taught = advantages.view(-1, completions.samples).ne(0).any(1) | (settings.kl_coefficient > 0)  # (N,)
+    all_count = settings.kl_coefficient > 0 or settings.entropy_coefficient > 0
+    taught = advantages.view(-1, completions.samples).ne(0).any(1) | all_count  # (N,)
     found = backward(pack.engine, completions, taught.nonzero()[:, 0].tolist(), batch_loss)
     sums = {name: torch.zeros(lanes).index_add(0, lane_of_completion, values) for name, values in found.items()}
     losses, tokens = (sums.pop(name, torch.zeros(lanes)) for name in ("loss", "tokens"))
-    return {"train/loss": losses} | {name: values / tokens for name, values in sums.items()}
+    return {"train/loss": losses, "tokens": tokens} | {name: values / tokens for name, values in sums.items()}
 
 
 def _loss(
@@ -98,9 +101,15 @@ def _loss(
     settings, model, temperature = _settings(pack), pack.engine.model, pack.config.rollout.temperature
     mask = completion_mask(completions, batch, model.device)
     sampler = sampler[:, : mask.shape[1]].to(model.device)
-    logp = completion_logps(model, completions, batch, temperature)
+    if settings.entropy_coefficient > 0:
+        logp, entropies = logps_and_entropies(model, completions, batch, temperature)
+    else:
+        logp, entropies = completion_logps(model, completions, batch, temperature), None
     loss = grpo_loss(logp, sampler, advantages.to(model.device), mask, settings.importance_cap)
     values = _mismatch(logp.detach(), sampler, mask, settings.importance_cap) | {"tokens": mask.sum(1)}
+    if entropies is not None:
+        loss = loss - settings.entropy_coefficient * entropies.sum(1)
+        values["train/entropy"] = entropies.detach().sum(1)
     if settings.kl_coefficient > 0:
         with torch.no_grad(), pack.engine.adapters.base() as parameters:
             base = completion_logps(model, completions, batch, temperature, parameters)
@@ -132,8 +141,9 @@ def _step(pack: Pack, lane: LaneRun, found: dict[str, torch.Tensor], healthy: bo
     """
     metrics: Metrics = {name: values[lane.index].item() for name, values in found.items()}
     loss = metrics.pop("train/loss") if healthy else math.nan
+    lane.tokens_trained += int(metrics.pop("tokens"))
     metrics = {name: value for name, value in metrics.items() if not math.isnan(value)}
-    return metrics | apply_gradient(pack.engine.adapters, lane, loss)
+    return metrics | lane.tokens_so_far | apply_gradient(pack.engine.adapters, lane, loss)
 
 
 def _mismatch(logp: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap: float) -> dict[str, torch.Tensor]:

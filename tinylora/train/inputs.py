@@ -16,11 +16,11 @@ from tinylora.models.files import read_template, require_whole
 from tinylora.models.find import config_folder
 from tinylora.models.hub import WEIGHTS
 from tinylora.models.shapes import ModuleShape
-from tinylora.settings.config import Adapter, Algorithm, RunConfig
+from tinylora.settings.config import Adapter, RunConfig
 from tinylora.settings.errors import UsageError, require
 from tinylora.settings.identity import content_digest
 from tinylora.settings.model import DAY
-from tinylora.settings.uses import CONVERSES
+from tinylora.settings.uses import CONVERSES, LEARNS_DEMONSTRATIONS, SAMPLES_DEMONSTRATIONS
 from tinylora.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def checked_task(config: RunConfig) -> Task:
     task = task_of(config)
     if config.training_steps > 0:
         problem = task.batch(config.seed, 1, 1)[0]
-        if config.algorithm.name is Algorithm.sft:
+        if LEARNS_DEMONSTRATIONS(config) and not SAMPLES_DEMONSTRATIONS(config):
             task.demonstration(problem, config.task.demonstrations)
     return task
 
@@ -189,7 +189,7 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
     texts = sorted((task.prompt(problem) for problem in task.known_problems()), key=len, reverse=True)[:LONGEST]
     texts = texts or [task.prompt(task.batch(config.seed, 1, 1)[0])]
     if task.chat:
-        texts = render(tokens, texts, config.model.day)
+        texts = render(tokens, texts, config.model.day, config.task.system_message)
     lengths = [len(ids) for ids in tokens(texts, add_special_tokens=not task.chat).input_ids]
     if min(lengths) == 0:
         raise UsageError(
@@ -198,4 +198,4 @@ def _check_prompts(config: RunConfig, task: Task, tokens: PreTrainedTokenizerBas
             "put the model's tokenizer into its folder, or correct the chat template",
         )
     require_room(config.model, max(lengths), lost_positions)
-    return form_of(config.model, tokens, task.chat)
+    return form_of(config.model, tokens, task.chat, config.task.system_message)

@@ -33,6 +33,7 @@ from tinylora.settings.config import Adapter, RunConfig
 from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.question_sets import QuestionTask
 from tinylora.train.inputs import require_template
 
 Metrics = dict[str, float]
@@ -50,12 +51,19 @@ class LaneRun:
     adapter: Lane
     optimizer: torch.optim.Adam
     step: int = 0  # optimizer steps done
+    tokens_sampled: int = 0  # in the rollouts of these steps
+    tokens_trained: int = 0  # completion tokens that had a part in their gradients
     failure: str | None = None  # why it was stopped
 
     @property
     def v(self) -> torch.nn.Parameter:
         """The trained values: TinyLoRA's (K, u), or those of another adapter."""
         return self.adapter.v
+
+    @property
+    def tokens_so_far(self) -> Metrics:
+        """Tokens of all its steps, by which different algorithms are compared at equal effort."""
+        return {"train/tokens_sampled": self.tokens_sampled, "train/tokens_trained": self.tokens_trained}
 
     @property
     def done(self) -> bool:
@@ -111,7 +119,9 @@ def load_pack(
     model, tokenizer = load(config.model)
     task = task_of(config)
     require_template(config, task, tokenizer)
-    form = form_of(config.model, tokenizer, task.chat)
+    form = form_of(config.model, tokenizer, task.chat, config.task.system_message)
+    if config.task.max_prompt_tokens is not None and isinstance(task, QuestionTask) and config.trains:
+        task.leave_out_long(config.task.max_prompt_tokens, lambda texts: list(map(len, form.prompts(texts))))
     for note in (*task.notes, *form.notes):
         progress.phase(note)
     model_digest = digest(folder)

@@ -9,37 +9,41 @@ import torch
 
 from tinylora.engine.gradients import backward
 from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, numbers
+from tinylora.train.demonstrations import Demonstrated, demonstrations, joined
 from tinylora.train.losses import sft_loss
-from tinylora.train.pack import LaneMetrics, LaneRun, Pack, apply_gradient
+from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, apply_gradient
 
 
 def sft_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     """Train every lane by one step on demonstrations of its own manner; returns the metrics of each, by its index."""
     started = time.perf_counter()
-    count = pack.config.algorithm.prompts
-    problems = [p for lane in lanes for p in pack.task.batch(lane.config.seed, lane.step + 1, count)]
-    manners = [lane.config.task.demonstrations for lane in lanes for _ in range(count)]
-    texts = [pack.task.demonstration(problem, manner) for problem, manner in zip(problems, manners, strict=True)]
-    lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(count)
-    prompts = pack.encode_prompts(problems)
-    targets = [
-        tokens[: pack.engine.room_after(prompt, len(tokens))]
-        for prompt, tokens in zip(prompts, pack.encode_completions(texts), strict=True)
-    ]
-    completions = Completions(prompts, lane_of_prompt, targets)
-    losses = accumulate(pack, completions)
-    metrics = {}
-    for place, lane in enumerate(lanes):
-        own = completions.tokens[place * count : (place + 1) * count]
+    found = demonstrations(pack, lanes)
+    sampled = time.perf_counter()
+    losses = accumulate(pack, joined(found, lanes))
+    metrics: LaneMetrics = {}
+    for lane, own in zip(lanes, found, strict=True):
+        described = _describe(own, pack.config.algorithm.prompts)
+        lane.tokens_sampled += own.sampled
+        lane.tokens_trained += sum(map(len, own.answers))
         stepped = apply_gradient(pack.engine.adapters, lane, losses[lane.index].item())
-        metrics[lane.index] = stepped | {"train/completion_tokens": sum(map(len, own)) / count}
-    seconds = time.perf_counter() - started
-    times = {"time/train_s": seconds, "time/step_s": seconds}
+        metrics[lane.index] = stepped | described | lane.tokens_so_far
+    ended = time.perf_counter()
+    times = {"time/train_s": ended - sampled, "time/step_s": ended - started}
+    if any(own.sampled for own in found):
+        times["time/rollout_s"] = sampled - started
     return {index: lane_metrics | times for index, lane_metrics in metrics.items()}
 
 
+def _describe(own: Demonstrated, problems: int) -> Metrics:
+    """The share of a step's problems that are demonstrated, and the mean length of these demonstrations."""
+    if not own.answers:
+        return {"train/demonstrated": 0.0}
+    lengths = [len(answer) for answer in own.answers]
+    return {"train/demonstrated": len(lengths) / problems, "train/completion_tokens": sum(lengths) / len(lengths)}
+
+
 def accumulate(pack: Pack, completions: Completions) -> torch.Tensor:
-    """Give every lane's v the gradient of its mean loss per token; returns the losses (L,)."""
+    """Give every lane's v the gradient of its mean loss per token; returns the losses (L,), 0 where it has no token."""
     lanes = len(pack.lanes)
     share = 1.0 / completions.tokens_per_lane(lanes).clamp(min=1)  # (L,): of one token in its lane's loss
 
@@ -50,4 +54,5 @@ def accumulate(pack: Pack, completions: Completions) -> torch.Tensor:
         return sft_loss(logp, mask) * weights.to(pack.engine.model.device), {}
 
     found = backward(pack.engine, completions, range(len(completions.prompts)), batch_loss)
-    return torch.zeros(lanes).index_add(0, completions.lane_of_prompt, found["loss"])
+    losses = found.get("loss", torch.zeros(len(completions.tokens)))  # no demonstration at all: no batch
+    return torch.zeros(lanes).index_add(0, completions.lane_of_prompt, losses)

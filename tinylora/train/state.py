@@ -23,6 +23,8 @@ from tinylora.settings.files import fsync_folder, write_part
 from tinylora.settings.tensor_files import with_digest
 from tinylora.train.pack import LaneRun
 
+SAMPLED, TRAINED = "tokens_sampled", "tokens_trained"  # metadata of a state
+
 
 @dataclass(frozen=True)
 class State:
@@ -30,6 +32,7 @@ class State:
 
     step: int
     tensors: Tensors  # v (K, u) before it is rounded; exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
+    tokens: tuple[int, int] = (0, 0)  # sampled, trained on
 
 
 def save_state(folder: Path, lane: LaneRun) -> None:
@@ -38,6 +41,7 @@ def save_state(folder: Path, lane: LaneRun) -> None:
     for name, value in lane.optimizer.state_dict()["state"].get(0, {}).items():
         tensors["adam_step" if name == "step" else name] = value
     metadata = {"step": str(lane.step), "run_key": lane.config.run_key}
+    metadata |= {SAMPLED: str(lane.tokens_sampled), TRAINED: str(lane.tokens_trained)}
     content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata=metadata)
     part = folder / f"{STATE}.part"
     write_part(part, with_digest(content), lane.config.fsync)
@@ -66,8 +70,10 @@ def _load(path: Path) -> State | None:
     try:
         tensors, metadata = read_safetensors(path)
         own = metadata.get("run_key", path.parent.name) == path.parent.name  # earlier versions did not say
-        if own and "v" in tensors and metadata.get("step", "").isdecimal():
-            return State(int(metadata["step"]), tensors)
+        counts = [metadata.get("step", ""), metadata.get(SAMPLED, "0"), metadata.get(TRAINED, "0")]  # some count none
+        if own and "v" in tensors and all(count.isdecimal() for count in counts):
+            step, sampled, trained = map(int, counts)
+            return State(step, tensors, (sampled, trained))
     except FailureError as error:
         raise DamagedError(*error.args) from error
     raise DamagedError(*damaged(path).args)
@@ -115,7 +121,7 @@ def restore(lane: LaneRun, state: State) -> None:
             f"this run trains {tuple(lane.v.shape)} (groups, u)",
             f"remove the run folder {lane.config.folder} to start it anew",
         )
-    lane.step = state.step
+    lane.step, (lane.tokens_sampled, lane.tokens_trained) = state.step, state.tokens
     lane.adapter.hold(state.tensors["v"])
     moments = {name: t for name, t in state.tensors.items() if name.startswith("exp_avg")}
     if moments:
