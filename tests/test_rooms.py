@@ -46,10 +46,10 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
     },
     "analysis": {
         "records": "",
-        "numbers": "records",
+        "statistics": "records",
         "drawing": "",
-        "paper": "records numbers drawing",
-        "page": "records numbers drawing paper",
+        "paper": "records statistics drawing",
+        "page": "records statistics drawing paper",
         "build": "records page",
     },
 }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.drawing.style import ADAPTER_NAMES
-from analysis.numbers.cells import TEST
-from analysis.numbers.grid import ends
-from analysis.numbers.selection import Part, Table, matching, parts
-from analysis.numbers.text import show
+from analysis.statistics.cells import TEST
+from analysis.statistics.grid import ends
+from analysis.statistics.selection import Part, Table, matching, parts
+from analysis.statistics.text import show
 from analysis.page import notes, tables
 from analysis.page.formats import FigureFile, figure_file
 from analysis.paper import missing

@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import in_order
-from analysis.numbers.text import percent, show
+from analysis.statistics.cells import SAMPLED, TEST, VALIDATION
+from analysis.statistics.grid import in_order
+from analysis.statistics.text import percent, show
 from analysis.page.tables import SCORE_COLUMNS
 from analysis.records.load import CURVES
 from tinylora.records.digests import DIGESTS

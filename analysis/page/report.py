@@ -8,8 +8,8 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from analysis.numbers import cells as stats
-from analysis.numbers import grid, selection
+from analysis.statistics import cells as stats
+from analysis.statistics import grid, selection
 from analysis.page import tables
 from analysis.page.entries import Entry, make_entry
 from analysis.page.escaping import markdown

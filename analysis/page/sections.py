@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.numbers import grid
-from analysis.numbers.cells import UNTRAINED, base_accuracy, name_lines
+from analysis.statistics import grid
+from analysis.statistics.cells import UNTRAINED, base_accuracy, name_lines
 from analysis.page import notes, sweep_figures, tables
 from analysis.page.formats import FigureFile
 from analysis.records.load import Records

@@ -14,8 +14,8 @@ from matplotlib.ticker import FuncFormatter
 from analysis.drawing import style
 from analysis.drawing.curves import curve_figure
 from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, size_axis
-from analysis.numbers.cells import TEST, UNTRAINED, VALIDATION, curve
-from analysis.numbers.grid import in_order
+from analysis.statistics.cells import TEST, UNTRAINED, VALIDATION, curve
+from analysis.statistics.grid import in_order
 from analysis.page import tables
 from analysis.page.formats import FigureFile, figure_file
 

@@ -6,9 +6,9 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import axes, in_order, ordered, varying_within
-from analysis.numbers.text import GAP, percent, percent_range, show
+from analysis.statistics.cells import SAMPLED, TEST, VALIDATION
+from analysis.statistics.grid import axes, in_order, ordered, varying_within
+from analysis.statistics.text import GAP, percent, percent_range, show
 from analysis.records.apart import ABSENT
 from analysis.records.load import DERIVED, SCORES
 from tinylora.records.digests import DIGESTS

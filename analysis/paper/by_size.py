@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part
-from analysis.numbers.text import show
+from analysis.statistics.cells import TEST
+from analysis.statistics.selection import Part
+from analysis.statistics.text import show
 from analysis.paper import published as paper
 from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels, with_paper
 

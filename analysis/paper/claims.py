@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from analysis.numbers.selection import ADAPTER, Selection, Where
+from analysis.statistics.selection import ADAPTER, Selection, Where
 from analysis.paper import effects
 from analysis.paper.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RL_AND_SFT, TINYLORA
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import Array, bootstrap_interval, nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, VALIDATION, seeds_of
-from analysis.numbers.selection import Part, by_family, family, untrained_score
-from analysis.numbers.text import show
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import Array, bootstrap_interval, nearest_interval, resampled_means
+from analysis.statistics.cells import TEST, VALIDATION, seeds_of
+from analysis.statistics.selection import Part, by_family, family, untrained_score
+from analysis.statistics.text import show
 from analysis.paper import ratios
 from analysis.records.load import MERGE
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.lines import LOOK, Level, Look, Scale, lines_figure, look_columns
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part, untrained_score
+from analysis.statistics.cells import TEST
+from analysis.statistics.selection import Part, untrained_score
 
 FLEXIBLE = "final test/greedy_flexible"
 ACCURACY = "test accuracy (greedy, strict)"

@@ -2,7 +2,7 @@
 and how. `items.yaml` says in words what that is, what the paper reports, and what makes the runs.
 
 A run belongs to an item by its recorded settings alone. An item is drawn once for each part of its runs whose other
-settings agree (`numbers.selection`), when there is something to compare (`least`).
+settings agree (`statistics.selection`), when there is something to compare (`least`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from analysis.numbers.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
+from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
 from analysis.paper.figure_points import Maker
 

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.text import show
+from analysis.statistics.text import show
 from analysis.paper.conf_files import DEFAULTS, points, shape_of
 from tinylora.models.shapes import adapted_shapes
 

@@ -10,11 +10,11 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, VALIDATION, seeds_of
-from analysis.numbers.selection import Part, by_family, family, untrained_score
-from analysis.numbers.text import GAP
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import nearest_interval, resampled_means
+from analysis.statistics.cells import TEST, VALIDATION, seeds_of
+from analysis.statistics.selection import Part, by_family, family, untrained_score
+from analysis.statistics.text import GAP
 from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels
 
 SHARES = (0.25, 0.5, 0.75, 0.9)

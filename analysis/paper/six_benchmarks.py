@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import bootstrap_interval
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part, untrained_score
-from analysis.numbers.text import GAP, percent_range
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import bootstrap_interval
+from analysis.statistics.cells import TEST
+from analysis.statistics.selection import Part, untrained_score
+from analysis.statistics.text import GAP, percent_range
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made
 from analysis.records.load import SUITE_SCORES

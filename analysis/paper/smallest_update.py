@@ -13,11 +13,11 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.drawing import style
 from analysis.drawing.lines import Scale, lines_figure, look_columns, short_number
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, seeds_of
-from analysis.numbers.selection import Part
-from analysis.numbers.text import GAP
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import nearest_interval, resampled_means
+from analysis.statistics.cells import TEST, seeds_of
+from analysis.statistics.selection import Part
+from analysis.statistics.text import GAP
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made
 

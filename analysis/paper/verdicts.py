@@ -13,9 +13,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.bootstrap import widened
-from analysis.numbers.selection import Table, by_family, parts
-from analysis.numbers.text import GAP
+from analysis.statistics.bootstrap import widened
+from analysis.statistics.selection import Table, by_family, parts
+from analysis.statistics.text import GAP
 from analysis.paper.claims import CLAIMS, TIMES, Claim, Criterion
 from analysis.paper.effects import Effect
 from analysis.paper.ratios import range_text

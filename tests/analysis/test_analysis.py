@@ -16,8 +16,8 @@ from support.analysis_store import SFT, STEPS, Store, create_store
 from support.processes import run_without
 
 from analysis import build
-from analysis.numbers import bootstrap, grid, text
-from analysis.numbers import cells as stats
+from analysis.statistics import bootstrap, grid, text
+from analysis.statistics import cells as stats
 from analysis.page import formats
 from analysis.page import sweep_figures as figures
 from analysis.records import load

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.numbers import bootstrap, compare
+from analysis.statistics import bootstrap, compare
 from analysis.page import formats
 from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper

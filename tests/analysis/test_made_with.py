@@ -11,8 +11,8 @@ from support.analysis_store import Store, create_store
 from support.records import make_folder
 
 from analysis import build
-from analysis.numbers import cells as stats
-from analysis.numbers import grid
+from analysis.statistics import cells as stats
+from analysis.statistics import grid
 from analysis.page import report
 from analysis.records import load
 from tinylora.records.folder import SUMMARY

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from analysis import build
-from analysis.numbers import bootstrap, selection
-from analysis.numbers import cells as stats
+from analysis.statistics import bootstrap, selection
+from analysis.statistics import cells as stats
 from analysis.page import report
 from analysis.paper import conf_files
 from analysis.paper.items import ITEMS, Item

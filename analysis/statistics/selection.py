@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.numbers.cells import UNTRAINED
-from analysis.numbers.grid import varying
-from analysis.numbers.text import show
+from analysis.statistics.cells import UNTRAINED
+from analysis.statistics.grid import varying
+from analysis.statistics.text import show
 from analysis.records.apart import MADE_WITH
 
 NUMBER = "a number"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.bootstrap import bootstrap_interval
+from analysis.statistics.bootstrap import bootstrap_interval
 from analysis.records.apart import apart_settings
 from analysis.records.load import ALL_SCORES, MERGE, SCORES, SIZES, SUITE_SCORES
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.bootstrap import Array, nearest_interval, resampled_means
+from analysis.statistics.bootstrap import Array, nearest_interval, resampled_means
 
 
 def printed_percent(share: float) -> float:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.numbers.cells import METHOD_SETTINGS
-from analysis.numbers.text import show
+from analysis.statistics.cells import METHOD_SETTINGS
+from analysis.statistics.text import show
 from analysis.records.apart import MADE_WITH
 from analysis.records.load import NAMES
 
