@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "drawing": "",
         "paper": "records statistics drawing",
         "page": "records statistics drawing paper",
-        "build": "records page",
+        "build": "records paper page",
     },
 }
 PACKAGES_BELOW = {

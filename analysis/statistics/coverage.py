@@ -3,9 +3,9 @@
     python -m analysis.statistics.coverage [--repeats 2000] [--draws draws.csv]
 
 Each trial makes up two cells: draws of P from a distribution of accuracies, and for each problem four completions that
-are right with a probability of draw and problem. The second cell is the first distribution again (an effect of zero), on
-the same draws and problems. With `--draws`, a file of a report (`draws.csv`: cell, draw, accuracy), the distributions
-are those of the cells with at least eight draws, smoothed by a little noise.
+are right with a probability of draw and problem. The second cell is the first distribution again (an effect of zero),
+on the same draws and problems. With `--draws`, a file of a report (`draws.csv`: cell, draw, accuracy), the
+distributions are those of the cells with at least eight draws, smoothed by a little noise.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def coverage(draw: Draw, n: int, repeats: int) -> dict[str, float]:
             (crossed([first, second]).contrast([1, -1]).interval(), 0.0),
             (bootstrap_interval(first.scores - second.scores), 0.0),
         )
-        hits += [low <= value <= high for (low, high), value in intervals]
+        hits += np.array([float(low <= value <= high) for (low, high), value in intervals])
     return dict(zip(("mean", "difference", "plain bootstrap"), hits / repeats, strict=True))
 
 

@@ -21,7 +21,9 @@ from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 FEWEST_PAIRED = 3  # draws that all cells must share, to be compared on these alone
-TAIL = 2.0  # times skewness x deviation / n: Johnson's correction of t for skewed values is a sixth of that, and too small
+TAIL = (
+    2.0  # times skewness x deviation / n: Johnson's correction of t for skewed values is a sixth of that, and too small
+)
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,15 @@ class Cell:
         if not self.draws:
             return self
         kept = [place for place, draw in enumerate(self.draws) if draw in draws]
-        names = (tuple(words[place] for place in kept) for words in (self.draws, self.seeds))
-        return Cell(*names, self.scores[kept], None if self.items is None else self.items[kept], self.ids)
+        names, seeds = tuple(self.draws[place] for place in kept), tuple(self.seeds[place] for place in kept)
+        return Cell(names, seeds, self.scores[kept], None if self.items is None else self.items[kept], self.ids)
 
-    def by_draw(self) -> dict[str, float]:
-        """The mean accuracy of each draw, the draws in order."""
-        return _means(self.draws, self.scores)
+    @property
+    def crossed(self) -> bool:
+        """Whether each draw ran with the same seeds, of which there are several."""
+        draws, seeds = set(self.draws), set(self.seeds)
+        pairs = set(zip(self.draws, self.seeds, strict=True))
+        return len(seeds) > 1 and len(draws) > 1 and len(pairs) == len(draws) * len(seeds)
 
 
 @dataclass(frozen=True)
@@ -146,10 +151,8 @@ def _groups(cells: Sequence[Cell]) -> list[list[int]]:
 def _of_draws(cells: Sequence[Cell], group: list[int]) -> list[Array]:
     """What draws add to the variance of cells that have the same ones; and seeds, where each draw has several."""
     found = [_embedded([_means(cells[place].draws, cells[place].scores) for place in group], group, len(cells))]
-    pairs = [set(zip(cells[place].draws, cells[place].seeds, strict=True)) for place in group]
-    seeds = {seed for _, seed in pairs[0]}
-    full = {(draw, seed) for draw in set(cells[group[0]].draws) for seed in seeds}
-    if len(seeds) > 1 and len(full) > len(seeds) and all(own == full for own in pairs):
+    seeds = set(cells[group[0]].seeds)
+    if all(cells[place].crossed and set(cells[place].seeds) == seeds for place in group):
         found.append(_embedded([_means(cells[place].seeds, cells[place].scores) for place in group], group, len(cells)))
     return found
 

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.statistics import bootstrap, compare
 from analysis.page import formats
 from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
 from analysis.paper.effects import Effect
+from analysis.statistics import bootstrap, compare
 
 NAN = float("nan")
 GAINS = {  # Table 2's last column, by model and trained values

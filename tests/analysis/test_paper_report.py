@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 
 from analysis import build
-from analysis.statistics import bootstrap, selection
-from analysis.statistics import cells as stats
 from analysis.page import report
 from analysis.paper import conf_files
 from analysis.paper.items import ITEMS, Item
 from analysis.records import load, stores
+from analysis.statistics import bootstrap, selection
+from analysis.statistics import cells as stats
+from analysis.statistics.measured import TEST
 from benchmarks.report import MadeRun, create_store, made_run, write_runs
 from experiments.compose.points import compose
 from tinylora.settings.config import Adapter, RunConfig, as_plain, flatten
@@ -53,11 +54,11 @@ def run(
     steps: int = 3,
     validation: float | None = None,
 ) -> MadeRun:
-    """A run; with `accuracy`, that is its last greedy strict test accuracy, and its validation accuracy too."""
+    """A run; with `accuracy`, that is its last sampled strict test accuracy, and its validation accuracy too."""
     made = made_run(model, task, algorithm, POINT | (settings or {}), lr, seed, steps)
     if accuracy is not None:
-        made.metrics["eval/test/greedy_strict"] = [(0, 0.5), (steps, accuracy)]
-        made.metrics["eval/validation/greedy_strict"] = [
+        made.metrics["eval/test/sampled_strict"] = [(0, 0.5), (steps, accuracy)]
+        made.metrics["eval/validation/sampled_strict"] = [
             (0, 0.5),
             (steps, accuracy if validation is None else validation),
         ]
@@ -285,7 +286,7 @@ def test_ties_and_single_seeds_are_said(store: Path) -> None:
     write_runs(store, runs)
     files = files_of(store, "figure4")
     assert "Several learning rates were equally good on validation, the smallest is shown" in page(files)
-    assert "1 seed a cell, so no intervals" in page(files)
+    assert "1 draw a cell, so no intervals" in page(files)
     data = csv(files, "figure4")
     assert set(data["lr"].dropna()) == {1e-6}
 
@@ -368,9 +369,9 @@ def test_intervals_of_many_cells_are_those_of_each(store: Path) -> None:
     records = read(store)
     runs = stats.add_cells(stats.add_scores(records.runs, records.history), records.settings)
     for row in stats.summarise(runs, records.settings).to_dict("records"):
-        own = runs.loc[runs["cell"] == row["cell"], stats.TEST].to_numpy()
+        own = runs.loc[runs["cell"] == row["cell"], TEST].to_numpy()
         low, high = bootstrap.bootstrap_interval(own)
-        assert (row[f"{stats.TEST} low"], row[f"{stats.TEST} high"]) == pytest.approx((float(low), float(high)))
+        assert (row[f"{TEST} low"], row[f"{TEST} high"]) == pytest.approx((float(low), float(high)))
 
 
 def test_runs_without_numbers_make_no_figure_and_no_error(store: Path) -> None:
@@ -397,4 +398,4 @@ def test_a_seed_without_a_score_is_left_out_and_said(store: Path) -> None:
     point = data.loc[("by trained parameters", "tiled bf16", 32)]
     assert (point["mean"], point["n_seeds"]) == (pytest.approx(0.6), 1)
     assert math.isnan(point["low"])
-    assert "No number for eval/test/greedy_strict at the last step (absent or NaN)" in page(files)
+    assert "No number for eval/test/sampled_strict at the last step (absent or NaN)" in page(files)
