@@ -78,8 +78,8 @@ def items_notes(runs: pd.DataFrame, items: Items) -> list[str]:
     if not lacking:
         return []
     return [
-        f"The records of {lacking} of {len(runs)} runs have no outcomes by problem: where they enter, intervals are the "
-        "bootstrap's over seeds, which are too narrow and leave out the noise of problems, and no claim is decided."
+        f"The records of {lacking} of {len(runs)} runs have no outcomes by problem: where they enter, intervals are "
+        "the bootstrap's over seeds, too narrow and without the noise of problems, and no claim is decided."
     ]
 
 

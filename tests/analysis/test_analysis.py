@@ -100,7 +100,7 @@ def test_cells_average_seeds_and_nothing_else(store: Store) -> None:
     _, runs, cells = cells_of(store)
     assert len(runs) == 6
     found = {(row["rank"], row["sharing"]): (row["seeds"], row[TEST]) for row in cells.to_dict("records")}
-    assert found[2, "tiled"] == (3, pytest.approx(0.6))
+    assert found[2, "tiled"] == (4, pytest.approx((0.4 + 0.5 + 0.9 + 0.3) / 4))  # failed: the untrained score
     assert found[4, "tiled"] == (1, pytest.approx(0.1))
     assert found[2, "structured"] == (1, pytest.approx(0.2))
 
@@ -152,7 +152,7 @@ def test_nan_makes_no_wrong_mean(store: Store) -> None:
     assert cells[TEST].iloc[0] == pytest.approx(0.4)
     assert cells[f"{TEST} n"].iloc[0] == 1
     assert math.isnan(cells[f"{TEST} low"].iloc[0])
-    assert f"test/greedy_strict at the last step (absent or NaN) in run {key}" in summary_of(records)
+    assert f"test/sampled_strict at the last step (absent or NaN) in run {key}" in summary_of(records)
 
 
 def summary_of(records: load.Records) -> str:
@@ -179,15 +179,15 @@ def test_base_is_averaged_over_seeds_not_runs(store: Store) -> None:
     _, runs, _ = cells_of(store)
     base = stats.base_accuracy(runs)
     assert len(base) == 1
-    assert base["greedy"].iloc[0] == pytest.approx(0.4)
-    assert base["sampled"].iloc[0] == pytest.approx(0.3)
+    assert base["sampled"].iloc[0] == pytest.approx(0.4)
+    assert base["greedy"].iloc[0] == pytest.approx(0.3)
 
 
 def test_base_models_are_not_mixed(store: Store) -> None:
     store.add({"model.dtype": "fp32"}, base=0.3)
     store.add({"model.dtype": "bf16"}, base=0.2)
     _, runs, _ = cells_of(store)
-    found = {row["extra"]: row["greedy"] for row in stats.base_accuracy(runs).to_dict("records")}
+    found = {row["extra"]: row["sampled"] for row in stats.base_accuracy(runs).to_dict("records")}
     assert found == {"dtype=bf16": 0.2, "dtype=fp32": 0.3}
 
 
@@ -268,11 +268,21 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     for name in ("one", "two"):
         assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path / name)]) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length") for kind in ("svg", "pdf", "csv")}
-    tabled = {f"{name}.{kind}" for name in ("table1", "claims", "claims-by-model") for kind in ("csv", "md", "tex")}
-    assert digests(tmp_path / "one").keys() == drawn | tabled | {"runs.csv", "runs.md", "summary.md", "index.html"}
+    drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length", "bits") for kind in ("svg", "pdf", "csv")}
+    tabled = {
+        f"{name}.{kind}"
+        for name in ("table1", "claims", "claims-by-model", "bits-table")
+        for kind in ("csv", "md", "tex")
+    }
+    assert digests(tmp_path / "one").keys() == drawn | tabled | {
+        "runs.csv",
+        "runs.md",
+        "draws.csv",
+        "summary.md",
+        "index.html",
+    }
     printed = capsys.readouterr().out
-    assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% greedy (95% interval 60.0 to 70.0)" in printed
+    assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% sampled (95% interval 60.0 to 70.0)" in printed
     assert printed.rstrip().endswith(f"report: {tmp_path / 'two' / 'index.html'}")
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "says nothing by itself" in page
@@ -288,11 +298,14 @@ def test_tables_show_gaps_not_zeros(sweep: Path, tmp_path: Path) -> None:
     assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path)]) == 0
     runs = pd.read_csv(tmp_path / "runs.csv")
     assert len(runs) == 10
-    assert runs.loc[runs["status"] != "finished", TEST].isna().all()
+    assert runs.loc[runs["status"] == "cut short", TEST].isna().all()
+    assert list(runs.loc[runs["status"] == "failed", TEST]) == pytest.approx([0.3])  # the untrained score
     accuracy = pd.read_csv(tmp_path / "accuracy.csv")
     grpo = accuracy[(accuracy["line"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
     assert (grpo["mean"], grpo["low"], grpo["high"], grpo["n_seeds"]) == pytest.approx((0.65, 0.6, 0.7, 2))
-    assert not ((accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)).any()
+    failed = accuracy[(accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)]
+    assert list(failed["mean"]) == pytest.approx([0.3])
+    assert not ((accuracy["line"] == "SFT own fp32") & (accuracy["trained_values"] == 1)).any()
     assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text(encoding="utf-8")
 
 

@@ -65,7 +65,7 @@ def test_the_untrained_model_of_other_files_is_another(store: Store) -> None:
         store.add({"seed": seed, "model_digest": value}, base=base)
     records = load.load(store.uri, "tinylora")
     base = stats.base_accuracy(stats.add_scores(records.runs, records.history))
-    assert {row["extra"]: row["greedy"] for row in base.to_dict("records")} == {
+    assert {row["extra"]: row["sampled"] for row in base.to_dict("records")} == {
         "model digest=1111": pytest.approx(0.2),
         "model digest=2222": pytest.approx(0.8),
     }
