@@ -107,7 +107,7 @@ def draws_data(runs: pd.DataFrame, cells: pd.DataFrame, settings: tuple[str, ...
     """The accuracy of each draw of the chosen cells, as `analysis.statistics.coverage` reads it."""
     chosen = cells[cells["chosen"] & (cells["method"] != UNTRAINED)]
     shown = ["method", *(name for name in varying_within(chosen, settings) if name != "lr")]
-    names = chosen.set_index("cell")[shown].map(show).agg(" ".join, axis=1)
+    names = {row["cell"]: " ".join(show(row[name]) for name in shown) for row in chosen.to_dict("records")}
     own = runs[runs["counted"] & runs["cell"].isin(chosen["cell"]) & runs[TEST].notna()]
     columns = {"cell": own["cell"].map(names), "draw": own["draw"], "seed": own["seed"]}
     table = pd.DataFrame({**columns, "accuracy": own[TEST], "greedy": own[GREEDY]})

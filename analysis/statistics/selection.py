@@ -176,7 +176,7 @@ def untrained_score(part: Part, score: str, model: str | None = None) -> float:
         own, runs = own[own["model.name"] == model], runs[runs["model.name"] == model]
     if len(own) and score in own and own[score].notna().any():
         return float(own[score].mean())
-    column = score.replace("final ", "base ")
+    column, runs = score.replace("final ", "base "), runs[runs["averaged"]]
     return float(runs.groupby("seed")[column].mean().mean()) if column in runs else math.nan
 
 
