@@ -100,6 +100,7 @@ def one_run(key: str, files: dict[str, bytes]) -> Run | None:
         "validation": {
             when: metrics.get("eval/validation/sampled_strict", math.nan) for when, metrics in score.items()
         },
+        "flexible": {when: metrics.get("eval/test/sampled_flexible", math.nan) for when, metrics in score.items()},
         "items": outcomes(files.get("items.jsonl", b""), steps),
     }
 
@@ -127,7 +128,8 @@ def count_failed(runs: list[Run]) -> list[Run]:
             alike[of_model(run)].append(run)
     for run in runs:
         if run["failed"] and (like := alike[of_model(run)]):
-            run["test"]["final"], run["validation"]["final"] = by_seed(like, "test"), by_seed(like, "validation")
+            for what in ("test", "validation", "flexible"):
+                run[what]["base"] = run[what]["final"] = by_seed(like, what)
             run["items"] = {"final": like[0]["items"]["base"]} if "base" in like[0]["items"] else {}
     return [run for run in runs if not run["failed"] or alike[of_model(run)]]
 
@@ -266,7 +268,7 @@ def differences(archive: Path, table: Path) -> list[str]:
 def compare(printed: Row, kind: str, cells: Sequence[Cell], weights: Any) -> str:
     """How a row differs from what the records give; "" where it does not."""
     if any("final" not in run["items"] for cell in cells for run in cell["runs"]):
-        return "" if printed["verdict"] in ("inconclusive", "not comparable") else "decided without outcomes by problem"
+        return of_old_records(printed, kind, cells, weights)
     numbers = {"linear": lambda: linear(cells, weights), "share": lambda: share(cells)}
     ends = numbers[kind]() if kind in numbers else paper.ratio(cells, weights)
     row = dict(zip(("effect", "low", "high"), ends, strict=True))
@@ -278,6 +280,23 @@ def compare(printed: Row, kind: str, cells: Sequence[Cell], weights: Any) -> str
             return f"{name} is {value:.6g}, printed {said:.6g}"
     word = verdict(row, cells, printed)
     return "" if word == printed["verdict"] else f"verdict is {word}, printed {printed['verdict']}"
+
+
+def of_old_records(printed: Row, kind: str, cells: Sequence[Cell], weights: Any) -> str:
+    """Without outcomes by problem: nothing may be decided, and the effects of the draws alone must be as printed."""
+    if printed["verdict"] not in ("inconclusive", "not comparable"):
+        return "decided without outcomes by problem"
+    means = [float(np.mean([run["test"]["final"] for run in own])) for own in common(cells)]
+    said = float(printed["effect"] or "nan")
+    if kind == "ratio" or math.isnan(said):
+        return ""
+    value = sum(w * m for w, m in zip(weights, means, strict=True)) if kind == "linear" else kept(*means)
+    return "" if np.isclose(said, 100 * value, rtol=1e-3, atol=2e-3) else f"effect is {100 * value:.6g}, printed {said}"
+
+
+def kept(small: float, full: float, untrained: float) -> float:
+    """The share of the gain that is kept."""
+    return (small - untrained) / (full - untrained)
 
 
 def main(arguments: Sequence[str]) -> int:
