@@ -88,8 +88,8 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
         raise
     params = list(dict.fromkeys([*raw.params, *REQUIRED]))
     provenance = [name for name in params if _is_provenance(name)]
-    said = f"has an {ITEMS} that cannot be read: it counts as a run without one"
-    notes = (*notes, *_for_each(said, sorted(broken)))
+    what = f"has an {ITEMS} that cannot be read: it counts as a run without one"
+    notes = (*notes, *_for_each(what, sorted(broken)))
     return Records(runs, history, tuple([*_settings(params), *apart_settings(runs)]), tuple(provenance), notes, items)
 
 
