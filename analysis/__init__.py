@@ -6,7 +6,7 @@ Five rooms, each of which imports only those below it:
 
     page            the report as files
     paper           the paper's tables, figures and claims, and the same from our runs
-    drawing         how figures look          numbers   means, intervals, which runs belong together
+    drawing         how figures look          statistics   intervals, which runs belong together
     records         MLflow stores, read as tidy frames
 
 Nothing here imports torch, trains or changes a record. The one thing that is written besides the report is said when it

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from analysis.page import report
 from analysis.page.formats import FORMATS
+from analysis.paper.figure_points import SIZE_LABELS
 from analysis.records import load, stores
 from tinylora.records.folder import SUMMARY, run_folders
 from tinylora.records.import_runs import sync
@@ -48,7 +49,7 @@ def _build(options: argparse.Namespace) -> int:
         _require_folder(out)
         damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
         records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
-        files = report.make_files(records, only, formats)
+        files = report.make_files(records, only, formats, options.x)
         write_files(out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
@@ -70,6 +71,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}",
     )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
+    parser.add_argument(
+        "--x", choices=tuple(SIZE_LABELS), default="trained_values", help="sizes (default: %(default)s)"
+    )
     parser.add_argument("--out", default="reports", help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
 

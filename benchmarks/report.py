@@ -55,6 +55,8 @@ class MadeRun:
     tags: dict[str, str]
     metrics: dict[str, list[tuple[int, float]]]
     """Metric -> steps and values."""
+    artifacts: str = ""
+    """Folder of its artifacts."""
 
 
 def create_store(path: Path) -> None:
@@ -87,7 +89,7 @@ def write_runs(path: Path, runs: Iterable[MadeRun]) -> int:
 
 def _write_run(connection: sqlite3.Connection, number: int, run_id: str, run: MadeRun) -> None:
     start = 1000 * FIRST_SECOND
-    row = (run_id, "made", "LOCAL", "", "", "", "FINISHED", start, start + 1000, "", "active", "", number)
+    row = (run_id, "made", "LOCAL", "", "", "", "FINISHED", start, start + 1000, "", "active", run.artifacts, number)
     connection.execute(
         "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time, "
         f"end_time, source_version, lifecycle_stage, artifact_uri, experiment_id) VALUES ({','.join('?' * 13)})",
@@ -200,7 +202,7 @@ def _metrics(params: dict[str, Any], steps: int, metrics: int) -> dict[str, list
     end += 0.01 * noise.standard_normal() if steps else base - end
     scores: dict[str, list[tuple[int, float]]] = {}
     names = [f"{split}/{manner}" for split in ("test", "validation") for manner in ("greedy", "sampled")]
-    suites = [f"{suite}/{'sampled' if suite in ('aime24', 'amc23') else 'greedy'}" for suite in SUITES]
+    suites = [f"{suite}/sampled" for suite in SUITES]
     for name in names + (suites if params["task.name"] == "math" else []):
         for scoring, more in (("strict", 0.0), ("flexible", 0.02)):
             values = [base + more, end + more + 0.005 * noise.standard_normal()]

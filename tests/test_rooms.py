@@ -47,11 +47,11 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
     },
     "analysis": {
         "records": "",
-        "numbers": "records",
+        "statistics": "records",
         "drawing": "",
-        "paper": "records numbers drawing",
-        "page": "records numbers drawing paper",
-        "build": "records page",
+        "paper": "records statistics drawing",
+        "page": "records statistics drawing paper",
+        "build": "records paper page",
     },
 }
 PACKAGES_BELOW = {

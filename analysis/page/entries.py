@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.drawing.style import ADAPTER_NAMES
-from analysis.numbers.cells import TEST
-from analysis.numbers.grid import ends
-from analysis.numbers.selection import Part, Table, matching, parts
-from analysis.numbers.text import show
 from analysis.page import notes, tables
 from analysis.page.formats import FigureFile, figure_file
 from analysis.paper import missing
 from analysis.paper import published as paper
 from analysis.paper.items import Item
+from analysis.statistics.grid import ends
+from analysis.statistics.measured import TEST
+from analysis.statistics.selection import Part, Table, matching, parts
+from analysis.statistics.text import show
 
 MOST_NAMED = 12
 NO_PAPER_MODEL = "A scale model is not one of the paper's: its numbers are not drawn beside these."
@@ -82,7 +82,17 @@ def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], for
         for note in notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
         if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)
     ]
-    said = [*made.notes, *beside, *_missing(item, part), *said]
+    same = ["Rates chosen on the same draws."] if not part.cells["fresh"].all() else []
+    others = notes.size_notes(table.runs[table.runs["averaged"] & matching(table.runs_text, item.selection.where)])
+    said = [
+        *made.notes,
+        *same,
+        *beside,
+        *others,
+        *notes.items_notes(part.runs[part.runs["averaged"]], table.items),
+        *_missing(item, part),
+        *said,
+    ]
     return Drawing(part, _runs(part), figure, text, made.data, published, said)
 
 
@@ -104,13 +114,13 @@ def _labelled(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _runs(part: Part) -> str:
-    seeds = part.cells["seeds"]
+    seeds = part.cells["draws"]
     fewest, most = int(seeds.min()), int(seeds.max())
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
     trained = part.runs["cell"].isin(part.cells["cell"]).sum()
     untrained = "" if part.untrained.empty else ", and the untrained model"
-    return f"{trained} runs in {len(part.cells)} cells{untrained}; {count} seed{'s' if most > 1 else ''} a cell" + (
-        ", so no intervals." if most == 1 else "; bars are bootstrap 95% intervals of the mean over seeds."
+    return f"{trained} runs in {len(part.cells)} cells{untrained}; {count} draw{'s' if most > 1 else ''} a cell" + (
+        ", so no intervals." if most == 1 else "; bars are 95% intervals of the mean over draws, seeds and problems."
     )
 
 
@@ -126,5 +136,9 @@ def _missing(item: Item, part: Part) -> list[str]:
 
 
 def _unfinished(runs: pd.DataFrame) -> str:
-    counts = sorted(Counter(ends(runs)).items())
-    return "Not averaged: " + "; ".join(f"{count} {word}" for word, count in counts) + "." if counts else ""
+    said = []
+    counted = runs["counted"] | runs.get("chose", False)
+    for words, own in (("Counted with the untrained score", runs[counted]), ("Not averaged", runs[~counted])):
+        counts = sorted(Counter(ends(own)).items())
+        said += [f"{words}: " + "; ".join(f"{count} {word}" for word, count in counts) + "."] if counts else []
+    return " ".join(said)

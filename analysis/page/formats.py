@@ -13,8 +13,8 @@ from pandas.api.types import is_numeric_dtype
 
 from analysis.drawing import style
 from analysis.drawing.panels import render
-from analysis.numbers.text import GAP
 from analysis.page.escaping import csv_cell, markdown, one_line
+from analysis.statistics.text import GAP
 
 FORMATS = ("pdf", "svg", "png")
 

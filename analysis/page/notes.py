@@ -6,11 +6,14 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import in_order
-from analysis.numbers.text import percent, show
 from analysis.page.tables import SCORE_COLUMNS
+from analysis.paper.effect import FEWEST_DRAWS
+from analysis.records.items import Items
 from analysis.records.load import CURVES
+from analysis.statistics.cells import VALIDATION
+from analysis.statistics.grid import in_order
+from analysis.statistics.measured import GREEDY, TEST
+from analysis.statistics.text import percent, show
 from tinylora.records.digests import DIGESTS
 
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
@@ -20,10 +23,11 @@ CHECKER = "checker_version"
 """Of the checker that judged a run's answers; records from before it was written down lack it."""
 
 MOST_NAMED = 4
+EVALUATION_SIZES = ("eval.test_items", "eval.validation_items", "eval.samples")
 
-NARROW = "Intervals from few seeds"
+NARROW = "Intervals from few draws"
 RATE_SENTENCE = (
-    "Where several learning rates ran, the one with the best mean greedy accuracy on validation problems is shown; "
+    "Where several learning rates ran, the one with the best mean sampled accuracy on validation problems is shown; "
     "the test set had no part in the choice."
 )
 
@@ -35,6 +39,8 @@ def section_notes(
     averaged = runs[runs["averaged"]]
     return [
         *_seed_notes(cells),
+        *size_notes(averaged),
+        *_failed_notes(runs),
         *_rate_notes(cells),
         *_score_gaps(averaged),
         *_curve_gaps(averaged, history),
@@ -49,21 +55,44 @@ def _seed_notes(cells: pd.DataFrame) -> list[str]:
     notes = []
     single = int((chosen["seeds"] == 1).sum())
     if single:
-        notes.append(f"{single} of {len(chosen)} cells rest on a single seed: no interval can be given for them.")
+        notes.append(f"{single} of {len(chosen)} cells rest on a single run: no interval can be given for them.")
     if len(chosen) > single:
-        fewest = int(chosen.loc[chosen["seeds"] > 1, "seeds"].min())
-        if fewest < 5:
-            notes.append(
-                f"{NARROW} (here from {fewest}) are too narrow: they cannot leave the range of the seeds seen."
-            )
+        fewest = int(chosen.loc[chosen["seeds"] > 1, "draws"].min())
+        if fewest < FEWEST_DRAWS:
+            notes.append(f"{NARROW} (here from {fewest}) can be too narrow: a claim needs {FEWEST_DRAWS}.")
     return notes
+
+
+def size_notes(runs: pd.DataFrame) -> list[str]:
+    """Whether runs were evaluated on different numbers of problems or samples: those are never averaged together."""
+    notes = []
+    for name in (name for name in EVALUATION_SIZES if name in runs and runs[name].nunique(dropna=False) > 1):
+        sizes = ", ".join(show(value) or "not recorded" for value in in_order(runs[name].unique()))
+        notes.append(f"Evaluated with several {name} ({sizes}): these runs are kept apart, and not compared.")
+    return notes
+
+
+def items_notes(runs: pd.DataFrame, items: Items) -> list[str]:
+    """Whether averaged runs lack outcomes by problem: those of earlier versions do."""
+    lacking = int((~runs["run_key"].isin(items.keys())).sum())
+    if not lacking:
+        return []
+    return [
+        f"The records of {lacking} of {len(runs)} runs have no outcomes by problem: where they enter, intervals are "
+        "the bootstrap's over seeds, too narrow and without the noise of problems, and no claim is decided."
+    ]
+
+
+def _failed_notes(runs: pd.DataFrame) -> list[str]:
+    failed = int((runs["stand_in"] != "").sum())
+    return [f"{failed} run(s) failed: they count with the score of the untrained model."] if failed else []
 
 
 def _rate_notes(cells: pd.DataFrame) -> list[str]:
     several = cells[cells["rates"] > 1]
     if several.empty:
         return []
-    unjudged, uneven, edge, tied = [], [], [], []
+    unjudged, uneven, edge, tied, same = [], [], [], [], []
     for _, choice in several.groupby("choice", sort=True):
         first, chosen = choice.iloc[0], choice[choice["chosen"]]
         name = f"{first['line']} with {first['trained_values']:,.0f} trained"
@@ -74,13 +103,16 @@ def _rate_notes(cells: pd.DataFrame) -> list[str]:
             uneven.append(name)
         if chosen["tied"].iloc[0]:
             tied.append(name)
-        if chosen["lr"].iloc[0] in (choice["lr"].min(), choice["lr"].max()):
+        if not chosen["fresh"].iloc[0]:
+            same.append(name)
+        if chosen["edge"].iloc[0]:
             edge.append(f"{name} ({show(chosen['lr'].iloc[0])})")
     kinds = {
         "Learning rates without a validation accuracy, so none is shown": unjudged,
         "Learning rates that were not judged on equally many seeds": uneven,
         "Several learning rates were equally good on validation, the smallest is shown": tied,
         "Chosen learning rate at the edge of those tried": edge,
+        "Rates chosen on the same draws that are reported, which flatters them": same,
     }
     return [RATE_SENTENCE, *(f"{kind}: {_some(names)}." for kind, names in kinds.items() if names)]
 
@@ -155,20 +187,20 @@ def headline(cells: pd.DataFrame, base: pd.DataFrame) -> str:
     for row in base.to_dict("records"):
         extra = f" ({row['extra']})" if row["extra"] else ""
         parts.append(
-            f"Untrained{extra}: {percent(row['greedy'])}% of the test problems right with greedy decoding, "
-            f"{percent(row['sampled'])}% sampled."
+            f"Untrained{extra}: {percent(row['sampled'])}% of the sampled test completions right, "
+            f"{percent(row['greedy'])}% with greedy decoding."
         )
     judged = cells[cells["chosen"] & cells[VALIDATION].notna() & cells[TEST].notna()]
     if judged.empty:
         return " ".join(parts)
     best = judged.sort_values([VALIDATION, "trained_values"], ascending=[False, True], kind="stable").iloc[0]
-    seeds = f"{best['seeds']} seeds" if best["seeds"] > 1 else "1 seed"
+    seeds = f"{best['seeds']} runs" if best["seeds"] > 1 else "1 run"
     low, high = best[f"{TEST} low"], best[f"{TEST} high"]
     band = f" (95% interval {percent(low)} to {percent(high)})" if not math.isnan(low) else ""
     size = "" if math.isnan(best["trained_bytes"]) else f" ({best['trained_bytes']:,.0f} bytes)"
     parts.append(
         f"Best on validation: {best['line']} with {best['trained_values']:,.0f} trained parameters{size}: "
-        f"{percent(best[TEST])}% greedy{band}, {percent(best[SAMPLED])}% sampled; {seeds}."
+        f"{percent(best[TEST])}% sampled{band}, {percent(best[GREEDY])}% greedy; {seeds}."
     )
     return " ".join(parts)
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
-from analysis.numbers import cells as stats
-from analysis.numbers import grid, selection
 from analysis.page import tables
 from analysis.page.entries import Entry, make_entry
 from analysis.page.escaping import markdown
+from analysis.page.findings import findings
 from analysis.page.formats import FORMATS, table_files, to_csv, to_markdown
 from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
@@ -20,6 +19,10 @@ from analysis.paper.conf_files import shape_of
 from analysis.paper.items import ITEMS
 from analysis.paper.parameter_counts import parameter_formulas
 from analysis.records.load import Records
+from analysis.statistics import cells as stats
+from analysis.statistics import grid, selection
+from analysis.statistics.rates import choose_rates, report_on_others
+from tinylora.settings.errors import UsageError
 
 TABLE_1, CLAIMS_TABLE = "table1", "claims"
 NAMES = (*(item.name for item in ITEMS), TABLE_1, CLAIMS_TABLE)
@@ -37,9 +40,8 @@ class Report:
 
     entries: list[Entry]
     formulas: pd.DataFrame | None
-    claims: pd.DataFrame | None
-    by_model: pd.DataFrame | None
-    """The claims in short."""
+    checked: verdicts.Checked | None
+    """The paper's claims, with our verdicts."""
     sections: list[Section]
     digests: pd.DataFrame
     """Of the model, its tokenizer, data and prompts that runs were made with."""
@@ -52,17 +54,40 @@ class Report:
         drawn = [drawing.part.scale_model for entry in self.entries for drawing in entry.drawings]
         return any([*drawn, *(section.scale_model for section in self.sections)])
 
+    @property
+    def claims(self) -> pd.DataFrame | None:
+        """The claims as people read them."""
+        return verdicts.claims_table(self.checked) if self.checked is not None else None
+
+    @property
+    def findings(self) -> list[str]:
+        """Three sentences on what was found."""
+        return findings(self.checked, self.scale_model) if self.checked is not None else []
+
+    @property
+    def chance(self) -> str:
+        """How many verdicts chance would decide."""
+        return "{} effects were judged: chance alone would decide {:.1f}.".format(
+            *verdicts.by_chance(self.checked or [])
+        )
+
 
 def make_files(
-    records: Records, only: tuple[str, ...] = NAMES, formats: tuple[str, ...] = FORMATS[:2]
+    records: Records,
+    only: tuple[str, ...] = NAMES,
+    formats: tuple[str, ...] = FORMATS[:2],
+    x: str = "trained_values",
 ) -> dict[str, bytes]:
-    """Name and content of every file of the report; with `only`, of these items and nothing else."""
+    """Name and content of every file of the report; with `only`, of these items and nothing else.
+
+    `x` is drawn as the size of an update. UsageError where no run records it.
+    """
     settings = records.settings
-    runs = stats.add_cells(stats.add_scores(records.runs, records.history), settings)
-    cells = stats.choose_rates(stats.summarise(runs, settings), settings)
-    table = selection.as_table(cells, runs, records.history, settings)
+    runs, cells = cells_of(records)
+    _require_sizes(cells, x)
+    table = selection.as_table(cells, runs, records, x)
     entries = [make_entry(item, table, records.provenance, formats) for item in ITEMS if item.name in only]
-    choices = {choice for entry in entries for choice in entry.choices}
+    choices = {choice for entry in entries if not entry.item.beside for choice in entry.choices}
     shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
     others = runs[~runs["cell"].isin(shown)]
     sections = make_sections(others, cells, records, formats) if set(only) == set(NAMES) else []
@@ -70,22 +95,39 @@ def make_files(
     report = Report(
         entries,
         _formulas(cells) if TABLE_1 in only else None,
-        verdicts.claims_table(checked) if checked else None,
-        verdicts.claims_by_model(checked) if checked else None,
+        checked,
         sections,
         tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
     )
-    return _files(report, runs)
+    return _files(report, runs, cells)
 
 
-def _files(report: Report, runs: pd.DataFrame) -> dict[str, bytes]:
+def cells_of(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Runs with their scores and cells, and the cells with their rates chosen."""
+    settings = records.settings
+    runs = stats.add_cells(stats.add_scores(records.runs, records.history), settings)
+    cells = choose_rates(stats.summarise(runs, settings, records.items), settings)
+    return report_on_others(runs, cells, settings, records.items)
+
+
+def _require_sizes(cells: pd.DataFrame, x: str) -> None:
+    if x not in cells or cells.loc[cells["method"] != stats.UNTRAINED, x].isna().any():
+        raise UsageError(
+            f"--x {x}: some runs do not record it",
+            "what is drawn as the size of an update is recorded by every run",
+            "give --x trained_values, or report on runs of this version alone",
+        )
+
+
+def _files(report: Report, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, bytes]:
     settings, provenance = report.records.settings, report.records.provenance
     scale = f"{SCALE_SENTENCE}\n\n" if report.scale_model else ""
     files = {
         "runs.csv": to_csv(tables.runs_data(runs, settings, provenance)),
         "runs.md": f"{scale}{to_markdown(report.runs)}\n".encode(),
+        "draws.csv": to_csv(tables.draws_data(runs, cells, settings)),
         "summary.md": _summary(report).encode(),
     }
     for entry in report.entries:
@@ -95,12 +137,12 @@ def _files(report: Report, runs: pd.DataFrame) -> dict[str, bytes]:
                 files |= table_files(f"{name}-table", drawing.table, caption) | drawing.figure.files
             else:
                 files |= table_files(name, drawing.table, caption, drawing.data)
-    for name, table, caption in (
-        (TABLE_1, report.formulas, "Trained parameters by method"),
-        (CLAIMS_TABLE, report.claims, "Claims of the paper"),
-        (f"{CLAIMS_TABLE}-by-model", report.by_model, "Claims in short"),
-    ):
-        files |= table_files(name, table, caption) if table is not None else {}
+    if report.formulas is not None:
+        files |= table_files(TABLE_1, report.formulas, "Trained parameters by method")
+    if report.checked is not None:
+        numbers, short = verdicts.claims_data(report.checked), verdicts.claims_by_model(report.checked)
+        files |= table_files(CLAIMS_TABLE, verdicts.claims_table(report.checked), "Claims of the paper", numbers)
+        files |= table_files(f"{CLAIMS_TABLE}-by-model", short, "Claims in short")
     for figure in (figure for section in report.sections for figure in section.figures):
         files |= figure.files
     return files | {"index.html": _page(report)}
@@ -116,15 +158,16 @@ def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
 
 def _summary(report: Report) -> str:
     """The report as text: what was drawn and found, in Markdown."""
-    parts = ["# What the sweep found", *([SCALE_SENTENCE] if report.scale_model else [])]
+    parts = ["# What the sweep found", *map(markdown, report.findings)]
+    parts += [SCALE_SENTENCE] if report.scale_model else []
     for entry in report.entries:
         for drawing in entry.drawings:
             said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
             heading = f"## {entry.item.title}: {markdown(drawing.part.title)}"
             parts += [heading, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
     if report.claims is not None and any(entry.drawings for entry in report.entries):
-        columns = ["claim", "measured on", "effect", "95% interval", "runs", "verdict"]
-        parts += ["## Claims of the paper", to_markdown(report.claims[columns])]
+        columns = ["claim", "measured on", "effect", "95% interval", "p", "Holm's p", "draws", "verdict", "note"]
+        parts += ["## Claims of the paper", to_markdown(report.claims[columns]), report.chance]
     for section in report.sections:
         parts += [f"## {markdown(section.title)}", markdown(section.headline), to_markdown(section.summary)]
         lines = [markdown(note) for note in section.notes]

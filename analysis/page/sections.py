@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.numbers import grid
-from analysis.numbers.cells import UNTRAINED, base_accuracy, name_lines
 from analysis.page import notes, sweep_figures, tables
 from analysis.page.formats import FigureFile
 from analysis.records.load import Records
+from analysis.statistics import grid
+from analysis.statistics.cells import UNTRAINED, base_accuracy, name_lines
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,10 @@ def _section(
         title=title,
         scale_model=scale_model,
         headline=notes.headline(cells, base),
-        notes=notes.section_notes(runs, records.history, cells, records.provenance),
+        notes=[
+            *notes.section_notes(runs, records.history, cells, records.provenance),
+            *notes.items_notes(averaged, records.items),
+        ],
         figures=[figure for figure in drawn if figure],
         summary=tables.summary_table(cells, settings),
         rates=tables.rates_table(cells, settings),

@@ -14,10 +14,11 @@ from matplotlib.ticker import FuncFormatter
 from analysis.drawing import style
 from analysis.drawing.curves import curve_figure
 from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, size_axis
-from analysis.numbers.cells import TEST, UNTRAINED, VALIDATION, curve
-from analysis.numbers.grid import in_order
 from analysis.page import tables
 from analysis.page.formats import FigureFile, figure_file
+from analysis.statistics.cells import UNTRAINED, VALIDATION, curve
+from analysis.statistics.grid import in_order
+from analysis.statistics.measured import TEST
 
 CURVES = {
     "train/reward": ("reward", "Training reward"),
@@ -48,8 +49,8 @@ def accuracy_by_size(sweep: Sweep, base: pd.DataFrame, axis: str) -> FigureFile 
         return None
     figure = accuracy_figure(_label_lines(shown), base, axis, sweep.title + _alike(shown))
     caption = (
-        f"Greedy strict test accuracy against trained parameters. Dashed grey: the untrained model. {_seeds(shown)} "
-        f"{_items(sweep.settings, cells)}Bars are over seeds alone. A line breaks where a cell is missing."
+        f"Sampled strict test accuracy against trained parameters. Dashed grey: the untrained model. {_seeds(shown)} "
+        f"{_items(sweep.settings, cells)}A line breaks where a cell is missing."
     )
     data = tables.accuracy_data(cells, base, sweep.settings)
     return figure_file(f"accuracy{sweep.suffix}", figure, data, sweep.formats, caption)
@@ -93,10 +94,10 @@ def _alike(cells: pd.DataFrame) -> str:
 def _seeds(cells: pd.DataFrame) -> str:
     fewest, most = int(cells["seeds"].min()), int(cells["seeds"].max())
     if most == 1:
-        return "One seed per cell, so no intervals."
+        return "One run per cell, so no intervals."
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    single = "; a single seed has none" if fewest == 1 else ""
-    return f"Mean over {count} seeds with its bootstrap 95% interval{single}."
+    single = "; a single run has none" if fewest == 1 else ""
+    return f"Mean over {count} runs with its 95% interval{single}."
 
 
 def _items(settings: tuple[str, ...], cells: pd.DataFrame) -> str:
@@ -159,6 +160,6 @@ def accuracy_figure(cells: pd.DataFrame, base: pd.DataFrame, axis: str, title: s
     """Accuracy against trained parameters of one model and task."""
     texts = [*cells["line_label"].unique(), *["untrained, sampled"] * 2 * len(base)]
     with style.applied():
-        figure, (ax,) = panels_below(1, max(3.2, labels_height(texts)), title, "test accuracy (greedy, strict)")
+        figure, (ax,) = panels_below(1, max(3.2, labels_height(texts)), title, "test accuracy (sampled, strict)")
         draw_accuracy(cells, base, axis, ax)
     return figure

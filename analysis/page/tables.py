@@ -6,18 +6,25 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.cells import SAMPLED, TEST, VALIDATION
-from analysis.numbers.grid import axes, in_order, ordered, varying_within
-from analysis.numbers.text import GAP, percent, percent_range, show
 from analysis.records.apart import ABSENT
-from analysis.records.load import DERIVED, SCORES
+from analysis.records.load import DERIVED, DRAWN, SCORES
+from analysis.statistics.cells import UNTRAINED, VALIDATION
+from analysis.statistics.grid import axes, in_order, ordered, varying_within
+from analysis.statistics.measured import GREEDY, TEST
+from analysis.statistics.text import GAP, percent, percent_range, show
 from tinylora.records.digests import DIGESTS
 
+AT_THE_EDGE = " (at the edge)"
+"""Behind a chosen rate that is the smallest or largest of those tried."""
 SCORE_COLUMNS = [f"{when} {score}" for when in ("base", "final") for score in SCORES]
 
 
 def _text(value: object) -> str:
     return show(value) or GAP
+
+
+def _count(value: float) -> str:
+    return GAP if math.isnan(value) else f"{value:,.0f}"
 
 
 def summary_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -26,22 +33,28 @@ def summary_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFram
     shown = [name for name in varying_within(table, settings) if name not in ("precision", "lr")]
     if "u" in shown and (table["u"] == table["trained_values"]).all():
         shown.remove("u")  # everything tied: u is the number of trained values
+    known = "degrees_of_freedom" in table and table["degrees_of_freedom"].notna().any()
+    freedom = {"degrees of freedom": table["degrees_of_freedom"].map(_count)} if known else {}
+    failed = {"failed": table["failed"].map(str)} if table["failed"].any() else {}
     rates = {"rates tried": table["rates"].map(str)} if (table["rates"] > 1).any() else {}
     columns = {
         "method": table["method"],
         "precision": table["precision"],
         **{name: table[name].map(_text) for name in shown},
         "trained": table["trained_values"].map(lambda count: f"{count:,.0f}"),
+        **freedom,
         "bytes": table["trained_bytes"].map(lambda count: GAP if math.isnan(count) else f"{count:,.0f}"),
-        "lr": table["lr"].map(_text),
+        "lr": [_text(lr) + (AT_THE_EDGE if edge else "") for lr, edge in zip(table["lr"], table["edge"], strict=True)],
         **rates,
-        "seeds": table["seeds"].map(str),
+        "runs": table["seeds"].map(str),
+        "draws": table["draws"].map(str),
+        **failed,
         "base sampled %": table["base test/sampled_strict"].map(percent),
         "base greedy %": table["base test/greedy_strict"].map(percent),
-        "greedy strict %": table[TEST].map(percent),
+        "sampled strict %": table[TEST].map(percent),
         "95% interval": list(map(percent_range, table[f"{TEST} low"], table[f"{TEST} high"])),
-        "greedy flexible %": table["final test/greedy_flexible"].map(percent),
-        "sampled %": table[SAMPLED].map(percent),
+        "sampled flexible %": table["final test/sampled_flexible"].map(percent),
+        "greedy strict %": table[GREEDY].map(percent),
     }
     return pd.DataFrame(columns).reset_index(drop=True)
 
@@ -52,9 +65,9 @@ def rates_table(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     columns = {
         "line": tried["line"],
         "trained": tried["trained_values"].map(lambda count: f"{count:,.0f}"),
-        "lr": tried["lr"].map(_text),
-        "seeds": tried["seeds"].map(str),
-        "validation greedy strict %": tried[VALIDATION].map(percent),
+        "lr": [_text(lr) + (AT_THE_EDGE if edge else "") for lr, edge in zip(tried["lr"], tried["edge"], strict=True)],
+        "runs": tried["seeds"].map(str),
+        "validation sampled strict %": tried[VALIDATION].map(percent),
         "chosen": tried["chosen"].map({True: "yes", False: ""}),
     }
     return pd.DataFrame(columns).reset_index(drop=True)
@@ -80,13 +93,25 @@ def run_table(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
         **{name: table[name].map(_text) for name in shown},
         "trained": table["trained_values"].map(_text),
         "seed": table["seed"].map(_text),
+        **{name: table[name].map(_text) for name in DRAWN[1:] if name in table},
         "status": table["status"],
         "reason": table["reason"],
         "averaged": table["averaged"].map({True: "yes", False: "no"}),
-        "base greedy %": table["base test/greedy_strict"].map(percent),
-        "greedy strict %": table[TEST].map(percent),
+        "base sampled %": table["base test/sampled_strict"].map(percent),
+        "sampled strict %": table[TEST].map(percent),
     }
     return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def draws_data(runs: pd.DataFrame, cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
+    """The accuracy of each draw of the chosen cells, as `analysis.statistics.coverage` reads it."""
+    chosen = cells[cells["chosen"] & (cells["method"] != UNTRAINED)]
+    shown = ["method", *(name for name in varying_within(chosen, settings) if name != "lr")]
+    names = {row["cell"]: " ".join(show(row[name]) for name in shown) for row in chosen.to_dict("records")}
+    own = runs[runs["counted"] & runs["cell"].isin(chosen["cell"]) & runs[TEST].notna()]
+    columns = {"cell": own["cell"].map(names), "draw": own["draw"], "seed": own["seed"]}
+    table = pd.DataFrame({**columns, "accuracy": own[TEST], "greedy": own[GREEDY]})
+    return table.sort_values(["cell", "draw", "seed"], kind="stable")
 
 
 def digests_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -106,7 +131,15 @@ def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[s
     """One row per run with everything that the report knows about it."""
     names = ["run_key", "run_id", "label", "status", "reason", "averaged", "scale_model", "method", "seed"]
     derived = [name for name in DERIVED if name in runs]
-    names += [*ordered(settings), *derived, *SCORE_COLUMNS, "started", "ended", *provenance]
+    names += [
+        *(name for name in DRAWN[1:] if name in runs),
+        *ordered(settings),
+        *derived,
+        *SCORE_COLUMNS,
+        "started",
+        "ended",
+        *provenance,
+    ]
     return sort_rows(runs, settings)[names]
 
 
@@ -138,7 +171,7 @@ def accuracy_data(cells: pd.DataFrame, base: pd.DataFrame, settings: tuple[str, 
     ]
     named = {TEST: "mean", f"{TEST} low": "low", f"{TEST} high": "high", f"{TEST} n": "n_seeds", "rates": "rates_tried"}
     names = ["line", "method", "precision", "trained_values", "trained_bytes", "score", *named, "lr", *shown]
-    chosen = sort_rows(cells[cells["chosen"]], settings).assign(score="test greedy strict")
+    chosen = sort_rows(cells[cells["chosen"]], settings).assign(score="test sampled strict")
     return pd.concat([chosen[names].rename(columns=named), pd.DataFrame(untrained)], ignore_index=True)
 
 

@@ -5,6 +5,6 @@
 `by_setting` (7, 8, 9), `six_benchmarks` (Table 2) and `ratios` (Qwen and Llama, RL and SFT); `figure_points` is what
 they share. `parameter_counts` (Table 1) needs no runs. `published` reads the paper's values (`paper_results.csv`),
 `conf_files` the points of its presets; `missing` says which of those have not been run. `claims` declares what the
-paper says, `effects` measures it, `verdicts` judges. The room may import `analysis.drawing`, `analysis.numbers` and
-`analysis.records`. A newcomer reads `items` first.
+paper says, `effects` measures it (`effect` is what comes out), `verdicts` judges. The room may import
+`analysis.drawing`, `analysis.statistics` and `analysis.records`. A newcomer reads `items` first.
 """

@@ -8,11 +8,11 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Scale
-from analysis.numbers.grid import in_order
-from analysis.numbers.selection import Part
-from analysis.numbers.text import show
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made, accuracy_figure, points_of, untrained_levels, with_paper
+from analysis.statistics.grid import in_order
+from analysis.statistics.selection import Part
+from analysis.statistics.text import show
 
 
 def frozen_rank(part: Part) -> Made:

@@ -9,11 +9,19 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part
-from analysis.numbers.text import show
 from analysis.paper import published as paper
-from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels, with_paper
+from analysis.paper.figure_points import (
+    SIZE_LABELS,
+    Made,
+    accuracy_figure,
+    points_of,
+    size_scale,
+    untrained_levels,
+    with_paper,
+)
+from analysis.statistics.measured import TEST
+from analysis.statistics.selection import Part
+from analysis.statistics.text import show
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
@@ -22,7 +30,7 @@ def accuracy_by_size(part: Part) -> Made:
     """Figures 1 and 2: accuracy by trained parameters, a line for each adapter, full fine-tuning as a level."""
     points = _by_adapter(part, part.cells, "")
     levels = untrained_levels(part, "") + _full_levels(part.cells, "")
-    return accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+    return accuracy_figure(part, points, levels, {"": size_scale(part)})
 
 
 def by_backbone(part: Part) -> Made:
@@ -32,7 +40,7 @@ def by_backbone(part: Part) -> Made:
         own = part.cells[part.cells["model.name"] == model]
         points.append(_by_adapter(part, own, model))
         levels += untrained_levels(part, model, model) + _full_levels(own, model)
-    scales = {model: Scale(SIZE_LABEL) for model in part.models}
+    scales = {model: size_scale(part) for model in part.models}
     return accuracy_figure(part, pd.concat(points, ignore_index=True), levels, scales)
 
 
@@ -43,13 +51,11 @@ def _by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
     values = cells["u"] if "u" in cells else pd.Series(np.nan, index=cells.index)
     tied = [f" u={show(u)}" if kind == "tinylora" and u != 1 else "" for kind, u in zip(adapter, values, strict=True)]
     names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
-    ours = points_of(
-        cells, x=cells["trained_values"], panel=panel, series=names, looks=[_adapter_look(kind) for kind in adapter]
-    )
+    ours = points_of(cells, x=cells[part.x], panel=panel, series=names, looks=[_adapter_look(kind) for kind in adapter])
     table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
     table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
     looks = [_adapter_look(kind) for kind in table["adapter"]]
-    return with_paper(ours, table, table["trained_values"], panel, looks)
+    return with_paper(ours, table, table["trained_values"], panel, looks) if part.x == "trained_values" else ours
 
 
 def _adapter_look(adapter: str) -> Look:
@@ -69,15 +75,28 @@ def precision_and_sharing(part: Part) -> Made:
     table = paper.accuracies(part.item, part.models, part.task)
     kinds = list(zip(cells["sharing"], cells["precision"], strict=True))
     names, looks = [" ".join(kind) for kind in kinds], [_bits_look(*kind) for kind in kinds]
-    for panel, column in (("by trained parameters", "trained_values"), ("by bytes of the update", "trained_bytes")):
+    by_size = f"by {SIZE_LABELS[part.x]}"
+    for panel, column in ((by_size, part.x), ("by bytes of the update", "trained_bytes")):
         ours = points_of(cells, x=cells[column], panel=panel, series=names, looks=looks)
         sizes = table["precision"].map(BYTES).astype(float) if column == "trained_bytes" else 1
         theirs = list(map(_bits_look, table["sharing"], table["precision"]))
-        frames.append(with_paper(ours, table, table["trained_values"] * sizes, panel, theirs))
+        drawn = column != "degrees_of_freedom"
+        frames.append(with_paper(ours, table, table["trained_values"] * sizes, panel, theirs) if drawn else ours)
     points = pd.concat(frames, ignore_index=True)
-    scales = {"by trained parameters": Scale(SIZE_LABEL), "by bytes of the update": Scale("bytes")}
+    scales = {by_size: size_scale(part), "by bytes of the update": Scale("bytes")}
     levels = [level for panel in scales for level in untrained_levels(part, panel)]
     return accuracy_figure(part, points, levels, scales)
+
+
+def by_bits(part: Part) -> Made:
+    """Accuracy by the bits of the update, a line for each precision and way of rounding."""
+    cells = part.cells.sort_values("trained_bits")
+    rounding = cells["rounding"].map(show) if "rounding" in cells else pd.Series("", index=cells.index)
+    kinds = list(zip(cells["precision"], rounding.replace("nearest", ""), strict=True))
+    names, places = [" ".join(filter(None, kind)) for kind in kinds], sorted(set(kinds))
+    looks = [style.look_of_place(places.index(kind), len(places)) for kind in kinds]
+    points = points_of(cells, x=cells["trained_bits"], panel="", series=names, looks=looks)
+    return accuracy_figure(part, points, untrained_levels(part, ""), {"": Scale("bits of the update")})
 
 
 def _bits_look(sharing: str, precision: str) -> Look:
@@ -89,10 +108,10 @@ def by_algorithm_and_precision(part: Part) -> Made:
     kinds = [_kind(cell) for cell in part.cells.to_dict("records")]
     names = [" ".join(word for word in kind if word != "tiled") for kind in kinds]
     points = points_of(
-        part.cells, x=part.cells["trained_values"], panel="", series=names, looks=[_kind_look(*kind) for kind in kinds]
+        part.cells, x=part.cells[part.x], panel="", series=names, looks=[_kind_look(*kind) for kind in kinds]
     )
     levels = untrained_levels(part, "")
-    return accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+    return accuracy_figure(part, points, levels, {"": size_scale(part)})
 
 
 def _kind(cell: dict[str, Any]) -> tuple[str, str, str]:

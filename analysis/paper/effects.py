@@ -1,108 +1,75 @@
-"""The effects that the paper's claims are about, measured on a part of our runs, with intervals over its seeds."""
+"""The effects that the paper's claims are about, measured on a part of our runs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import Array, bootstrap_interval, nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, VALIDATION, seeds_of
-from analysis.numbers.selection import Part, by_family, family, untrained_score
-from analysis.numbers.text import show
 from analysis.paper import ratios
+from analysis.paper.effect import Effect, contrast, difference, from_cells, incomparable, of_intervals, share_kept
 from analysis.records.load import MERGE
+from analysis.statistics.cells import VALIDATION
+from analysis.statistics.crossed import Cell
+from analysis.statistics.measured import TEST, measured
+from analysis.statistics.selection import Part, family
+from analysis.statistics.text import show
 
 COMPARED_SHARE = 0.5  # of the gain that both reach: where sizes are compared
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What was measured on one part."""
-
-    of: str
-    models: tuple[str, ...]
-    value: float
-    low: float
-    high: float
-    runs: int
-    seeds: int
-    """The fewest seeds of a cell in it."""
-
+FEWER = 252 / 64  # the paper compares 252 values of its own with 64 that all maps share
+ONE_ENGINE = "one engine in fp32: no difference could show"
 
 Measure = Callable[[Part], list[Effect]]
 """The effects of a part: none where it lacks the runs, one, or one for each model or pair of models."""
 
 
-def _effect(part: Part, cells: Sequence[int], function: Callable[[Array], Array], what: str) -> Effect:
-    """An effect that is a function of cell means, (resamples, cells) -> (resamples,), with its interval over seeds."""
-    groups = [seeds_of(part.runs, cell) for cell in cells]
-    seeds = min(len(values) for values in groups)
-    of = f"{part.title}: {what}"
-    models = tuple(by_family(part.cells.loc[part.cells["cell"].isin(cells), "model.name"].unique()))
-    if seeds == 0:
-        return Effect(of, models, math.nan, math.nan, math.nan, 0, 0)
-    value = float(function(np.array([[values.mean() for values in groups]]))[0])
-    low, high = nearest_interval(function(resampled_means(groups))) if seeds > 1 else (math.nan, math.nan)
-    return Effect(of, models, value, low, high, sum(map(len, groups)), seeds)
+def _one(cells: pd.DataFrame) -> list[int]:
+    return [int(cell) for cell in cells["cell"]]
 
 
-def _difference(part: Part, first: Sequence[int], second: Sequence[int], what: str) -> Effect:
-    """Points by which the first cells are ahead of the second, the mean over their pairs."""
-
-    def ahead(means: Array) -> Array:
-        difference: Array = 100 * (means[:, : len(first)] - means[:, len(first) :]).mean(axis=1)
-        return difference
-
-    return _effect(part, [*first, *second], ahead, what)
-
-
-def _with_size(part: Part, size: int, between: tuple[int, int]) -> pd.DataFrame:
-    """The TinyLoRA cell with nearly so many trained values; of several the best on validation."""
+def _with_size(part: Part, size: int, between: tuple[int, int], u: int | None = None) -> pd.DataFrame:
+    """The TinyLoRA cell with nearly so many trained values (of this u); of several the best on validation."""
     own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells["trained_values"].between(*between)]
+    own = own if u is None else own[own["u"] == u]
     own = own.assign(distance=(own["trained_values"] - size).abs())
     return own.sort_values(["distance", VALIDATION], ascending=[True, False]).head(1)
 
 
-def gain_at(size: int, between: tuple[int, int]) -> Measure:
+def _full(part: Part) -> pd.DataFrame:
+    return part.cells[part.cells["adapter.name"] == "full"].head(1)
+
+
+def gain_at(size: int, between: tuple[int, int], u: int | None = None) -> Measure:
     """The share of full fine-tuning's gain that an update of this size keeps, in per cent."""
 
     def measure(part: Part) -> list[Effect]:
-        small, full = _with_size(part, size, between), part.cells[part.cells["adapter.name"] == "full"].head(1)
-        untrained = untrained_score(part, TEST)
-        if small.empty or full.empty or math.isnan(untrained):
+        small, full = _with_size(part, size, between, u), _full(part)
+        if small.empty or full.empty or math.isnan(part.untrained_cell().scores[0]):
             return []
         count = small["trained_values"].iloc[0]
-
-        def kept(means: Array) -> Array:
-            gain = means[:, 1] - untrained
-            with np.errstate(divide="ignore", invalid="ignore"):
-                return np.where(gain > 0, 100 * (means[:, 0] - untrained) / gain, np.nan)
-
-        return [_effect(part, [*small["cell"], *full["cell"]], kept, f"{count:,.0f} parameters")]
+        return [share_kept(part, _one(small)[0], _one(full)[0], f"{count:,.0f} parameters")]
 
     return measure
 
 
 def behind_full(part: Part) -> list[Effect]:
-    """Points by which full fine-tuning is ahead of about 13 parameters."""
-    small, full = _with_size(part, 13, (10, 16)), part.cells[part.cells["adapter.name"] == "full"].head(1)
+    """Points by which full fine-tuning is ahead of about 13 parameters (u=1)."""
+    small, full = _with_size(part, 13, (10, 16), u=1), _full(part)
     if small.empty or full.empty:
         return []
     what = f"full less {small['trained_values'].iloc[0]:,.0f} parameters"
-    return [_difference(part, full["cell"], small["cell"], what)]
+    return [difference(part, _one(full), _one(small), what)]
 
 
 def one_parameter(part: Part) -> list[Effect]:
     """Points that one parameter gains over the untrained model."""
-    own, untrained = _with_size(part, 1, (1, 1)), untrained_score(part, TEST)
-    if own.empty or math.isnan(untrained):
+    own = _with_size(part, 1, (1, 1))
+    if own.empty or math.isnan(part.untrained_cell().scores[0]):
         return []
-    return [_effect(part, list(own["cell"]), lambda m: 100 * (m[:, 0] - untrained), "1 parameter less untrained")]
+    return [contrast(part, {_one(own)[0]: 1.0}, "1 parameter less untrained", untrained=-1.0)]
 
 
 def pairs(setting: str, first: str, second: str, alike_in: tuple[str, ...]) -> Measure:
@@ -118,10 +85,18 @@ def pairs(setting: str, first: str, second: str, alike_in: tuple[str, ...]) -> M
             if len(both):
                 of = f"{model}, " if len(part.models) > 1 else ""
                 what = f"{of}{setting} {first} less {second}, {len(both)} pair{'s' if len(both) > 1 else ''}"
-                effects.append(_difference(part, one.loc[both], two.loc[both], what))
+                effects.append(difference(part, list(one.loc[both]), list(two.loc[both]), what))
         return effects
 
     return measure
+
+
+def _along(curve: pd.DataFrame, sizes: Sequence[float]) -> dict[int, float]:
+    """The mean of a curve at these sizes (log-linear between its own) as weights of its cells."""
+    logs, weights = np.log(curve["trained_values"].to_numpy(dtype=float)), np.zeros(len(curve))
+    for size in sizes:
+        weights += [np.interp(math.log(size), logs, unit) / len(sizes) for unit in np.eye(len(curve))]
+    return {cell: float(weight) for cell, weight in zip(_one(curve), weights, strict=True) if weight}
 
 
 def tiled_v_structured(part: Part) -> list[Effect]:
@@ -134,42 +109,68 @@ def tiled_v_structured(part: Part) -> list[Effect]:
     other = other[other["trained_values"].between(sizes.min(), sizes.max()) & (other["n_tie"] != "1")]
     if other.empty:
         return []
-    logs, places = np.log(sizes.to_numpy(dtype=float)), np.log(other["trained_values"].to_numpy(dtype=float))
-
-    def mean_difference(means: Array) -> Array:
-        count = len(tiled)
-        curve = np.array([np.interp(places, logs, row[:count]) for row in means])
-        difference: Array = 100 * (curve - means[:, count:]).mean(axis=1)
-        return difference
-
-    what = f"tiled less structured at {len(other)} sizes, fp32"
-    return [_effect(part, [*tiled["cell"], *other["cell"]], mean_difference, what)]
+    weights = _along(tiled, list(other["trained_values"])) | {cell: -1 / len(other) for cell in _one(other)}
+    return [contrast(part, weights, f"tiled less structured at {len(other)} sizes, fp32")]
 
 
-def _ratio(part: Part, pairs: list[tuple[tuple[str, pd.DataFrame], tuple[str, pd.DataFrame]]]) -> list[Effect]:
+def _untied_and_tied(part: Part, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cell with one value for each map, and those with several values for all maps, by size."""
+    own = part.cells[(part.cells["model.name"] == model) & part.cells[TEST].notna()]
+    untied = own[(own["n_tie"] == "1") & (own["u"] == 1)].head(1)
+    return untied, own[own["n_tie"] == "all"].sort_values("trained_values")
+
+
+def untied_v_fewer(part: Part) -> list[Effect]:
+    """Points by which one value for each map is ahead of a quarter as many values for all (the paper's 252 v 64)."""
     effects = []
-    for first, second in pairs:
-        rows = [row for row in ratios.ratio_rows(part, first, second) if row["share"] == COMPARED_SHARE]
-        seeds = int(min(first[1]["seeds"].min(), second[1]["seeds"].min()))
-        for row in rows or ratios.without_gain(part, first, second, COMPARED_SHARE):
-            at = f"at {100 * row['accuracy']:.1f}%" + ("" if rows else ", which it reaches at no size")
-            of = f"{part.title}: {second[0]} v {first[0]} {at}"
-            effects.append(Effect(of, part.models, row["ratio"], row["low"], row["high"], row["runs"], seeds))
+    for model in part.models:
+        untied, tied = _untied_and_tied(part, model)
+        if untied.empty or tied.empty:
+            continue
+        wanted = math.log(untied["trained_values"].iloc[0] / FEWER)
+        tied = tied.loc[(np.log(tied["trained_values"].astype(float)) - wanted).abs().sort_values().index[:1]]
+        counts = [f"{cell['trained_values'].iloc[0]:,.0f}" for cell in (untied, tied)]
+        what = f"{model}, {counts[0]} untied (u=1) less {counts[1]} tied"
+        effects.append(difference(part, _one(untied), _one(tied), what))
     return effects
+
+
+def untied_v_equal(part: Part) -> list[Effect]:
+    """Points by which one value for each map is ahead of as many values for all (log-linear between sizes)."""
+    effects = []
+    for model in part.models:
+        untied, tied = _untied_and_tied(part, model)
+        size = float(untied["trained_values"].iloc[0]) if len(untied) else math.nan
+        if len(tied) and tied["trained_values"].min() <= size <= tied["trained_values"].max():
+            weights = {_one(untied)[0]: 1.0} | {cell: -weight for cell, weight in _along(tied, [size]).items()}
+            effects.append(contrast(part, weights, f"{model}, untied less tied at {size:,.0f} values"))
+    return effects
+
+
+def _ratio(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame]) -> list[Effect]:
+    ids = [int(cell) for _, cells in (first, second) for cell in ratios.best_of_each_size(cells)["cell"]]
+    names = f"{second[0]} v {first[0]}"
+    if why := ratios.why_not(part, first, second):
+        return [incomparable(part, ids, names, why)]
+    rows: list[dict[str, Any]] = ratios.ratio_rows(part, first, second, (COMPARED_SHARE,))
+    return [
+        of_intervals(part, ids, f"{names} at {100 * row['accuracy']:.1f}%", row["ratio"], row["interval"])
+        for row in rows
+    ]
 
 
 def sft_ratio(part: Part) -> list[Effect]:
     """How many times the parameters of GRPO SFT needs, for each manner of demonstrations."""
     curves = ratios.curves_of_algorithms(part.cells)
     grpo = curves.pop("GRPO", None)
-    return [] if grpo is None else _ratio(part, [(("GRPO", grpo), other) for other in curves.items()])
+    return [] if grpo is None else [e for other in curves.items() for e in _ratio(part, ("GRPO", grpo), other)]
 
 
 def family_ratio(part: Part) -> list[Effect]:
     """How many times the parameters of a Qwen model a Llama model needs, for each pair."""
     models = [(str(name), group) for name, group in part.cells.groupby("model.name", sort=True)]
-    pairs = [(a, b) for a in models for b in models if (family(a[0]), family(b[0])) == ("qwen", "llama")]
-    return _ratio(part, pairs)
+    both = [(a, b) for a in models for b in models if (family(a[0]), family(b[0])) == ("qwen", "llama")]
+    return [effect for a, b in both for effect in _ratio(part, a, b)]
 
 
 def _last_values(part: Part, metric: str) -> pd.Series:
@@ -182,23 +183,21 @@ def _last_values(part: Part, metric: str) -> pd.Series:
 
 def longer(part: Part) -> list[Effect]:
     """Tokens of the responses of the largest update less those of the smallest."""
-    lengths = _last_values(part, "train/completion_tokens")
+    runs = part.runs.assign(length=part.runs["run_key"].map(_last_values(part, "train/completion_tokens")))
     order = part.cells.sort_values("trained_values")
     if len(order) < 2:
         return []
-    small, large = order.iloc[0], order.iloc[-1]
-    runs = [part.runs[part.runs["cell"] == end["cell"]] for end in (large, small)]
-    groups = [own.set_index("seed")["run_key"].map(lengths).dropna().astype(float) for own in runs]
-    if min(map(len, groups)) == 0:
+    ends = order.iloc[[-1, 0]]
+    cells: list[Cell] = [measured(runs[runs["cell"] == cell], "length", {}) for cell in ends["cell"]]
+    if min(len(cell.scores) for cell in cells) == 0:
         return []
-    value, low, high = compare.difference(groups[:1], groups[1:])
-    of = f"{part.title}: {large['trained_values']:,.0f} less {small['trained_values']:,.0f} parameters"
-    return [Effect(of, part.models, value, low, high, sum(map(len, groups)), min(map(len, groups)))]
+    large, small = ends["trained_values"]
+    return [from_cells(part, _one(ends), cells, [1.0, -1.0], f"{large:,.0f} less {small:,.0f} parameters")]
 
 
 def mismatch(part: Part) -> list[Effect]:
     """Mean difference of the probabilities of trainer and sampler at the end of training."""
-    return _mean_of_runs(part, _last_values(part, "train/prob_diff"))
+    return _mean_of_runs(part, part.runs["run_key"].map(_last_values(part, "train/prob_diff")))
 
 
 def merge_kl(part: Part) -> list[Effect]:
@@ -206,21 +205,11 @@ def merge_kl(part: Part) -> list[Effect]:
     return _mean_of_runs(part, part.runs[f"final {MERGE}"].abs())
 
 
-def _mean_of_runs(part: Part, of_runs: pd.Series) -> list[Effect]:
-    values, of = of_runs.dropna().to_numpy(dtype=float), f"{part.title}: mean of all runs"
-    if not len(values):
+def _mean_of_runs(part: Part, values: pd.Series) -> list[Effect]:
+    runs = part.runs.assign(measured=values.astype(float))
+    ids, cell = _one(part.cells), measured(runs, "measured", {})
+    if not len(cell.scores):
         return []
-    low, high = map(float, bootstrap_interval(values))
-    return [Effect(of, part.models, float(values.mean()), low, high, len(values), len(values))]
-
-
-def untied_v_values(part: Part) -> list[Effect]:
-    """Points by which one value for each map is ahead of 64 values for all."""
-    effects = []
-    for model in part.models:
-        own = part.cells[part.cells["model.name"] == model]
-        untied = own[(own["n_tie"] == "1") & (own["u"] == 1)]["cell"]
-        values = own[(own["n_tie"] == "all") & (own["u"] == 64)]["cell"]
-        if len(untied) == 1 and len(values) == 1:
-            effects.append(_difference(part, untied, values, f"{model}, untied u=1 less tied u=64"))
-    return effects
+    if (part.runs["model.dtype"] == "fp32").all():
+        return [incomparable(part, ids, "mean of all runs", ONE_ENGINE)]
+    return [from_cells(part, ids, [cell], [1.0], "mean of all runs")]

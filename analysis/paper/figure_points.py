@@ -11,15 +11,17 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.lines import LOOK, Level, Look, Scale, lines_figure, look_columns
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part, untrained_score
+from analysis.statistics.measured import GREEDY, TEST
+from analysis.statistics.selection import Part, untrained_score
 
-FLEXIBLE = "final test/greedy_flexible"
-ACCURACY = "test accuracy (greedy, strict)"
+FLEXIBLE = "final test/sampled_flexible"
+ACCURACY = "test accuracy (sampled, strict)"
 HOLLOW = f"{ACCURACY}; hollow: the paper's values"
-SIZE_LABEL = "trained parameters"
-ACCURACIES = {"mean": TEST, "low": f"{TEST} low", "high": f"{TEST} high", "flexible": FLEXIBLE, "n_seeds": f"{TEST} n"}
-NUMBERS = ACCURACIES | {"trained_values": "trained_values", "lr": "lr", "rates_tried": "rates"}
+SIZE_LABELS = {"trained_values": "trained parameters", "degrees_of_freedom": "degrees of freedom of the update"}
+"""What can be drawn as the size of an update: columns of cells, and what the axis says."""
+ACCURACIES = {"mean": TEST, "low": f"{TEST} low", "high": f"{TEST} high", "flexible": FLEXIBLE, "greedy": GREEDY}
+OF_CELLS = {"n_seeds": f"{TEST} n", "draws": "draws", "lr": "lr", "rates_tried": "rates", "rate_at_edge": "edge"}
+NUMBERS = ACCURACIES | OF_CELLS | {"trained_values": "trained_values"}
 """Of a point, and the columns of its cell that hold them."""
 
 
@@ -43,6 +45,11 @@ def accuracy_figure(part: Part, points: pd.DataFrame, levels: list[Level], scale
     published = bool(points["paper"].any())
     figure = lines_figure(points, levels, scales, part.title, HOLLOW if published else ACCURACY)
     return Made(figure, data_of(points, levels))
+
+
+def size_scale(part: Part) -> Scale:
+    """The axis of sizes: trained parameters, or what was asked for."""
+    return Scale(SIZE_LABELS[part.x])
 
 
 def points_of(

@@ -2,7 +2,7 @@
 and how. `items.yaml` says in words what that is, what the paper reports, and what makes the runs.
 
 A run belongs to an item by its recorded settings alone. An item is drawn once for each part of its runs whose other
-settings agree (`numbers.selection`), when there is something to compare (`least`).
+settings agree (`statistics.selection`), when there is something to compare (`least`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from analysis.numbers.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
 from analysis.paper.figure_points import Maker
+from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 
 TEXTS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
@@ -50,6 +50,8 @@ class Item:
     make: Maker
     command: str
     """What makes its runs."""
+    beside: bool = False
+    """Whether it shows runs that are shown elsewhere, too."""
 
     def too_little(self, cells: pd.DataFrame) -> str:
         """Why these cells are not enough to draw; "" where they are."""
@@ -59,8 +61,10 @@ class Item:
         return "; ".join(f"one value of {' and '.join(group)}" for group in lacking)
 
 
-def _item(name: str, make: Maker, selection: Selection, least: tuple[tuple[str, ...], ...]) -> Item:
-    return Item(name, make=make, selection=selection, least=least, **TEXTS[name])
+def _item(
+    name: str, make: Maker, selection: Selection, least: tuple[tuple[str, ...], ...], beside: bool = False
+) -> Item:
+    return Item(name, make=make, selection=selection, least=least, beside=beside, **TEXTS[name])
 
 
 def _of(algorithm: str, *alternatives: Where) -> tuple[Where, ...]:
@@ -141,6 +145,16 @@ RL_AND_SFT = _item(
     least=(TWO_SIZES, ("algorithm.name",)),
 )
 SMOLLM2: Where = {"model.name": ("smollm2-135m",), "task.name": ("reasoning_gym",), "adapter.name": ("tinylora",)}
+BITS = _item(
+    "bits",
+    by_size.by_bits,
+    Selection(
+        _of("grpo", {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",)}),
+        ("u", "n_tie", "precision", "rounding"),
+    ),
+    least=(("trained_bits",), ("precision", "rounding")),
+    beside=True,
+)
 STUDY = _item(
     "study",
     by_size.by_algorithm_and_precision,
@@ -153,5 +167,6 @@ ITEMS = (
     TABLE_2,
     FAMILIES,
     RL_AND_SFT,
+    BITS,
     STUDY,
 )

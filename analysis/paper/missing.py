@@ -6,8 +6,8 @@ import math
 
 import pandas as pd
 
-from analysis.numbers.text import show
 from analysis.paper.conf_files import DEFAULTS, points, shape_of
+from analysis.statistics.text import show
 from tinylora.models.shapes import adapted_shapes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, VALIDATION, seeds_of
-from analysis.numbers.selection import Part, by_family, family, untrained_score
-from analysis.numbers.text import GAP
-from analysis.paper.figure_points import SIZE_LABEL, Made, accuracy_figure, points_of, untrained_levels
+from analysis.paper.figure_points import SIZE_LABELS, Made, accuracy_figure, points_of, untrained_levels
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import resampled_means, widened
+from analysis.statistics.cells import VALIDATION
+from analysis.statistics.crossed import Array, Cell, crossed
+from analysis.statistics.measured import TEST
+from analysis.statistics.selection import Part, by_family, family
+from analysis.statistics.text import GAP
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
@@ -68,10 +71,12 @@ def curves_of_algorithms(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _made(part: Part, points: pd.DataFrame, levels: list[Level], rows: list[dict[str, Any]]) -> Made:
-    drawn = accuracy_figure(part, points, levels, {"": Scale(SIZE_LABEL)})
+    drawn = accuracy_figure(part, points, levels, {"": Scale(SIZE_LABELS["trained_values"])})
     data = drawn.data[drawn.data["x"].notna()]  # without the levels
     if not rows:
-        return Made(drawn.figure, data, None, ["There is no accuracy above the untrained model that both reach."])
+        return Made(
+            drawn.figure, data, None, ["No ratio of sizes: one of the two never gains over the untrained model."]
+        )
     return Made(drawn.figure, data, ratio_text(pd.DataFrame(rows)))
 
 
@@ -81,7 +86,9 @@ def _best_points(curves: dict[str, pd.DataFrame], looks: dict[str, Look]) -> pd.
     for name, cells in curves.items():
         best = best_of_each_size(cells)
         frames.append(points_of(best, best["trained_values"], "", [name] * len(best), [looks[name]] * len(best)))
-    return pd.concat(frames, ignore_index=True).drop(columns=["trained_values", "lr", "rates_tried"])
+    return pd.concat(frames, ignore_index=True).drop(
+        columns=["trained_values", "lr", "rates_tried", "draws", "rate_at_edge"]
+    )
 
 
 def best_of_each_size(cells: pd.DataFrame) -> pd.DataFrame:
@@ -90,72 +97,84 @@ def best_of_each_size(cells: pd.DataFrame) -> pd.DataFrame:
     return order.drop_duplicates("trained_values").sort_values("trained_values")
 
 
-def ratio_rows(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """For each compared accuracy: sizes that both need, their ratio, its interval over resampled seeds."""
-    models = [str(cells["model.name"].iloc[0]) for _, cells in (first, second)]
-    untrained = max(untrained_score(part, TEST, model) for model in models)
-    curves = [_measured(part, cells) for _, cells in (first, second)]
-    if not all(len(means) for _, means, _ in curves):
+Named = tuple[str, pd.DataFrame]
+"""A curve: its name, and its cells."""
+
+
+def why_not(part: Part, first: Named, second: Named) -> str:
+    """Why the sizes of two curves cannot be compared; "" where they can: both gain over the untrained model."""
+    for name, cells in (first, second):
+        best = best_of_each_size(cells)
+        if best.empty:
+            return f"{name} has no test accuracy"
+        own = int(best.sort_values(VALIDATION, kind="stable")["cell"].iloc[-1])
+        untrained = part.untrained_cell(str(cells["model.name"].iloc[0]))
+        gain = crossed([part.of(own), untrained]).contrast([1.0, -1.0])
+        low, _ = gain.interval()
+        if not (gain.value if math.isnan(low) else low) > 0:
+            return f"{name} does not gain over the untrained model at its best size"
+    return ""
+
+
+def ratio_rows(part: Part, first: Named, second: Named, shares: tuple[float, ...] = SHARES) -> list[dict[str, Any]]:
+    """For each compared accuracy: sizes that both need, their ratio, and its interval; none where one never gains.
+
+    `interval` gives the ends for any level: the hierarchical bootstrap's, widened as Student's t is.
+    """
+    if why_not(part, first, second):
         return []
+    untrained = max(
+        float(part.untrained_cell(str(cells["model.name"].iloc[0])).scores[0]) for _, cells in (first, second)
+    )
+    curves = [_measured(part, cells) for _, cells in (first, second)]
     reached = min(float(means.max()) for _, means, _ in curves)
     if not reached > untrained:
         return []
-    names = {"first": first[0], "second": second[0], "runs": _count_of_runs(part, first, second)}
-    rows = []
-    for share in SHARES:
+    resampled, rows = _resampled(curves), []
+    for share in shares:
         target = untrained + share * (reached - untrained)
         one, two = (float(compare.size_reaching(s, means[None], np.array([target]))[0]) for s, means, _ in curves)
-        low, high = _ratio_interval(curves, target)
+        interval = partial(_interval, curves, resampled, target, two / one)
+        low, high = interval(0.95)
         needed = {"size_first": one, "size_second": two, "ratio": two / one, "low": low, "high": high}
         bounded = one <= curves[0][0][0] or two <= curves[1][0][0]
+        names = {"first": first[0], "second": second[0], "interval": interval}
         rows.append({**names, "share": share, "accuracy": target, **needed, "bounded": bounded})
     return rows
 
 
-def _count_of_runs(part: Part, *curves: tuple[str, pd.DataFrame]) -> int:
-    return sum(len(part.runs[part.runs["cell"].isin(cells["cell"])]) for _, cells in curves)
-
-
-def without_gain(
-    part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame], share: float
-) -> list[dict[str, Any]]:
-    """Where the second never gains over the untrained model: a bound, from this share of the first's gain.
-
-    The second needs more than its largest size. The bound is certain only where the second's resampled curves, too,
-    stay below; else there is no interval.
-    """
-    untrained = max(untrained_score(part, TEST, str(cells["model.name"].iloc[0])) for _, cells in (first, second))
-    (sizes, means, groups), (others, below, other_groups) = (_measured(part, cells) for _, cells in (first, second))
-    if not (len(means) and len(below)) or means.max() <= untrained or below.max() > untrained:
-        return []
-    target = untrained + share * (float(means.max()) - untrained)
-    low = math.nan
-    runs = _count_of_runs(part, first, second)
-    if min(map(len, groups + other_groups)) > 1:
-        resampled = resampled_means(groups)
-        needed = compare.size_reaching(sizes, resampled, np.full(len(resampled), target))
-        highest = nearest_interval(resampled_means(other_groups).max(axis=1))[1]
-        low = float(others.max()) / nearest_interval(needed)[1] if highest <= target else math.nan
-    high = math.inf if low == low else math.nan
-    return [{"accuracy": target, "ratio": math.inf, "low": low, "high": high, "runs": runs}]
-
-
-Curve = tuple[np.ndarray, np.ndarray, list[pd.Series]]
+Curve = tuple[np.ndarray, np.ndarray, list[Cell]]
+"""Sizes, accuracies and outcomes of the cells of a curve."""
 
 
 def _measured(part: Part, cells: pd.DataFrame) -> Curve:
     best = best_of_each_size(cells)
-    groups = [seeds_of(part.runs, cell) for cell in best["cell"]]
-    return best["trained_values"].to_numpy(dtype=float), best[TEST].to_numpy(dtype=float), groups
+    of = [part.of(cell) for cell in best["cell"]]
+    means = np.array([cell.scores.mean() for cell in of])
+    return best["trained_values"].to_numpy(dtype=float), means, of
 
 
-def _ratio_interval(curves: list[Curve], target: float) -> tuple[float, float]:
-    if min(len(values) for _, _, groups in curves for values in groups) < 2:
+def _resampled(curves: list[Curve]) -> Array | None:
+    """(resamples, cells of both); None where a cell has one run."""
+    cells = [cell for _, _, of in curves for cell in of]
+    return resampled_means(cells) if min(len(cell.scores) for cell in cells) > 1 else None
+
+
+def _interval(
+    curves: list[Curve], resampled: Array | None, target: float, ratio: float, level: float
+) -> tuple[float, float]:
+    if resampled is None:
         return math.nan, math.nan
-    means = resampled_means([values for _, _, groups in curves for values in groups])
-    count = len(curves[0][2])
-    targets = np.full(len(means), target)
-    return compare.ratio_interval((curves[0][0], means[:, :count]), (curves[1][0], means[:, count:]), targets)
+    count, targets = len(curves[0][2]), np.full(len(resampled), target)
+    parts = ((curves[0][0], resampled[:, :count]), (curves[1][0], resampled[:, count:]))
+    ends = compare.ratio_interval(*parts, targets, level)
+    draws = min(len(set(cell.draws)) for _, _, of in curves for cell in of)
+    if math.isnan(ends[0]) or draws < 2:
+        return math.nan, math.nan
+    with np.errstate(divide="ignore", over="ignore"):
+        value, low, high = np.log([ratio, *ends])
+        low, high = np.exp(widened(value, low, high, draws, level))
+    return float(low), float(high)
 
 
 def ratio_text(table: pd.DataFrame) -> pd.DataFrame:

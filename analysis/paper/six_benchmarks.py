@@ -7,14 +7,14 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import bootstrap_interval
-from analysis.numbers.cells import TEST
-from analysis.numbers.selection import Part, untrained_score
-from analysis.numbers.text import GAP, percent_range
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made
 from analysis.records.load import SUITE_SCORES
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import bootstrap_interval
+from analysis.statistics.measured import TEST
+from analysis.statistics.selection import Part, untrained_score
+from analysis.statistics.text import GAP, percent_range
 
 SETS = tuple(paper.TABLE_2_SETS.values())
 HEADINGS = {ours: name.removesuffix("Bench") for name, ours in paper.TABLE_2_SETS.items()}
@@ -34,8 +34,7 @@ def six_benchmarks(part: Part) -> Made:
     elif len(scores) < len(SETS):
         absent = [HEADINGS[name] for name in SETS if name not in scores]
         notes.append(f"No run has scores on {', '.join(absent)}: the average is over the others.")
-    if any(name in scores for name in ("aime24", "amc23")):
-        notes.append("AIME24 and AMC23: mean over several samples of each problem; the others are greedy.")
+    notes.append("Scores are means over sampled completions.")
     frame = _score_rows(part, scores)
     if not (frame["adapter"] == "full").any():
         notes.append(f"Without full fine-tuning there is no share of its gain: add {part.item} with adapter=full.")

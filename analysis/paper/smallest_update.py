@@ -13,13 +13,13 @@ from matplotlib.ticker import FuncFormatter
 
 from analysis.drawing import style
 from analysis.drawing.lines import Scale, lines_figure, look_columns, short_number
-from analysis.numbers import compare
-from analysis.numbers.bootstrap import nearest_interval, resampled_means
-from analysis.numbers.cells import TEST, seeds_of
-from analysis.numbers.selection import Part
-from analysis.numbers.text import GAP
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made
+from analysis.statistics import compare
+from analysis.statistics.bootstrap import nearest_interval, resampled_means
+from analysis.statistics.measured import TEST
+from analysis.statistics.selection import Part
+from analysis.statistics.text import GAP
 
 SHARES = (0.9, 0.95, 0.975)
 HEIGHT = "smallest update that is nearly the best: trained parameters"
@@ -44,9 +44,10 @@ def _updates_of(part: Part, model: str) -> Iterator[dict[str, Any]]:
     if cells.empty:
         return
     sizes = cells["trained_values"].to_numpy(dtype=float)
-    groups = [seeds_of(part.runs, cell) for cell in cells["cell"]]
-    means = np.array([[values.mean() for values in groups]])
-    resampled = resampled_means(groups) if min(map(len, groups)) > 1 else np.empty((0, len(groups)))
+    groups = [part.of(cell) for cell in cells["cell"]]
+    means = np.array([[cell.scores.mean() for cell in groups]])
+    several = min(len(cell.scores) for cell in groups) > 1
+    resampled = resampled_means(groups) if several else np.empty((0, len(groups)))
     for share in SHARES:
         low, high = nearest_interval(compare.smallest_reaching(sizes, resampled, share))
         yield {

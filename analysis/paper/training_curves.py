@@ -6,10 +6,10 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.curves import CURVE_LABELS, metrics_figure
-from analysis.numbers.cells import curve
-from analysis.numbers.selection import Part
 from analysis.paper import published as paper
 from analysis.paper.figure_points import Made
+from analysis.statistics.cells import curve
+from analysis.statistics.selection import Part
 
 PAPER_NAMES = {
     "train/reward": "critic/score/mean",

@@ -16,7 +16,7 @@ MADE_WITH = "made_with."
 """Beginning of the settings that are digests."""
 ABSENT = "absent"
 OF_THE_MODEL = ("model_digest", "tokenizer_digest")
-FREE = ("u", "n_tie", "sharing", "precision", "rank", "lr", "seed", "steps", "model.dtype")
+FREE = ("u", "n_tie", "sharing", "precision", "rounding", "rank", "lr", "seed", "steps", "model.dtype")
 """Settings on which no digest depends; nor does one on those of the adapter."""
 
 

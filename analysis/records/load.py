@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from analysis.records.apart import apart_settings, told_apart
+from analysis.records.items import ITEMS, Items, read_items
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
 from tinylora.records.store_check import deleted
@@ -16,13 +17,11 @@ from tinylora.settings.choices import Strict
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
-SCORES = (*(f"test/{way}" for way in WAYS), "validation/greedy_strict")
+SCORES = (*(f"test/{way}" for way in WAYS), "validation/sampled_strict", "validation/greedy_strict")
 """Accuracies under `eval/`, of the untrained model (step 0) and at the last step."""
 SUITES = ("gsm8k", "math500", "minerva_math", "olympiadbench", "aime24", "amc23", "gaokao2023en", "college_math")
 """Further evaluation sets; those that no run has are left out of the frames."""
-SAMPLED_SUITES = ("aime24", "amc23")
-"""Small sets, scored by the mean over several samples of each problem."""
-SUITE_SCORES = tuple(f"{suite}/{'sampled' if suite in SAMPLED_SUITES else 'greedy'}_strict" for suite in SUITES)
+SUITE_SCORES = tuple(f"{suite}/sampled_strict" for suite in SUITES)
 MERGE = "merge_kl"
 """Under `eval/`: KL between merged weights and adapter form."""
 ALL_SCORES = (*SCORES, *SUITE_SCORES, MERGE)
@@ -30,19 +29,23 @@ CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """Metrics drawn against the step."""
 
 TAGS = ("run_key", "status", "reason", "label", "scale_model")
-SIZES = ("trained_values", "trained_bytes", "modules", "groups", "model.parameters")
-DERIVED = ("lr_setting", "projection_seed", "projection_seed_setting", "trained_bits", "degrees_of_freedom", *SIZES)
+_COUNTS = ("trained_values", "degrees_of_freedom", "trained_bytes", "trained_bits")
+SIZES = (*_COUNTS, "modules", "groups", "model.parameters")
+DERIVED = ("lr_setting", "projection_seed_setting", *SIZES)
 """Parameters that follow from the settings."""
+DRAWN = ("seed", "projection_seed")
+"""Settings in which the runs of a cell may differ."""
 PROVENANCE = (*DIGESTS, "basis_digest", "checker_version", "data_commits", "data_notes", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
-NUMBERS = ("u", "rank", "lr", "seed", "steps", *SIZES, "eval.test_items")
+NUMBERS = ("u", "rank", "lr", *DRAWN, "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")
 REQUIRED = (*NAMES, "precision", "lr", "seed", "steps", "trained_values", "trained_bytes")
 FEW = 3
 INFINITE = 1e308  # MLflow keeps the largest number for an infinite one
 DAMAGED = "damaged"
 """Status of a run whose folder cannot be read, whatever the store says of it."""
-FIRST_RECIPE = "1"  # of runs whose records are older than recipes (see `tinylora.settings.identity`)
+BEFORE = {"recipe": "1", "task.strict": Strict.form.value, "eval.samples": "1", "rounding": "nearest"}
+"""Settings that were added later, and what runs did whose records lack them (see `tinylora.settings.identity`)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Records:
     """The columns that say what a run was made from."""
     notes: tuple[str, ...]
     """What a reader must know about the records."""
+    items: Items = field(default_factory=dict)
+    """Outcomes by problem of the averaged runs that have them."""
 
 
 def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) -> Records:
@@ -71,7 +76,10 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
         raw = store.read(_experiment(store, uri, experiment))
         runs, notes = _runs_frame(raw, damaged or {})
         _require_finished(runs, uri, experiment)
-        history = _history_frame(store, runs[runs["averaged"]])
+        averaged = runs[runs["averaged"]]
+        history = _history_frame(store, averaged)
+        contents = store.artifacts(list(averaged["run_id"]), ITEMS)
+        items, broken = read_items(zip(averaged["run_key"], averaged["steps"], contents, strict=True))
     except STORE_ERRORS as error:
         raise unreadable(uri, error) from error
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -80,7 +88,9 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
         raise
     params = list(dict.fromkeys([*raw.params, *REQUIRED]))
     provenance = [name for name in params if _is_provenance(name)]
-    return Records(runs, history, tuple([*_settings(params), *apart_settings(runs)]), tuple(provenance), notes)
+    what = f"has an {ITEMS} that cannot be read: it counts as a run without one"
+    notes = (*notes, *_for_each(what, sorted(broken)))
+    return Records(runs, history, tuple([*_settings(params), *apart_settings(runs)]), tuple(provenance), notes, items)
 
 
 def _is_provenance(param: str) -> bool:
@@ -88,7 +98,7 @@ def _is_provenance(param: str) -> bool:
 
 
 def _settings(params: Iterable[str]) -> list[str]:
-    return [name for name in params if not _is_provenance(name) and name not in (*DERIVED, "seed")]
+    return [name for name in params if not _is_provenance(name) and name not in (*DERIVED, *DRAWN)]
 
 
 def _experiment(store: Store, uri: str, name: str) -> str:
@@ -119,10 +129,10 @@ def _runs_frame(raw: Raw, damaged: Mapping[str, str]) -> tuple[pd.DataFrame, tup
         if name in runs:
             runs[name] = pd.to_numeric(runs[name], errors="coerce")
     # Settings like any other: runs of different recipes, or strict rules, are in different cells.
-    for name, value in (("recipe", FIRST_RECIPE), ("task.strict", Strict.form.value)):
+    for name, value in BEFORE.items():
         if name in runs:
             runs[name] = runs[name].fillna("").replace("", value)
-    runs = _mark_incomplete(runs)
+    runs = _with_bits(_mark_incomplete(runs))
     runs = runs.sort_values(["run_key", "ended", "run_id"], ignore_index=True)
     finished = runs["status"] == "finished"
     told, differing = told_apart(runs[finished], _settings(raw.params))
@@ -190,6 +200,12 @@ def _mark_incomplete(runs: pd.DataFrame) -> pd.DataFrame:
         runs.loc[absent, "reason"] = f"its record lacks {name}"
         runs.loc[absent, "status"] = "incomplete"
     return runs
+
+
+def _with_bits(runs: pd.DataFrame) -> pd.DataFrame:
+    """Bits of the update: of runs that do not record them, those of their bytes."""
+    eight = 8 * pd.to_numeric(runs["trained_bytes"], errors="coerce")
+    return runs.assign(trained_bits=runs["trained_bits"].fillna(eight) if "trained_bits" in runs else eight)
 
 
 def _require_finished(runs: pd.DataFrame, uri: str, experiment: str) -> None:

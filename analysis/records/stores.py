@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
@@ -58,12 +60,15 @@ class Store(Protocol):
     def history(self, run_ids: Sequence[str], metric: str) -> NDArray[np.void]:
         """Every point of a metric in these runs, as `POINT` (run: position in `run_ids`), the last written last."""
 
+    def artifacts(self, run_ids: Sequence[str], name: str) -> Iterator[bytes | None]:
+        """An artifact of each of these runs; None where a run has none of this name."""
+
 
 def open_store(uri: str) -> Store:
     """The store at a tracking URI."""
     if (path := file_of(uri)) is not None:
         _require_store(uri, path)
-        return SqliteStore(path)
+        return SqliteStore(uri, path)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's own 7 wait minutes for a dead server
     return ClientStore(uri)
 
@@ -125,8 +130,8 @@ def ended_runs(path: Path) -> dict[str, str]:
 class SqliteStore:
     """The tables of an SQLite store, never written to."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = _connect(path)
+    def __init__(self, uri: str, path: Path) -> None:
+        self.uri, self.connection = uri, _connect(path)
 
     def experiments(self) -> dict[str, str]:
         """Name and id of every active experiment."""
@@ -176,6 +181,20 @@ class SqliteStore:
         self.connection.commit()  # of the temporary table: it lets go of the store, which others may write to
         return points
 
+    def artifacts(self, run_ids: Sequence[str], name: str) -> Iterator[bytes | None]:
+        """An artifact of each of these runs, read where MLflow put it; None where a run has none of this name."""
+        places = dict(self.connection.execute("SELECT run_uuid, artifact_uri FROM runs"))
+        for run_id in run_ids:
+            place = places.get(run_id) or ""
+            local = (
+                place if "://" not in place else unquote(urlsplit(place).path) if place.startswith("file:") else None
+            )
+            if local is None:
+                yield _downloaded(MlflowClient(self.uri), run_id, name)
+            else:
+                file = Path(local) / name
+                yield file.read_bytes() if local and file.is_file() else None
+
 
 class ClientStore:
     """A store behind MLflow's client: a server, or whatever address MLflow understands."""
@@ -217,3 +236,14 @@ class ClientStore:
         ]
         rows.sort(key=lambda row: (row[0], row[2]))
         return np.array([(run, step, value, value != value) for _, run, step, value in rows], dtype=POINT)
+
+    def artifacts(self, run_ids: Sequence[str], name: str) -> Iterator[bytes | None]:
+        """An artifact of each of these runs; None where a run has none of this name."""
+        return (_downloaded(self.client, run_id, name) for run_id in run_ids)
+
+
+def _downloaded(client: MlflowClient, run_id: str, name: str) -> bytes | None:
+    if all(entry.path != name for entry in client.list_artifacts(run_id)):
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, name, folder)).read_bytes()

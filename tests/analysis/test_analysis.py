@@ -16,11 +16,13 @@ from support.analysis_store import SFT, STEPS, Store, create_store
 from support.processes import run_without
 
 from analysis import build
-from analysis.numbers import bootstrap, grid, text
-from analysis.numbers import cells as stats
 from analysis.page import formats
 from analysis.page import sweep_figures as figures
 from analysis.records import load
+from analysis.statistics import bootstrap, grid, text
+from analysis.statistics import cells as stats
+from analysis.statistics.measured import TEST
+from analysis.statistics.rates import choose_rates
 
 NAN = float("nan")
 
@@ -28,7 +30,7 @@ NAN = float("nan")
 def cells_of(store: Store) -> tuple[load.Records, pd.DataFrame, pd.DataFrame]:
     records = load.load(store.uri, "tinylora")
     runs = stats.add_cells(stats.add_scores(records.runs, records.history), records.settings)
-    cells = stats.choose_rates(stats.summarise(runs, records.settings), records.settings)
+    cells = choose_rates(stats.summarise(runs, records.settings), records.settings)
     return records, runs, cells
 
 
@@ -97,8 +99,8 @@ def test_cells_average_seeds_and_nothing_else(store: Store) -> None:
     store.add({"seed": 3}, status="failed", reason="diverged")
     _, runs, cells = cells_of(store)
     assert len(runs) == 6
-    found = {(row["rank"], row["sharing"]): (row["seeds"], row[stats.TEST]) for row in cells.to_dict("records")}
-    assert found[2, "tiled"] == (3, pytest.approx(0.6))
+    found = {(row["rank"], row["sharing"]): (row["seeds"], row[TEST]) for row in cells.to_dict("records")}
+    assert found[2, "tiled"] == (4, pytest.approx((0.4 + 0.5 + 0.9 + 0.3) / 4))  # failed: the untrained score
     assert found[4, "tiled"] == (1, pytest.approx(0.1))
     assert found[2, "structured"] == (1, pytest.approx(0.2))
 
@@ -147,10 +149,10 @@ def test_nan_makes_no_wrong_mean(store: Store) -> None:
     store.add({"seed": 0}, accuracy=0.4)
     key = store.add({"seed": 1}, accuracy=NAN, validation=0.4)
     records, _, cells = cells_of(store)
-    assert cells[stats.TEST].iloc[0] == pytest.approx(0.4)
-    assert cells[f"{stats.TEST} n"].iloc[0] == 1
-    assert math.isnan(cells[f"{stats.TEST} low"].iloc[0])
-    assert f"test/greedy_strict at the last step (absent or NaN) in run {key}" in summary_of(records)
+    assert cells[TEST].iloc[0] == pytest.approx(0.4)
+    assert cells[f"{TEST} n"].iloc[0] == 1
+    assert math.isnan(cells[f"{TEST} low"].iloc[0])
+    assert f"test/sampled_strict at the last step (absent or NaN) in run {key}" in summary_of(records)
 
 
 def summary_of(records: load.Records) -> str:
@@ -177,15 +179,15 @@ def test_base_is_averaged_over_seeds_not_runs(store: Store) -> None:
     _, runs, _ = cells_of(store)
     base = stats.base_accuracy(runs)
     assert len(base) == 1
-    assert base["greedy"].iloc[0] == pytest.approx(0.4)
-    assert base["sampled"].iloc[0] == pytest.approx(0.3)
+    assert base["sampled"].iloc[0] == pytest.approx(0.4)
+    assert base["greedy"].iloc[0] == pytest.approx(0.3)
 
 
 def test_base_models_are_not_mixed(store: Store) -> None:
     store.add({"model.dtype": "fp32"}, base=0.3)
     store.add({"model.dtype": "bf16"}, base=0.2)
     _, runs, _ = cells_of(store)
-    found = {row["extra"]: row["greedy"] for row in stats.base_accuracy(runs).to_dict("records")}
+    found = {row["extra"]: row["sampled"] for row in stats.base_accuracy(runs).to_dict("records")}
     assert found == {"dtype=bf16": 0.2, "dtype=fp32": 0.3}
 
 
@@ -236,7 +238,7 @@ def test_latest_of_two_records_counts_and_is_noted(store: Store) -> None:
     records, runs, cells = cells_of(store)
     assert len(runs) == 3
     assert cells["seeds"].iloc[0] == 1
-    assert cells[stats.TEST].iloc[0] == pytest.approx(0.7)
+    assert cells[TEST].iloc[0] == pytest.approx(0.7)
     assert "Run abcabcabcabc finished more than once" in summary_of(records)
 
 
@@ -266,11 +268,21 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     for name in ("one", "two"):
         assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path / name)]) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length") for kind in ("svg", "pdf", "csv")}
-    tabled = {f"{name}.{kind}" for name in ("table1", "claims", "claims-by-model") for kind in ("csv", "md", "tex")}
-    assert digests(tmp_path / "one").keys() == drawn | tabled | {"runs.csv", "runs.md", "summary.md", "index.html"}
+    drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length", "bits") for kind in ("svg", "pdf", "csv")}
+    tabled = {
+        f"{name}.{kind}"
+        for name in ("table1", "claims", "claims-by-model", "bits-table")
+        for kind in ("csv", "md", "tex")
+    }
+    assert digests(tmp_path / "one").keys() == drawn | tabled | {
+        "runs.csv",
+        "runs.md",
+        "draws.csv",
+        "summary.md",
+        "index.html",
+    }
     printed = capsys.readouterr().out
-    assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% greedy (95% interval 60.0 to 70.0)" in printed
+    assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% sampled (95% interval 60.0 to 70.0)" in printed
     assert printed.rstrip().endswith(f"report: {tmp_path / 'two' / 'index.html'}")
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "says nothing by itself" in page
@@ -286,11 +298,14 @@ def test_tables_show_gaps_not_zeros(sweep: Path, tmp_path: Path) -> None:
     assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path)]) == 0
     runs = pd.read_csv(tmp_path / "runs.csv")
     assert len(runs) == 10
-    assert runs.loc[runs["status"] != "finished", stats.TEST].isna().all()
+    assert runs.loc[runs["status"] == "cut short", TEST].isna().all()
+    assert list(runs.loc[runs["status"] == "failed", TEST]) == pytest.approx([0.3])  # the untrained score
     accuracy = pd.read_csv(tmp_path / "accuracy.csv")
     grpo = accuracy[(accuracy["line"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
     assert (grpo["mean"], grpo["low"], grpo["high"], grpo["n_seeds"]) == pytest.approx((0.65, 0.6, 0.7, 2))
-    assert not ((accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)).any()
+    failed = accuracy[(accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)]
+    assert list(failed["mean"]) == pytest.approx([0.3])
+    assert not ((accuracy["line"] == "SFT own fp32") & (accuracy["trained_values"] == 1)).any()
     assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text(encoding="utf-8")
 
 
@@ -358,5 +373,5 @@ def test_runs_of_another_recipe_are_never_averaged_with_older_ones(store: Store)
     store.add({"seed": 1, "recipe": 1}, accuracy=0.6)
     store.add({"seed": 0, "recipe": 2}, accuracy=0.9)
     _, _, cells = cells_of(store)
-    found = {row["recipe"]: (row["seeds"], row[stats.TEST]) for row in cells.to_dict("records")}
+    found = {row["recipe"]: (row["seeds"], row[TEST]) for row in cells.to_dict("records")}
     assert found == {"1": (2, pytest.approx(0.5)), "2": (1, pytest.approx(0.9))}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from analysis.numbers import bootstrap, compare
 from analysis.page import formats
 from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
-from analysis.paper.effects import Effect
+from analysis.paper.effect import FEWEST_DRAWS, Effect
+from analysis.statistics import bootstrap, compare, coverage
+from analysis.statistics.crossed import Cell, crossed, share_interval, share_of_gain
 
 NAN = float("nan")
 GAINS = {  # Table 2's last column, by model and trained values
@@ -64,69 +68,118 @@ def test_rounding_is_that_of_print() -> None:
     assert math.isnan(compare.gain_kept(0.5, 0.5, 0.5))
 
 
-def test_cells_of_the_same_seeds_are_resampled_together() -> None:
-    first, second = pd.Series([0.9, 0.2, 0.5], index=[2, 0, 1]), pd.Series([0.1, 0.4, 0.8], index=[0, 1, 2])
-    _, low, high = compare.difference([first], [second])
-    assert (low, high) == pytest.approx((0.1, 0.1))  # by seed 0.2 - 0.1, 0.5 - 0.4, 0.9 - 0.8
-    _, low, high = compare.difference([first], [second.rename({2: 3})])
-    assert (low, high) == pytest.approx((-0.4, 0.6), abs=0.15)  # not the same seeds: drawn by themselves
-    _, low, high = compare.difference([first.to_numpy()], [second.to_numpy()])
-    assert high - low > 0.5
+def cell(draws: str, scores: list[float], items: np.ndarray | None = None, seeds: str = "") -> Cell:
+    names = tuple(draws.split())
+    return Cell(names, tuple(seeds.split()) or names, np.array(scores), items, "ids" if items is not None else "")
 
 
-def test_difference_of_pairs_by_hand() -> None:
-    first, second = [np.array([0.4, 0.6]), np.array([0.8, 0.8])], [np.array([0.3, 0.3]), np.array([0.7, 0.7])]
-    effect, low, high = compare.difference(first, second)
-    assert effect == pytest.approx(0.15)  # (0.2 + 0.1) / 2
-    assert (low, high) == pytest.approx((0.1, 0.2))
-    assert math.isnan(compare.difference(first, [np.array([0.3]), np.array([0.7])])[1])
+def test_a_difference_is_paired_in_the_draws_that_both_have() -> None:
+    first, second = cell("a b c", [0.2, 0.5, 0.9]), cell("a b c d", [0.1, 0.4, 0.8, 0.0])
+    estimate = crossed([first, second]).contrast([1, -1])
+    assert (estimate.value, estimate.error) == pytest.approx((0.1, 0.0), abs=1e-9)
+    apart = crossed([first, cell("d e f", [0.1, 0.4, 0.8])]).contrast([1, -1])
+    assert apart.error == pytest.approx(math.sqrt(first.scores.var(ddof=1) / 3 + np.var([0.1, 0.4, 0.8], ddof=1) / 3))
+
+
+def test_one_mean_is_students_t_with_a_longer_tail_on_the_skewed_side() -> None:
+    scores = [0.1, 0.4, 0.7]
+    low, high = crossed([cell("a b c", scores)]).contrast([1]).interval()
+    theirs = stats.t.interval(0.95, 2, np.mean(scores), stats.sem(scores))
+    assert (low, high) == pytest.approx(theirs)
+    skewed = [0.1, 0.1, 0.2, 0.9]
+    estimate = crossed([cell("a b c d", skewed)]).contrast([1])
+    low, high = estimate.interval()
+    theirs = stats.t.interval(0.95, 3, np.mean(skewed), stats.sem(skewed))
+    tail = 2 * stats.skew(skewed, bias=False) * np.std(skewed, ddof=1) / 4
+    assert (low, high) == pytest.approx((theirs[0], theirs[1] + tail))
+    assert estimate.p_value(high) == pytest.approx(0.05)
+    assert estimate.p_value(low) == pytest.approx(0.05)
+    assert math.isnan(crossed([cell("a", [0.5])]).contrast([1]).interval()[0])
+
+
+def test_seeds_and_problems_add_to_the_error() -> None:
+    items = np.array([[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]])
+    scores = list(items.mean(axis=1))
+    two = cell("a a b b", scores, items, seeds="0 1 0 1")
+    variances = [np.array([0.375, 0.75]), np.array([0.625, 0.5]), items.mean(axis=0)]
+    error = math.sqrt(sum(values.var(ddof=1) / len(values) for values in variances))
+    assert crossed([two]).contrast([1]).error == pytest.approx(error)
+    means = bootstrap.resampled_means([two])[:, 0]
+    assert means.mean() == pytest.approx(0.5625, abs=0.02)
+    assert means.std() == pytest.approx(error, rel=0.5)
+
+
+def test_the_share_of_a_gain_is_fiellers() -> None:
+    found = crossed([cell("a b c", [0.5, 0.6, 0.7]), cell("a b c", [0.8, 0.9, 1.0]), Cell((), (), np.array([0.3]))])
+    assert share_of_gain(found) == pytest.approx(0.5)
+    low, high = share_interval(found)
+    for end in (low, high):
+        assert found.contrast((1.0, -end, end - 1.0)).p_value(0) == pytest.approx(0.05, abs=1e-6)
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("name", ["normal, sd 5 points", "two modes, 70:30", "ceiling (a half of the draws)"])
+def test_intervals_hold_the_truth_with_eight_draws(name: str) -> None:
+    found = coverage.coverage(coverage.DISTRIBUTIONS[name], FEWEST_DRAWS, 150)
+    assert min(found["mean"], found["difference"]) > 0.93 - 0.05  # two standard errors of 150 trials
+    assert found["plain bootstrap"] < found["difference"]
+
+
+def test_coverage_of_the_draws_of_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"a b,P{place},0.{place}" for place in range(1, 9)] + ["few,P1,0.5"]
+    (tmp_path / "draws.csv").write_text("\n".join(["cell,draw,accuracy", *rows]))
+    assert coverage.main(["--repeats", "2", "--draws", str(tmp_path / "draws.csv")]) == 0
+    printed = capsys.readouterr().out
+    assert "a b" in printed
+    assert "few" not in printed
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    assert coverage.main(["--draws", str(tmp_path / "other.csv")]) == 2
+    assert "remedy:" in capsys.readouterr().err
+
+
+def effect(low: float, high: float, draws: int = 8, **others: Any) -> Effect:
+    return Effect("", (), (low + high) / 2, low, high, lambda bound: 0.01, 16, draws, **others)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "seeds", "verdict"),
+    ("found", "word"),
     [
-        (54, 60, 3, verdicts.HOLDS),
-        (53, 60, 3, verdicts.OPEN),
-        (53, 60, 5, verdicts.HOLDS),
-        (40, 60, 3, verdicts.OPEN),
-        (54, 60, 2, verdicts.OPEN),
-        (NAN, NAN, 3, verdicts.OPEN),
-        (54, math.inf, 3, verdicts.HOLDS),
+        (effect(0.1, 3), verdicts.HOLDS),
+        (effect(-3, -0.1), verdicts.REVERSED),
+        (effect(-1.9, 1.9), verdicts.EQUIVALENT),
+        (effect(-1.9, 2.1), verdicts.INCONCLUSIVE),
+        (effect(0.1, 3, draws=7), verdicts.INCONCLUSIVE),
+        (effect(0.1, 3, undecided="no outcomes"), verdicts.INCONCLUSIVE),
+        (effect(0.1, 3, incomparable="one engine"), verdicts.NOT_COMPARABLE),
+        (effect(NAN, NAN), verdicts.INCONCLUSIVE),
     ],
 )
-def test_verdicts(low: float, high: float, seeds: int, verdict: str) -> None:
-    claim = claims.CLAIMS[0]
-    assert (claim.criterion.bound, claim.criterion.upper) == (50, False)
-    assert verdicts.verdict(claim.criterion, Effect("", (), 55, low, high, 9, seeds)) == verdict
-    assert verdicts.verdict(claim.criterion, Effect("", (), 41, 40, 43, 9, 3)) == verdicts.FAILS
-
-
-def test_an_interval_over_few_seeds_is_as_wide_as_students() -> None:
-    values = np.array([0.2, 0.5, 0.6, 0.9])
-    spread = 1.959964 * values.std() / math.sqrt(4)  # what a bootstrap would give, were the means normal
-    low, high = bootstrap.widened(values.mean(), values.mean() - spread, values.mean() + spread, 4)
-    half = 3.182446 * values.std(ddof=1) / math.sqrt(4)  # Student's t, 3 degrees of freedom
-    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
-    assert bootstrap.widened(1.0, 0.5, math.inf, 3)[1] == math.inf
-
-
-def test_verdicts_on_factors_are_by_their_logarithms() -> None:
-    claim = next(
-        claim for claim in claims.CLAIMS if claim.criterion.unit == claims.TIMES and claim.criterion.bound == 10
+def test_the_printed_interval_decides(found: Effect, word: str) -> None:
+    criterion = claims.Criterion("", 0, " points", margin=2)
+    judged = verdicts.judge(criterion, found)
+    assert judged.word == word
+    assert math.isnan(judged.p) == bool(
+        found.undecided or found.incomparable or found.draws < 8 or found.low != found.low
     )
-    assert (
-        verdicts.verdict(claim.criterion, Effect("", (), 40, 30, 60, 9, 3)) == verdicts.HOLDS
-    )  # 40 (30 / 40)^2.7 = 18
-    assert verdicts.verdict(claim.criterion, Effect("", (), 40, 20, 60, 9, 3)) == verdicts.OPEN
-    assert verdicts.verdict(claim.criterion, Effect("", (), 2, 0, 3, 9, 3)) == verdicts.FAILS
-    assert verdicts.verdict(claim.criterion, Effect("", (), math.inf, 11, math.inf, 9, 3)) == verdicts.HOLDS
 
 
-def test_verdict_of_an_upper_bound() -> None:
-    claim = next(claim for claim in claims.CLAIMS if claim.criterion.upper and claim.criterion.bound == 5)
-    assert verdicts.verdict(claim.criterion, Effect("", (), 3, 2.5, 3.5, 9, 3)) == verdicts.HOLDS
-    assert verdicts.verdict(claim.criterion, Effect("", (), 8, 7, 9, 9, 3)) == verdicts.FAILS
-    assert verdicts.verdict(claim.criterion, Effect("", (), 5, 4, 6, 9, 3)) == verdicts.OPEN
+def test_an_upper_bound_holds_below_it() -> None:
+    criterion = claims.Criterion("", 5, " points", upper=True)
+    assert verdicts.judge(criterion, effect(2, 4)).word == verdicts.HOLDS
+    assert verdicts.judge(criterion, effect(6, 8)).word == verdicts.REVERSED
+    assert verdicts.judge(criterion, effect(4, 6)).word == verdicts.INCONCLUSIVE
+    assert verdicts.judge(claims.Criterion("", 10, claims.TIMES), effect(11, math.inf)).word == verdicts.HOLDS
+
+
+def test_how_many_draws_would_do() -> None:
+    criterion = claims.Criterion("", 0, " points")
+    assert verdicts.draws_that_do(criterion, effect(-1, 3)) == 32  # half as wide: four times as many
+    assert verdicts.draws_that_do(criterion, effect(-2, 2)) > verdicts.MOST_DRAWS
+    assert "about 32 would do" in verdicts.judge(criterion, effect(-1, 3)).text
+
+
+def test_holms_adjustment_by_hand() -> None:
+    assert verdicts.holm([0.01, NAN, 0.04, 0.03]) == pytest.approx([0.03, NAN, 0.06, 0.06], nan_ok=True)
 
 
 def test_table_1_counts_are_the_papers() -> None:

@@ -11,10 +11,11 @@ from support.analysis_store import Store, create_store
 from support.records import make_folder
 
 from analysis import build
-from analysis.numbers import cells as stats
-from analysis.numbers import grid
 from analysis.page import report
 from analysis.records import load
+from analysis.statistics import cells as stats
+from analysis.statistics import grid
+from analysis.statistics.measured import TEST
 from tinylora.records.folder import SUMMARY
 
 
@@ -39,7 +40,7 @@ def test_seeds_with_other_digests_are_other_cells(digest: str, store: Store) -> 
     records, cells = cells_of(store)
     name = f"made_with.{digest}"
     assert name in records.settings
-    found = {(row["u"], row[name]): (row["seeds"], row[stats.TEST]) for row in cells.to_dict("records")}
+    found = {(row["u"], row[name]): (row["seeds"], row[TEST]) for row in cells.to_dict("records")}
     assert found == {
         (u, value): (seeds, pytest.approx(mean))
         for u in (1, 13)
@@ -64,7 +65,7 @@ def test_the_untrained_model_of_other_files_is_another(store: Store) -> None:
         store.add({"seed": seed, "model_digest": value}, base=base)
     records = load.load(store.uri, "tinylora")
     base = stats.base_accuracy(stats.add_scores(records.runs, records.history))
-    assert {row["extra"]: row["greedy"] for row in base.to_dict("records")} == {
+    assert {row["extra"]: row["sampled"] for row in base.to_dict("records")} == {
         "model digest=1111": pytest.approx(0.2),
         "model digest=2222": pytest.approx(0.8),
     }
@@ -75,7 +76,7 @@ def test_two_records_of_one_run_with_other_models_are_both_shown(store: Store) -
         store.add({"model_digest": value}, accuracy=accuracy, run_key="abcabcabcabc")
     store.add({"model_digest": "2222"}, accuracy=0.6, run_key="abcabcabcabc", end_time=9000)
     records, cells = cells_of(store)
-    assert sorted(cells[stats.TEST]) == [pytest.approx(0.3), pytest.approx(0.6)]
+    assert sorted(cells[TEST]) == [pytest.approx(0.3), pytest.approx(0.6)]
     averaged = records.runs[records.runs["averaged"]]
     assert sorted(averaged["run_key"]) == ["abcabcabcabc (1111)", "abcabcabcabc (2222)"]
     assert any("finished more than once" in note for note in records.notes)

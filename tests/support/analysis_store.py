@@ -77,7 +77,7 @@ class Store:
         run_key: str | None = None,
         end_time: int = 2000,
     ) -> str:
-        """Record one run; `accuracy` is its final greedy strict test accuracy. Returns its run_key."""
+        """Record one run; `accuracy` is its final sampled strict test accuracy. Returns its run_key."""
         params = DEFAULTS | (settings or {})
         if params["algorithm.name"] == "sft":
             params = {name: value for name, value in params.items() if name not in GRPO_ONLY}
@@ -104,8 +104,8 @@ def _metrics(
     steps = int(params["steps"])
     metrics = []
     for step, test, checked in ((0, base, base), (steps, accuracy, validation)):
-        for split, greedy in (("test", test), ("validation", checked)):
-            for manner, value in (("greedy", greedy), ("sampled", greedy - 0.1)):
+        for split, sampled in (("test", test), ("validation", checked)):
+            for manner, value in (("sampled", sampled), ("greedy", sampled - 0.1)):
                 metrics.append(Metric(f"eval/{split}/{manner}_strict", value, 1000 + step, step))
                 metrics.append(Metric(f"eval/{split}/{manner}_flexible", value + 0.05, 1000 + step, step))
     for step in range(1, steps + 1):

@@ -2,101 +2,63 @@
 
 `make study-records` writes them to analysis/study/expected.csv by `write`; test_study compares.
 
-A cell is the runs that differ in nothing but seed and learning rate. Its rate is the one with the best mean greedy
-validation accuracy (of equal ones the smallest); its number is the mean over seeds at that rate. The interval comes
-from all n^n equally likely resamples of the n seeds. Items are written out by hand from what the paper's figures show.
+Cells, their rates and, where there are outcomes by problem, their intervals are those of `recompute`. For old records
+the interval comes from all n^n equally likely resamples of the n seeds. Items are written out by hand from what the
+paper's figures show.
 """
 
 from __future__ import annotations
 
 import csv
 import itertools
-import json
 import math
 import statistics
-import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
+from support import recompute
 
 STUDY = Path(__file__).parents[2] / "analysis" / "study"
 COLUMNS = ("item", "model", "panel", "series", "x", "mean", "low", "high", "flexible", "n", "lr")
-TEST, FLEXIBLE, VALIDATION = (
-    "eval/test/greedy_strict",
-    "eval/test/greedy_flexible",
-    "eval/validation/greedy_strict",
-)
 NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "full": "full fine-tuning"}
-Run = dict[str, Any]
 Cell = dict[str, Any]
 
 
-def read_runs(archive: Path = STUDY / "records.tar.xz") -> list[Run]:
-    """Finished runs: settings, sizes, and scores before and after."""
-    files: dict[str, dict[str, bytes]] = defaultdict(dict)
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            key, name = member.name.split("/")
-            opened = tar.extractfile(member)
-            assert opened is not None
-            files[key][name] = opened.read()
-    runs = []
-    for run in files.values():
-        described = yaml.load(run["config.yaml"], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if json.loads(run["summary.json"])["status"] == "finished":
-            lines = [json.loads(line) for line in run["metrics.jsonl"].splitlines()]
-            settings = described["scientific"]
-            assert lines[-1]["step"] == settings["steps"]
-            runs.append(
-                {
-                    **settings,
-                    "values": described["provenance"]["trained_values"],
-                    "bytes": described["provenance"]["trained_bytes"],
-                    "first": lines[0]["metrics"],
-                    "last": lines[-1]["metrics"],
-                }
-            )
-    return runs
-
-
-def cells_of(runs: list[Run]) -> list[Cell]:
-    """One entry for each cell, at its chosen rate."""
-    by_cell: dict[str, list[Run]] = defaultdict(list)
+def read_cells(archive: Path = STUDY / "records.tar.xz") -> tuple[list[Cell], dict[str, float]]:
+    """One entry for each cell at its chosen rate, and the untrained accuracy of each model."""
+    runs = recompute.count_failed(recompute.read(archive))
+    trained = [cell for cell in recompute.cells_of(runs) if cell["settings"]["adapter.name"] != "none"]
+    of_model: dict[str, list[Any]] = defaultdict(list)
     for run in runs:
-        if run["adapter"]["name"] != "none":
-            measured = ("lr", "seed", "first", "last")
-            by_cell[json.dumps({k: v for k, v in run.items() if k not in measured}, sort_keys=True)].append(run)
-    return [_cell(json.loads(key), own) for key, own in by_cell.items()]
+        of_model[run["settings"]["model.name"]].append(run)
+    levels = {model: recompute.by_seed(own, "test") for model, own in of_model.items()}
+    return [_cell(cell) for cell in trained], levels
 
 
-def _cell(settings: dict[str, Any], runs: list[Run]) -> Cell:
-    by_rate: dict[float, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_rate[run["lr"]].append(run)
-    judged = {lr: statistics.mean(run["last"][VALIDATION] for run in own) for lr, own in by_rate.items()}
-    best = max(judged.values())
-    lr = min(rate for rate, accuracy in judged.items() if accuracy > best - 1e-12)
-    scores = [run["last"][TEST] for run in by_rate[lr]]
-    low, high = interval(scores)
+def _cell(cell: Cell) -> Cell:
+    settings, runs = cell["settings"], cell["runs"]
+    scores = [run["test"]["final"] for run in runs]
+    if all("final" in run["items"] for run in runs):
+        _, low, high = (min(max(end / 100, 0), 1) for end in recompute.linear([cell], [1.0]))
+    else:
+        low, high = interval(scores)
     return {
-        "model": settings["model"]["name"],
-        "algorithm": settings["algorithm"]["name"],
-        "adapter": settings["adapter"]["name"],
-        "demonstrations": settings["task"].get("demonstrations", ""),
-        **{name: str(settings.get(name, "")) for name in ("u", "n_tie", "sharing", "rank", "precision")},
-        "values": settings["values"],
-        "bytes": settings["bytes"],
-        "lr": lr,
-        "scores": scores,
+        "model": settings["model.name"],
+        "algorithm": settings["algorithm.name"],
+        "adapter": settings["adapter.name"],
+        "demonstrations": settings.get("task.demonstrations", ""),
+        **{name: settings.get(name, "") for name in ("u", "n_tie", "sharing", "rank", "precision")},
+        "values": cell["values"],
+        "bytes": cell["bytes"],
+        "lr": cell["lr"],
         "n": len(scores),
-        "validation": best,
+        "validation": cell["judged"],
         "mean": statistics.mean(scores),
         "low": low,
         "high": high,
-        "flexible": statistics.mean(run["last"][FLEXIBLE] for run in by_rate[lr]),
+        "flexible": statistics.mean(run["flexible"]["final"] for run in runs),
     }
 
 
@@ -227,21 +189,12 @@ def _printed(share: float) -> float:
 
 def write(path: Path = STUDY / "expected.csv") -> None:
     """Write the expected numbers, sorted."""
-    runs = read_runs()
-    untrained: dict[str, set[float]] = defaultdict(set)
-    for run in runs:
-        untrained[run["model"]["name"]].add(run["first"][TEST])
-    assert all(len(values) == 1 for values in untrained.values())  # one untrained model, measured once for all
-    levels = {model: values.pop() for model, values in untrained.items()}
-    from support.study_claims import claims
-
+    cells, levels = read_cells()
     text: Callable[[Any], str] = lambda value: (  # noqa: E731
         "" if value is None or value != value else f"{value:.9g}" if isinstance(value, float) else str(value)
     )
     rows = []
-    cells = cells_of(runs)
-    effects = [("claims", model, "", claim, "", {"mean": effect}) for claim, model, effect in claims(cells, levels)]
-    for *where, cell in [*points(cells, levels), *effects]:
+    for *where, cell in points(cells, levels):
         rows.append([text(value) for value in (*where, *(cell.get(name) for name in COLUMNS[5:]))])
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *sorted(rows)])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.numbers.cells import METHOD_SETTINGS
-from analysis.numbers.text import show
 from analysis.records.apart import MADE_WITH
 from analysis.records.load import NAMES
+from analysis.statistics.cells import METHOD_SETTINGS
+from analysis.statistics.text import show
 
 ORDER = (*NAMES, "task.demonstrations", "adapter.name", "precision", "u", "n_tie", "sharing", "rank", "lr", "steps")
 """The order in which settings are shown; all others follow by name."""

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.numbers.cells import UNTRAINED
-from analysis.numbers.grid import varying
-from analysis.numbers.text import show
-from analysis.records.apart import MADE_WITH
+from analysis.records.items import Items
+from analysis.records.load import Records
+from analysis.statistics.cells import OF_THE_MODEL, UNTRAINED
+from analysis.statistics.crossed import Cell
+from analysis.statistics.grid import varying
+from analysis.statistics.measured import TEST, measured, untrained
+from analysis.statistics.text import show
 
 NUMBER = "a number"
 """In a `Where`: any value but `all`."""
@@ -32,8 +35,6 @@ ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template", "model.date")
 FAMILIES = ("qwen", "llama")
 """In the paper's order."""
-OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.", MADE_WITH)
-"""Beginnings of the settings on which the score of the untrained model depends."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,24 @@ class Part:
     untrained: pd.DataFrame
     """Cells of runs that only evaluate the model; may be empty."""
     runs: pd.DataFrame
-    """The averaged runs of these cells, one row per seed."""
+    """The counted runs of these cells, one row each."""
     history: pd.DataFrame
     """Metrics by step of all averaged runs."""
+    items: Items
+    """Outcomes by problem of the runs that have them."""
+    x: str
+    """The column that is drawn as the size of an update."""
+    score: str = TEST
+    """The score of a run that is looked at."""
+
+    def of(self, cell: int) -> Cell:
+        """The outcomes of a cell's runs."""
+        return measured(self.runs[self.runs["cell"] == cell], self.score, self.items)
+
+    def untrained_cell(self, model: str | None = None) -> Cell:
+        """The outcomes of the untrained model."""
+        runs = self.runs if model is None else self.runs[self.runs["model.name"] == model]
+        return untrained(runs[runs["averaged"]], self.score, untrained_score(self, self.score, model), self.items)
 
 
 @dataclass(frozen=True)
@@ -77,11 +93,15 @@ class Table:
     settings: tuple[str, ...]
     cells_text: pd.DataFrame
     runs_text: pd.DataFrame
+    items: Items
+    x: str
 
 
-def as_table(cells: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame, settings: tuple[str, ...]) -> Table:
-    """Prepare the frames for `matching` and `parts`."""
-    return Table(cells, runs, history, settings, _text(cells, settings), _text(runs, settings))
+def as_table(cells: pd.DataFrame, runs: pd.DataFrame, records: Records, x: str = "trained_values") -> Table:
+    """Prepare the frames for `matching` and `parts`; `x` is the column that is drawn as the size of an update."""
+    settings = records.settings
+    texts = _text(cells, settings), _text(runs, settings)
+    return Table(cells, runs, records.history, settings, *texts, records.items, x)
 
 
 def _text(frame: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -156,7 +176,7 @@ def untrained_score(part: Part, score: str, model: str | None = None) -> float:
         own, runs = own[own["model.name"] == model], runs[runs["model.name"] == model]
     if len(own) and score in own and own[score].notna().any():
         return float(own[score].mean())
-    column = score.replace("final ", "base ")
+    column, runs = score.replace("final ", "base "), runs[runs["averaged"]]
     return float(runs.groupby("seed")[column].mean().mean()) if column in runs else math.nan
 
 
@@ -182,7 +202,7 @@ def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, f
     same = (text[shared] == first[shared]).all(axis=1) & text["model.name"].isin(cells["model.name"])
     untrained = table.cells[same & (table.cells["method"] == UNTRAINED)]
     wanted = pd.concat([cells["cell"], untrained["cell"]])
-    runs = table.runs[table.runs["averaged"] & table.runs["cell"].isin(wanted)]
+    runs = table.runs[table.runs["counted"] & table.runs["cell"].isin(wanted)]
     scale = bool((runs["scale_model"] == "true").any())
     models = tuple(by_family(cells["model.name"].unique()))
     return Part(
@@ -196,4 +216,6 @@ def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, f
         untrained,
         runs,
         table.history,
+        table.items,
+        table.x,
     )

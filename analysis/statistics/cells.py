@@ -1,6 +1,7 @@
-"""Cells: means over seeds with bootstrap intervals, and the choice of learning rates.
+"""Cells: means over draws and seeds, with intervals.
 
-A cell is all runs that agree in every scientific setting but the seed.
+A cell is all runs that agree in every scientific setting but `seed` and `projection_seed`. A run that failed, which it
+does where training diverges, counts as what it is: with the score of the untrained model.
 """
 
 from __future__ import annotations
@@ -8,15 +9,20 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.numbers.bootstrap import bootstrap_interval
-from analysis.records.apart import apart_settings
+from analysis.records.apart import MADE_WITH, apart_settings
+from analysis.records.items import Items
 from analysis.records.load import ALL_SCORES, MERGE, SCORES, SIZES, SUITE_SCORES
+from analysis.statistics.bootstrap import bootstrap_interval
+from analysis.statistics.measured import GREEDY, TEST, WAYS, intervals_with_items
+from analysis.statistics.text import show
 
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
-VALIDATION = "final validation/greedy_strict"
-TEST = "final test/greedy_strict"
-SAMPLED = "final test/sampled_strict"
+NONE: Items = {}
+OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.", MADE_WITH)
+"""Beginnings of the settings on which the score of the untrained model depends."""
+VALIDATION = "final validation/sampled_strict"
+"""By which rates are chosen."""
 
 ADAPTER_PREFIX = {"tinylora": "", "lora_xs": "LoRA-XS ", "lora": "LoRA ", "full": "full "}
 METHOD_SETTINGS = ("algorithm.name", "task.demonstrations", "adapter.name")
@@ -25,7 +31,11 @@ SIZE_SETTINGS = ("u", "n_tie", "rank")
 
 
 def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    """Add a column `base <score>` (step 0) and `final <score>` (the last step) for each accuracy; NaN where absent."""
+    """Add a column `base <score>` (step 0) and `final <score>` (the last step) for each accuracy; NaN where absent.
+
+    Also `draw`, the draw of P (of runs that do not record one: their seed), `counted`, whether a run enters averages,
+    and `stand_in`, the run whose untrained model a failed run has.
+    """
     averaged = runs[runs["averaged"]]
     last = averaged.set_index("run_key")["steps"]
     columns = {}
@@ -37,7 +47,35 @@ def add_scores(runs: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
             values = pd.Series(points["value"].to_numpy(), index=keys)[(points["step"] == step).to_numpy()]
             column = runs["run_key"].map(values).to_numpy(dtype=float)
             columns[f"{when} {score}"] = np.where(runs["averaged"], column, np.nan)
-    return pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1)
+    return _count_failed(pd.concat([runs, pd.DataFrame(columns, index=runs.index)], axis=1).assign(draw=_draws(runs)))
+
+
+def _draws(runs: pd.DataFrame) -> pd.Series:
+    """`P<projection_seed>`, or `s<seed>` where a run has no projections, or does not say which."""
+    of_seed = "s" + runs["seed"].map(show).astype(str)
+    if "projection_seed" not in runs:
+        return of_seed
+    return of_seed.where(runs["projection_seed"].isna(), "P" + runs["projection_seed"].map("{:.0f}".format))
+
+
+def _count_failed(runs: pd.DataFrame) -> pd.DataFrame:
+    """Failed runs with the mean scores of the untrained model, where a run with the same model and task has them."""
+    runs = runs.assign(counted=runs["averaged"], stand_in="")
+    of_model = [name for name in runs if name.startswith(OF_THE_MODEL) and name not in ("task.demonstrations", *SIZES)]
+    keys = runs.groupby(of_model, dropna=False).ngroup() if of_model else pd.Series(0, index=runs.index)
+    complete = runs[["lr", "seed", "steps", "trained_values"]].apply(pd.to_numeric, errors="coerce").notna().all(axis=1)
+    failed = (runs["status"] == "failed") & complete & ~runs["run_key"].isin(runs.loc[runs["averaged"], "run_key"])
+    base = [name for name in runs if name.startswith("base ")]
+    for key in sorted(set(keys[failed])):
+        own, like = failed & (keys == key), runs[runs["averaged"] & (keys == key)]
+        if like.empty:
+            continue
+        untrained = like.groupby("seed")[base].mean().mean()
+        for name in base:
+            runs.loc[own, [name, name.replace("base ", "final ", 1)]] = untrained[name]
+        runs.loc[own, "counted"] = True
+        runs.loc[own, "stand_in"] = like["run_key"].min()
+    return runs
 
 
 def add_cells(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
@@ -59,24 +97,29 @@ def _method(algorithm: str, demonstrations: str | None, adapter: str | None) -> 
     return f"{prefix}{algorithm.upper()}{manner}"
 
 
-def summarise(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
-    """One row per cell: its settings, seeds, the mean of each score; interval and n of the test scores.
+def summarise(runs: pd.DataFrame, settings: tuple[str, ...], items: Items = NONE) -> pd.DataFrame:
+    """One row per cell: its settings, runs (`seeds`), the mean of each score; interval and n of the test scores.
 
-    Runs without a value (NaN) are left out of that mean; `<score> n` says how many are in it.
+    Runs without a value (NaN) are left out of that mean; `<score> n` says how many are in it. Where all runs of a cell
+    have outcomes by problem, its interval is that of `crossed`; else the bootstrap's over seeds.
     """
-    averaged = runs[runs["averaged"]]
+    averaged = runs[runs["counted"]]
     cells = averaged.groupby("cell", sort=True)
     names = [name for name in ("method", *SIZES, *settings) if name in averaged]
     first = averaged.drop_duplicates("cell").set_index("cell").sort_index()[names]
-    table = first.assign(seeds=cells.size())
+    table = first.assign(seeds=cells.size(), failed=(averaged["stand_in"] != "").groupby(averaged["cell"]).sum())
+    table["draws"] = cells["draw"].nunique()
     scores = [f"{when} {score}" for when in ("base", "final") for score in ALL_SCORES if f"{when} {score}" in runs]
     means = cells[scores].mean()
     counts = cells[scores].count()
     columns = {}
     for score in scores:
         columns[score] = means[score]
-        if score in (TEST, SAMPLED) or score.removeprefix("final ") in SUITE_SCORES:
+        if score in (TEST, GREEDY) or score.removeprefix("final ") in SUITE_SCORES:
             low, high = _intervals(averaged, score, counts[score])
+            if score in WAYS and items:
+                for cell, ends in intervals_with_items(averaged, items, score).items():
+                    low[cell], high[cell] = ends
             columns |= {f"{score} low": low, f"{score} high": high, f"{score} n": counts[score]}
     return pd.concat([table, pd.DataFrame(columns)], axis=1).reset_index()
 
@@ -94,31 +137,6 @@ def _intervals(runs: pd.DataFrame, score: str, counts: pd.Series) -> tuple[pd.Se
             part = slice(start, start + CHUNK)
             low[cells[part]], high[cells[part]] = bootstrap_interval(matrix[:, part])
     return low, high
-
-
-def seeds_of(runs: pd.DataFrame, cell: int, score: str = TEST) -> pd.Series:
-    """The values of a score over the seeds of a cell, by seed."""
-    return runs.loc[runs["cell"] == cell].set_index("seed")[score].dropna().astype(float)
-
-
-def choose_rates(cells: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
-    """Mark as `chosen`, among cells that differ in lr alone, the best mean validation accuracy; `rates`: how many.
-
-    Never by a test score. Equal accuracies: the smaller rate, and `tied` counts the others. Several rates and no
-    validation accuracy: none is chosen.
-    """
-    cells = cells.copy()
-    others = [name for name in settings if name != "lr"]
-    cells["choice"] = cells.groupby(others, dropna=False, sort=True).ngroup()
-    choices = cells.groupby("choice")
-    cells["rates"] = choices["cell"].transform("size")
-    best = choices[VALIDATION].transform("max")
-    equal = np.isclose(cells[VALIDATION], best, rtol=0, atol=1e-12)  # means of the same numbers in another order
-    cells["tied"] = pd.Series(equal, index=cells.index).groupby(cells["choice"]).transform("sum") - 1
-    cells["tied"] = cells["tied"].clip(lower=0)
-    smallest = cells[equal].sort_values("lr", kind="stable").drop_duplicates("choice")["cell"]
-    cells["chosen"] = (cells["rates"] == 1) | cells["cell"].isin(smallest)
-    return cells
 
 
 def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataFrame, str]:
@@ -185,7 +203,8 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-BASE_SETTINGS = ("model.dtype", "rollout.max_new_tokens", "rollout.temperature", "rollout.top_p", "eval.test_items")
+SAMPLING = ("rollout.max_new_tokens", "rollout.temperature", "rollout.top_p")
+BASE_SETTINGS = ("model.dtype", *SAMPLING, "eval.test_items", "eval.samples")
 """Settings that change the accuracy of the untrained model."""
 
 

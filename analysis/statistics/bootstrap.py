@@ -1,4 +1,6 @@
-"""Intervals by the percentile bootstrap: seeds are drawn again and again, with repetition, from a fixed random stream.
+"""Intervals by the percentile bootstrap: draws of P, data seeds and problems are drawn again and again, with
+repetition, from a fixed random stream. For numbers that are no contrast of means, such as ratios of sizes, and for old
+records.
 
 The 95% interval runs from the 2.5 to the 97.5 per cent point of the resampled numbers. Two rules for these points are
 in use, because the numbers differ in kind:
@@ -11,12 +13,13 @@ in use, because the numbers differ in kind:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
+
+from analysis.statistics.crossed import Cell, paired
 
 RESAMPLES = 2000
 BOOTSTRAP_SEED = 2602
@@ -53,19 +56,42 @@ def bootstrap_interval(values: Array, level: float = 0.95) -> tuple[Array, Array
     return interpolated_interval(means, level)
 
 
-def resampled_means(groups: Sequence[Array | pd.Series]) -> Array:
-    """(resamples, cells): for each cell the means of resamples of its seeds.
+def resampled_means(cells: Sequence[Cell]) -> Array:
+    """(resamples, cells): the cells' means over resampled draws of P, data seeds and problems.
 
-    A series is indexed by seed. Runs of one seed have the same projections, prompts and noise: where all cells have the
-    same seeds, these are drawn once for all cells. Otherwise, and for arrays, each cell's are drawn by themselves.
+    Cells that have the same draws get the same of them in a resample, and so with seeds and problems; others are drawn
+    by themselves. Where a cell lacks outcomes by problem, its draws and seeds alone are resampled.
     """
-    generator = _generator()
-    paired = _by_seed(groups)
-    if paired is not None:
-        means: Array = _draws(generator, len(paired)) @ paired / len(paired)
-        return means
-    columns = [_draws(generator, len(values)) @ np.sort(values) / len(values) for values in groups]
+    generator, columns = _generator(), []
+    counts: dict[tuple[str, ...], Array] = {}
+
+    def drawn(names: Sequence[str]) -> Array:
+        """(resamples, names): how often each is drawn; for the same names the same counts."""
+        key = tuple(names)
+        if key not in counts:
+            counts[key] = _draws(generator, len(key)).astype(np.float64)
+        return counts[key]
+
+    for cell in paired(cells):
+        weights = _run_weights(cell, drawn)
+        if cell.items is None:
+            columns.append(weights @ cell.scores)
+        else:
+            problems = drawn([f"{cell.ids} {place}" for place in range(cell.items.shape[1])])
+            columns.append(np.einsum("rp,rp->r", weights @ cell.items, problems) / cell.items.shape[1])
     return np.stack(columns, axis=1)
+
+
+def _run_weights(cell: Cell, drawn: Callable[[Sequence[str]], Array]) -> Array:
+    """(resamples, runs): the weight of each run, which is that of its draw, and of its seed where these are crossed."""
+    if not cell.draws:
+        return np.full((RESAMPLES, len(cell.scores)), 1 / len(cell.scores))
+    weights: Array = np.ones((RESAMPLES, len(cell.scores)))
+    for names in (cell.draws, cell.seeds) if cell.crossed else (cell.draws,):
+        known = sorted(set(names))
+        weights = weights * drawn(known)[:, [known.index(name) for name in names]]
+    sums = weights.sum(axis=1, keepdims=True)
+    return np.asarray(weights / np.where(sums > 0, sums, 1.0))
 
 
 def _generator() -> np.random.Generator:
@@ -77,22 +103,14 @@ def _draws(generator: np.random.Generator, n: int) -> NDArray[np.int64]:
     return generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
 
 
-def _by_seed(groups: Sequence[Array | pd.Series]) -> Array | None:
-    """(seeds, cells) where all cells have values of the same seeds; None for others."""
-    series = [group for group in groups if isinstance(group, pd.Series)]
-    if len(series) < len(groups) or any(set(one.index) != set(series[0].index) for one in series):
-        return None
-    table: Array = np.stack([one.sort_index().to_numpy(dtype=float) for one in series], axis=1)
-    return table
-
-
-def widened(value: float, low: float, high: float, seeds: int) -> tuple[float, float]:
-    """An interval around a value, as much wider as Student's t makes that of a mean over so few seeds.
+def widened(value: float, low: float, high: float, draws: int, level: float = 0.95) -> tuple[float, float]:
+    """An interval around a value, as much wider as Student's t makes that of a mean over so few draws.
 
     The percentile bootstrap takes the spread of n values for the true one: it is too narrow by t(n - 1) / 1.96 and by
-    sqrt(n / (n - 1)), which is 2.7 times for three seeds, 1.6 for five, 1.2 for ten. Infinite ends stay.
+    sqrt(n / (n - 1)), which is 2.7 times for three draws, 1.6 for five, 1.2 for ten. Infinite ends stay.
     """
-    factor = float(stdtrit(seeds - 1, 0.975)) / 1.959964 * math.sqrt(seeds / (seeds - 1))
+    at = (1 + level) / 2
+    factor = float(stdtrit(draws - 1, at) / ndtri(at)) * math.sqrt(draws / (draws - 1))
     if not math.isfinite(value):
         return low, high
     return value - factor * (value - low), value + factor * (high - value)

@@ -7,12 +7,11 @@ values. What is measured, not resampled, is an array of one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-from analysis.numbers.bootstrap import Array, nearest_interval, resampled_means
+from analysis.statistics.bootstrap import nearest_interval
+from analysis.statistics.crossed import Array
 
 
 def printed_percent(share: float) -> float:
@@ -73,12 +72,3 @@ def ratio_interval(
     low, _ = nearest_interval(np.where(open_below, 0.0, ratios), level)
     _, high = nearest_interval(np.where(open_above, np.inf, ratios), level)
     return low, high
-
-
-def difference(first: Sequence[Array | pd.Series], second: Sequence[Array | pd.Series]) -> tuple[float, float, float]:
-    """Mean over pairs of cells of the first's mean less the second's, with its interval over resampled seeds."""
-    effect = float(np.mean([a.mean() - b.mean() for a, b in zip(first, second, strict=True)]))
-    if min(len(values) for values in [*first, *second]) < 2:
-        return effect, math.nan, math.nan
-    means = resampled_means([*first, *second])
-    return effect, *nearest_interval((means[:, : len(first)] - means[:, len(first) :]).mean(axis=1))
