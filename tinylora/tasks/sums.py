@@ -1,13 +1,13 @@
-"""Task `sums`: add two to five numbers below 100, the graded task that the miniature models were made for.
+"""Task `sums`: add three to six numbers below 100, the graded task that the miniature models were made for.
 
-A problem is `12+7+35=`; its level, 1 to 4, is how many additions it takes. It can be answered in three manners:
+A problem is `12+7+35=`. Its level, 1 to 4, is how many numbers it has beyond two. It can be answered in three manners:
 
-    short    #54                       at once: the miniatures mostly do this, and get all but the easiest wrong
-    worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, the rarer the longer the sum
+    short    #54                       at once: the miniatures mostly do this, and mostly get it wrong
+    worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, mostly right
     foreign  35+7=42;42+12=54;#54      from the last number backwards: a manner they have never seen
 
-The miniatures learnt from people who slip: now and then they forget a carry. So more than one thing can be learnt, and
-accuracy is no switch: to work sums out, at each level apart, and to slip no more.
+The miniatures have learnt from people who slip: who works a sum out sometimes forgets a carry. So more than one thing is
+there to be learnt, to work sums out and to slip no more, and sampled accuracy is no switch between two states.
 
 The splits are disjoint by construction: a stable hash of the numbers, whatever their order, says which split a problem
 belongs to. Validation and test have as many problems of each level.
@@ -27,9 +27,8 @@ from tinylora.settings.seeds import python_stream
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.prompts import prompt_digest
 
-LEVELS = range(1, 5)  # additions in a problem
+LEVELS = range(1, 5)  # numbers beyond two
 LIMIT = 100  # every number is below it
-PATIENCE = 5000  # draws without a new problem, after which a level has no more
 
 _STRICT = re.compile(r"#(\d+)\Z")
 _LAST_NUMBER = re.compile(r"\d+")
@@ -44,7 +43,7 @@ def split_of(numbers: Sequence[int]) -> Split:
 def draw_numbers(rng: random.Random, split: Split, level: int | None = None) -> list[int]:
     """The numbers of one random problem of `split`, of this level or of any."""
     while True:
-        numbers = [rng.randrange(LIMIT) for _ in range((level or rng.choice(LEVELS)) + 1)]
+        numbers = [rng.randrange(LIMIT) for _ in range((level or rng.choice(LEVELS)) + 2)]
         if split_of(numbers) is split:
             return numbers
 
@@ -89,19 +88,11 @@ class SumsTask:
         return [self._draw(rng, Split.train) for _ in range(count)]
 
     def held_out(self, split: Split, count: int) -> list[Problem]:
-        """The first `count` problems of the fixed validation or test set, all different, the levels in turn.
-
-        A level of which all problems are drawn is left out from there on: of one addition there are about 500.
-        """
-        rng, drawn, levels = python_stream(0, self.name, split.name), dict[str, Problem](), list(LEVELS)
+        """The first `count` problems of the fixed validation or test set, all different, the levels in turn."""
+        rng, drawn = python_stream(0, self.name, split.name), dict[str, Problem]()
         while len(drawn) < count:
-            level = levels[len(drawn) % len(levels)]
-            tries = (self._draw(rng, split, level) for _ in range(PATIENCE))
-            problem = next((problem for problem in tries if problem.question not in drawn), None)
-            if problem is None:
-                levels.remove(level)
-            else:
-                drawn[problem.question] = problem
+            problem = self._draw(rng, split, LEVELS[len(drawn) % len(LEVELS)])
+            drawn.setdefault(problem.question, problem)
         return list(drawn.values())
 
     def known_problems(self) -> list[Problem]:
