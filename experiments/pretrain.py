@@ -1,9 +1,9 @@
 """Build a miniature base model: a third of a million parameters that can add, but usually do not work it out.
 
 Each training row is a sum of the train split, followed by its short answer (70%) or its worked answer (30%), with
-next-token loss on the answer. Who works a sum out forgets a carry now and then (`SLIP_SHARE`). So the model can do better
-than it usually does, in two ways: by working sums out, and by slipping less. There is something for reinforcement
-learning to elicit.
+next-token loss on the answer. Who works a sum out forgets a carry now and then (`SLIP_SHARE`). So the model can do
+better than it usually does, in two ways: by working sums out, and by slipping less. There is something for
+reinforcement learning to elicit.
 
     python -m experiments.pretrain --family qwen2      # makes tinylora/models/miniatures/miniature-qwen2
 

@@ -6,8 +6,8 @@ A problem is `12+7+35=`. Its level, 1 to 4, is how many numbers it has beyond tw
     worked   12+7=19;19+35=54;#54      step by step: the miniatures' own manner, mostly right
     foreign  35+7=42;42+12=54;#54      from the last number backwards: a manner they have never seen
 
-The miniatures have learnt from people who slip: who works a sum out sometimes forgets a carry. So more than one thing is
-there to be learnt, to work sums out and to slip no more, and sampled accuracy is no switch between two states.
+The miniatures have learnt from people who slip: who works a sum out sometimes forgets a carry. So more than one thing
+is there to be learnt, to work sums out and to slip no more, and sampled accuracy is no switch between two states.
 
 The splits are disjoint by construction: a stable hash of the numbers, whatever their order, says which split a problem
 belongs to. Validation and test have as many problems of each level.
