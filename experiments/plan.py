@@ -18,8 +18,9 @@ from dataclasses import fields
 
 from experiments.command import leave, run_command
 from experiments.compose.points import compose
-from experiments.compose.words import SEARCH
+from experiments.compose.words import FOUND, SEARCH
 from experiments.compose.written import write_points
+from experiments.found import at_found_rates
 from experiments.planning.capacity import UNKNOWN, require_memory
 from experiments.planning.costs import Assumptions, plan
 from experiments.planning.packing import in_packs
@@ -36,7 +37,9 @@ def _plan(assumptions: Assumptions, given: str | None, overrides: Sequence[str])
     file = None if given is None else absolute(given, "--write")
     composition = compose(overrides)
     points, notes = composition.points, list(composition.notes)
-    if composition.searches_rates:
+    if composition.rates == FOUND:
+        points = at_found_rates(points)
+    elif composition.rates == SEARCH:
         found = standing(points)
         points = found.points
         more = f"lr={SEARCH}: how many rounds follow this one depends on its scores"

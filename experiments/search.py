@@ -8,7 +8,8 @@ a run that failed counts as the untrained model. While the best rate is at an en
 beyond that end is tried, too; nothing is tried in between. Each round of all groups is one sweep, so that they share
 packs.
 
-A search keeps no state: where it stands follows from the records, round by round. So the same command goes on.
+A search keeps no state: where it stands follows from the records, round by round. So the same command goes on. Other
+draws are then trained at the rates that were found by `lr=found` (`experiments.found`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from experiments.compose.points import distinct
-from experiments.compose.words import SEARCH
+from experiments.compose.words import FOUND, SEARCH
 from experiments.display import counted, plain_table
 from tinylora.engine.ranks import rank_of_process
 from tinylora.records.damage import status_of
@@ -126,11 +127,15 @@ def groups_of(points: Sequence[RunConfig]) -> list[Group]:
     """The groups of points that search together, in order. The rates of the points do not matter."""
     found: dict[str, list[RunConfig]] = {}
     for point in (point for point in points if point.trains):
-        same = {name: value for name, value in point.scientific().items() if name not in ("lr", *DRAWS)}
-        found.setdefault(digest(same), []).append(replace(point, lr=1.0))
+        found.setdefault(key_of(point), []).append(replace(point, lr=1.0))
     firsts = [replace(own[0], seed=0) for own in found.values()]
     names = labels(firsts) if len(firsts) > 1 else [f"adapter={first.adapter.name.value}" for first in firsts]
     return [Group(name, tuple(distinct(own))) for name, own in zip(names, found.values(), strict=True)]
+
+
+def key_of(point: RunConfig) -> str:
+    """Equal for points that search together: they differ in nothing but their draws and rates."""
+    return digest({name: value for name, value in point.scientific().items() if name not in ("lr", *DRAWS)})
 
 
 def accuracy(points: Sequence[RunConfig]) -> float:
@@ -170,8 +175,8 @@ def lines_of(found: Standing) -> list[str]:
         rows.append((group.label, best, str(len(group.points)), scores))
     return [
         *plain_table(rows),
-        "These scores have chosen the rates. To report a rate, train on other draws, which have not: the same settings "
-        "with lr=<best lr> and other seeds, such as seed=100,101,102,103.",
+        "These scores have chosen the rates. To report them, train on other draws, which have not: the same command "
+        f"with lr={FOUND} and other seeds, such as seed=100,101,102,103.",
     ]
 
 

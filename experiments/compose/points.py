@@ -22,7 +22,7 @@ from experiments.compose.composer import Composer, Job
 from experiments.compose.fitting import fitting
 from experiments.compose.unused import require_used
 from experiments.compose.usage import SHOW, readable_errors
-from experiments.compose.words import check_words, given_settings, is_search, without_search
+from experiments.compose.words import check_words, given_settings, with_rates, word_for_rates
 from experiments.display import open_progress
 from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
@@ -41,8 +41,8 @@ class Composition:
     """The overrides of each point, by which Hydra's own launchers start it."""
     notes: list[str]
     """What was left out, and why."""
-    searches_rates: bool = False
-    """Whether the rates are to be found (`experiments.search`): those of the points stand for any."""
+    rates: str | None = None
+    """`search` or `found`, where the rates of the points stand for any (see `experiments.search`)."""
 
 
 def compose(overrides: Sequence[str]) -> Composition:
@@ -58,7 +58,7 @@ def compose(overrides: Sequence[str]) -> Composition:
 def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
     """The points that the overrides ask for. Raises Hydra's errors, or UsageError, for the first that is no point."""
     given = composer.parser.parse_overrides(list(overrides))
-    jobs = composer.jobs(without_search(given))
+    jobs = composer.jobs(with_rates(given))
     with open_progress() if len(jobs) >= MANY else Silent() as progress:
         progress.phase(f"composing {len(jobs)} points")
         composed = [_composed(composer, job) for job in jobs]
@@ -73,7 +73,7 @@ def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
         notes.append(f"{len(kept) - len(points)} of {len(kept)} points repeat another one and run once")
     chosen = {id(point) for point in points}
     kept_jobs = [job for job, point in zip(jobs, composed, strict=True) if id(point) in chosen]
-    return Composition(points, kept_jobs, notes, searches_rates=any(map(is_search, given)))
+    return Composition(points, kept_jobs, notes, rates=word_for_rates(given))
 
 
 def _composed(composer: Composer, job: Job) -> RunConfig:

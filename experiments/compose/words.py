@@ -23,7 +23,7 @@ MOST_POINTS = 100_000  # of one command: composing takes milliseconds a point
 LONGEST_WORD = 100_000  # characters
 OF_HYDRA = ("hydra/launcher", "hydra.searchpath")  # what Hydra may be told
 LAUNCHER = "hydra.launcher."  # settings of the launcher
-SEARCH = "search"  # lr: rates are tried until the best is found (`experiments.search`); no rate of any run
+SEARCH, FOUND = "search", "found"  # lr: try rates until the best is found, or take those (`experiments.search`)
 ONE_VALUE = "give each setting once: name=value, or name=value1,value2 for a sweep"
 
 
@@ -49,14 +49,15 @@ def check_words(words: Sequence[str], groups: Path = CONF) -> list[Override]:
     return overrides
 
 
-def without_search(overrides: Sequence[Override]) -> list[str]:
-    """The words that the overrides are, with a rate in the place of `lr=search`."""
-    return ["lr=1" if is_search(override) else str(override.input_line) for override in overrides]
+def with_rates(overrides: Sequence[Override]) -> list[str]:
+    """The words that the overrides are, with a rate in the place of `lr=search` and `lr=found`."""
+    return [str(override.input_line) if word_for_rates([override]) is None else "lr=1" for override in overrides]
 
 
-def is_search(override: Override) -> bool:
-    """Whether it is `lr=search`."""
-    return override.key_or_group == "lr" and SEARCH in map(str, _values(override))
+def word_for_rates(overrides: Sequence[Override]) -> str | None:
+    """`search` or `found`, where lr is given as this; it is no rate of any run."""
+    given = [str(value) for override in overrides if override.key_or_group == "lr" for value in _values(override)]
+    return next((value for value in given if value in (SEARCH, FOUND)), None)
 
 
 def given_settings(overrides: Sequence[Override], groups: Path = CONF) -> dict[str, str]:
@@ -104,9 +105,10 @@ def _check_one(override: Override, groups: Path) -> None:
         known = ", ".join(_options(key, groups))
         rule = f"glob chooses among the options of a group{f': {known}' if known else f', and {key} is a setting'}"
         require(_count(override, groups) > 0, word, rule, f"give {key}=<value1>,<value2>")
-    alone = not is_search(override) or len(_values(override)) == 1
-    rule = f"lr={SEARCH} chooses all rates that are tried, so it stands alone"
-    require(alone, word, rule, f"give lr={SEARCH}, or numbers, lr=1e-3,1e-2")
+    chosen = word_for_rates([override])
+    alone = chosen is None or len(_values(override)) == 1
+    rule = f"lr={chosen} chooses all rates that are tried, so it stands alone"
+    require(alone, word, rule, f"give lr={chosen}, or numbers, lr=1e-3,1e-2")
     kind = known_settings().get(key, (None, None))[0]
     for value in _values(override):
         number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -20,8 +20,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.compose.composer import Composer
-from experiments.compose.points import compose_points
-from experiments.compose.words import SEARCH
+from experiments.compose.points import Composition, compose_points
+from experiments.compose.words import FOUND, SEARCH
 from experiments.jobs.settings import LOCAL_DEFAULTS, Kind, LaunchSettings
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
@@ -92,19 +92,28 @@ class GridSweeper(BasicSweeper):
         for note in composition.notes:
             print(note, file=sys.stderr)
         if isinstance(self.launcher, PackLauncher):
-            if composition.searches_rates:
-                from experiments.search import search_rates
-
-                search_rates(composition.points, self.launcher.start)
-            else:
-                self.launcher.start(composition.points)
+            self._start(composition)
             return
-        if composition.searches_rates:
+        if composition.rates is not None:
             raise UsageError(
-                f"lr={SEARCH} with hydra/launcher=basic",
-                "each round of a search is a sweep of points that are started together",
+                f"lr={composition.rates} with hydra/launcher=basic",
+                "its points are made of records, and started together",
                 "leave hydra/launcher out, or give local or slurm",
             )
         for job in self.launcher.launch(composition.jobs, initial_job_idx=0):
             if job.status is JobStatus.FAILED:
                 raise job._return_value  # the public property would print a line of its own
+
+    def _start(self, composition: Composition) -> None:
+        """Start the points of a composition together, at the rates that a search finds or has found."""
+        assert isinstance(self.launcher, PackLauncher)
+        if composition.rates == SEARCH:
+            from experiments.search import search_rates
+
+            search_rates(composition.points, self.launcher.start)
+        elif composition.rates == FOUND:
+            from experiments.found import at_found_rates
+
+            self.launcher.start(at_found_rates(composition.points))
+        else:
+            self.launcher.start(composition.points)

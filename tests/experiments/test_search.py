@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from support.records import append_evaluation
 
 from experiments import plan, run, search
+from experiments.compose.points import compose
+from experiments.found import at_found_rates
 from tinylora.records.folder import RunFolder, RunRecord, Status
 from tinylora.settings.config import Adapter, AdapterConfig, ModelConfig, RunConfig, TaskConfig
-from tinylora.settings.errors import FailureError
+from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.rules import LARGEST_FP32
 
 METRIC = search.METRIC
@@ -25,11 +28,11 @@ def end(point: RunConfig, score: float | None, base: float = BASE) -> None:
     folder = RunFolder(point)
     folder.path.mkdir(parents=True, exist_ok=True)
     folder.describe({})
-    folder.append(0, {METRIC: base})
+    append_evaluation(folder, 0, base)
     if score is None:
         folder.conclude(Status.failed, "the loss is nan", {})
     else:
-        folder.append(1, {METRIC: score})
+        append_evaluation(folder, 1, score)
         folder.conclude(Status.finished, None, {})
 
 
@@ -100,7 +103,7 @@ def test_a_model_without_a_constant_has_a_fixed_middle(kind: Adapter, tmp_path: 
 def test_each_round_is_one_sweep_of_all_groups_and_the_records_say_where_it_stands(tmp_path: Path) -> None:
     asked = points_in(tmp_path)
     scores = {1: peak(1e-3), 13: peak(9e-3)}
-    rounds = []
+    rounds: list[list[tuple[int, float]]] = []
     while (found := search.standing(asked)).points:
         assert len(rounds) < 3
         rounds.append([(point.u, point.lr) for point in found.points if point.seed == 0])
@@ -249,3 +252,28 @@ def test_the_plan_of_a_search_is_its_next_round(
         end(RunConfig(u=1, lr=rate, steps=1, outputs_dir=str(tmp_path / "outputs")), peak(0.02)(rate))
     assert plan.main(words[:4]) == 0
     assert "lr=search is over" in capsys.readouterr().out
+
+
+def found_rates(folder: Path, seeds: str) -> list[tuple[int, float | int | str]]:
+    composition = compose(["u=1,13", "lr=found", "steps=1", f"seed={seeds}", f"outputs_dir={folder}"])
+    return [(point.u, point.lr) for point in at_found_rates(composition.points)]
+
+
+def test_other_draws_are_trained_at_the_rates_that_were_found(tmp_path: Path) -> None:
+    for u, at in ((1, 1e-3), (13, 9e-3)):
+        for rate in (3e-4, 1e-3, 3e-3, 9e-3, 2.7e-2):
+            for seed in (0, 1):
+                end(RunConfig(u=u, lr=rate, seed=seed, steps=1, outputs_dir=str(tmp_path)), peak(at)(rate))
+    assert found_rates(tmp_path, "2,3") == [(1, 1e-3), (1, 1e-3), (13, 9e-3), (13, 9e-3)]
+    end(RunConfig(u=1, lr=1e-3, seed=2, steps=1, outputs_dir=str(tmp_path)), 0.0)  # what is reported chooses nothing
+    end(RunConfig(u=1, lr=3e-4, seed=3, steps=1, outputs_dir=str(tmp_path)), 1.0)
+    assert found_rates(tmp_path, "2") == [(1, 1e-3), (13, 9e-3)]
+
+
+def test_rates_that_no_search_has_found_are_asked_for(tmp_path: Path) -> None:
+    for rate in (1e-3, 3e-3, 9e-3):
+        end(
+            RunConfig(u=1, lr=rate, seed=0, steps=1, outputs_dir=str(tmp_path)), peak(9e-3)(rate)
+        )  # the best is at the edge
+    with pytest.raises(UsageError, match=r"lr=found for 2 groups: u=1; u=13"):
+        found_rates(tmp_path, "2")

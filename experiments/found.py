@@ -1,0 +1,75 @@
+"""`lr=found`: other draws at the rates that `lr=search` found for the same settings in the same folder.
+
+    python -m experiments.run -m u=1,13 lr=search seed=0,1
+    python -m experiments.run -m u=1,13 lr=found seed=2,3,4,5,6,7,8,9
+
+A draw that chose a rate says too much good of it. So the rates are chosen on some draws and reported on others, and the
+report (`analysis`) leaves out those that chose.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.compose.words import FOUND, SEARCH
+from experiments.display import counted
+from experiments.search import accuracy, best_is_inside, best_rate, groups_of, key_of
+from tinylora.records.damage import status_of
+from tinylora.records.folder import DamagedError, RunFolder, read_config, run_folders
+from tinylora.settings.config import RunConfig
+from tinylora.settings.errors import UsageError
+
+FEWEST_RATES = 3  # of a draw that took part in a search
+Runs = dict[float, list[RunConfig]]
+"""The runs of a group that have ended, by rate."""
+
+
+def at_found_rates(points: Sequence[RunConfig]) -> list[RunConfig]:
+    """The points, each at the rate that was found for its group. UsageError where no search has found one."""
+    groups = groups_of(points)
+    recorded = _recorded({key_of(group.points[0]) for group in groups}, {point.outputs_dir for point in points})
+    found = {group: _found(recorded[key_of(group.points[0])]) for group in groups}
+    rates = {group: rate for group, rate in found.items() if rate is not None}
+    if missing := [group.label for group in groups if group not in rates]:
+        raise UsageError(
+            f"lr={FOUND} for {counted(len(missing), 'group')}: {'; '.join(missing)}",
+            "there is a rate where a search on other draws, in the same outputs_dir, has come to its end",
+            f"give the same command with lr={SEARCH} and two seeds first, such as seed=0,1",
+        )
+    chosen = {point.run_key: rate for group, rate in rates.items() for point in group.points}
+    return [replace(point, lr=chosen[replace(point, lr=1.0).run_key]) if point.trains else point for point in points]
+
+
+def _recorded(keys: set[str], places: set[str]) -> dict[str, Runs]:
+    """The runs of these groups that have ended, by group."""
+    found: dict[str, Runs] = defaultdict(lambda: defaultdict(list))
+    for place in places:
+        for path in run_folders(Path(place)):
+            try:
+                config = read_config(path, Path(place))
+            except DamagedError:  # `status` and `build` name it
+                continue
+            status = status_of(RunFolder(config)) if config.trains else None
+            if status is not None and status.final and (key := key_of(config)) in keys:
+                found[key][config.learning_rate].append(config)
+    return found
+
+
+def _found(runs: Runs) -> float | None:
+    """The best rate of the draws that have tried all rates of a search; None where it is not inside."""
+    drawn = {rate: {_draw(run): run for run in own} for rate, own in runs.items()}
+    counts = Counter(draw for draws in drawn.values() for draw in draws)
+    searching = {draw for draw, count in counts.items() if count >= FEWEST_RATES}
+    rates = [rate for rate, draws in drawn.items() if searching & draws.keys()]
+    whole = sorted(draw for draw in searching if counts[draw] == len(rates))
+    if not whole:
+        return None
+    scores: dict[float, float | None] = {rate: accuracy([drawn[rate][draw] for draw in whole]) for rate in rates}
+    return best_rate(scores) if best_is_inside(scores) else None
+
+
+def _draw(run: RunConfig) -> tuple[int, int]:
+    return run.seed, run.projection_root
