@@ -134,7 +134,16 @@ def test_the_summary_has_every_run_and_the_reason_of_a_failure(capsys: pytest.Ca
     folder = str(CONFIG.folder)
     assert ["u=1", "finished", "13", "0.500", "0.625", "0.750", folder] in rows
     assert ["u=2", "finished", "before", "13", "0.500", "0.625", "0.750", folder] in rows
-    assert ["u=3", "[x]", "failed", "13", "0.500", "-", "-", folder] in rows  # a missing accuracy is a gap, never a zero
+    assert [
+        "u=3",
+        "[x]",
+        "failed",
+        "13",
+        "0.500",
+        "-",
+        "-",
+        folder,
+    ] in rows  # a missing accuracy is a gap, never a zero
     assert "u=3 [x]: failed: the loss is nan at step 7" in text
     assert "scale models" in text
 
