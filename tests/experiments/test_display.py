@@ -143,7 +143,7 @@ def test_the_summary_has_every_run_and_the_reason_of_a_failure(capsys: pytest.Ca
         "-",
         "-",
         folder,
-    ] in rows  # missing: a gap, never a zero
+    ] in rows  # a missing accuracy is a gap, never a zero
     assert "u=3 [x]: failed: the loss is nan at step 7" in text
     assert "scale models" in text
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,8 @@ class RunFolder:
         """Keep the lines up to `step`: what comes after has no saved state and is done again."""
         self._keep(METRICS, "".join(line_of(**vars(line)) for line in self.lines() if line.step <= step))
         if (items := self.path / ITEMS).exists():
-            self._keep(ITEMS, "".join(line.text() for line in parse_items(items.read_bytes())[0] if line.step <= step))
+            kept = takewhile(lambda line: line.step <= step, parse_items(items.read_bytes())[0])
+            self._keep(ITEMS, "".join(line.text() for line in kept))
 
     def conclude(self, status: Status, reason: str | None, extra: dict[str, Any]) -> None:
         """Write summary.json."""
