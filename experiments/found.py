@@ -16,7 +16,7 @@ from pathlib import Path
 
 from experiments.compose.words import FOUND, SEARCH
 from experiments.display import counted
-from experiments.search import accuracy, best_is_inside, best_rate, groups_of, key_of
+from experiments.search import accuracy, best_rate, groups_of, key_of, next_rates
 from tinylora.records.damage import status_of
 from tinylora.records.folder import DamagedError, RunFolder, read_config, run_folders
 from tinylora.settings.config import RunConfig
@@ -59,7 +59,10 @@ def _recorded(keys: set[str], places: set[str]) -> dict[str, Runs]:
 
 
 def _found(runs: Runs) -> float | None:
-    """The best rate of the draws that have tried all rates of a search; None where it is not inside."""
+    """The best rate of the draws that have tried all rates of a search; None where a search has not come to its end.
+
+    It may be at an edge, where the search gave up: the report flags it.
+    """
     drawn = {rate: {_draw(run): run for run in own} for rate, own in runs.items()}
     counts = Counter(draw for draws in drawn.values() for draw in draws)
     searching = {draw for draw, count in counts.items() if count >= FEWEST_RATES}
@@ -68,7 +71,7 @@ def _found(runs: Runs) -> float | None:
     if not whole:
         return None
     scores: dict[float, float | None] = {rate: accuracy([drawn[rate][draw] for draw in whole]) for rate in rates}
-    return best_rate(scores) if best_is_inside(scores) else None
+    return best_rate(scores) if not next_rates(scores) else None
 
 
 def _draw(run: RunConfig) -> tuple[int, int]:

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The study of docs/study.md: study.sh <folder of its runs>. Interrupted, the same command goes on.
+#
+# Rates are found on two draws (seeds 0 and 1) and reported on eight others. The sweeps that say most come first. What is
+# not named is the preset's, in small (conf/scale).
+set -u
+folder=$1
+here=(outputs_dir="$folder" hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true)
+both=model=miniature-qwen2,miniature-llama
+
+sweep() {
+    # A search whose best rate stays at an edge ends with status 1, and the report flags that rate.
+    python -m experiments.run -m "${here[@]}" "$@" lr=search seed=0,1 || [ $? -eq 1 ] || exit 2
+    python -m experiments.run -m "${here[@]}" "$@" lr=found seed=2,3,4,5,6,7,8,9 || [ $? -eq 1 ] || exit 2
+}
+
+sweep +paper=figure1 $both
+sweep +paper=figure8 $both
+sweep +paper=figure4 $both precision=fp32,bf16
+sweep +paper=figure2 $both task.demonstrations=own,foreign,sampled
+sweep +study=convergence $both
+sweep +paper=figure7 $both rank=1,2,16,64 u=1,16
+sweep +paper=figure5 $both
+sweep +paper=figure6 $both
+sweep +study=precision
