@@ -187,8 +187,8 @@ def _require_inside(found: Standing) -> None:
         raise FailureError(
             f"lr={SEARCH} found no best rate for {counted(len(missing), 'group')}: {shown}",
             f"the best of at most {MOST_RATES} rates has a worse one on each side",
-            "look at the scores: where all are alike nothing is learnt, or all is; give more steps or another task, name "
-            f"rates beyond these, lr=<number>,<number>, or take the best of these, lr={FOUND}",
+            "look at the scores: where all are alike nothing is learnt, or all is; give more steps or another task, "
+            f"name rates beyond these, lr=<number>,<number>, or take the best of these, lr={FOUND}",
         )
 
 
