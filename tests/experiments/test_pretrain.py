@@ -48,13 +48,14 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
 
 @pytest.mark.parametrize("family", ["qwen2", "llama"])
 def test_the_shipped_miniatures_have_something_to_elicit(family: str) -> None:
-    """They sample a right answer sometimes, and nearly always when they work the sum out."""
+    """They sample a right answer sometimes, and mostly when they work the sum out, at each level."""
     config = ModelConfig(f"miniature-{family}", device="cpu")
     model, tokens = load(config)
     measured = pretrain.measure(model, tokens, seed=1, items=512)  # type: ignore[arg-type]
-    assert 0.25 < measured["sampled_accuracy"] < 0.5
-    assert measured["accuracy_when_worked"] > 0.85
-    assert measured["accuracy_when_short"] < measured["accuracy_when_worked"] - 0.5
+    assert 0.2 < measured["sampled_accuracy"] < 0.4
+    assert measured["accuracy_when_worked"] > 0.5
+    assert measured["accuracy_when_short"] < measured["accuracy_when_worked"] - 0.4
+    assert measured["accuracy_level_1"] > measured["accuracy_level_4"] + 0.05
     assert len(adapted_modules(model)) == len(outline(config)) == 21
     assert model.config.head_dim == 32
 

@@ -19,7 +19,7 @@ from experiments.sweep import run_sweep
 from tinylora.models.find import tokenizer_digest
 from tinylora.models.hub import FILES, MORE_SAYINGS
 from tinylora.records.folder import CONFIG, Status, Unmirrored
-from tinylora.settings.config import RunConfig, SftConfig
+from tinylora.settings.config import RECIPE, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
 
 
@@ -81,7 +81,7 @@ def place(done: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def small(place: Path, recipe: int = 2) -> RunConfig:
+def small(place: Path, recipe: int = RECIPE) -> RunConfig:
     return asked(place, steps=1, algorithm=SftConfig(prompts=2), recipe=recipe)
 
 

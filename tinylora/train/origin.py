@@ -25,7 +25,7 @@ MODEL, TASK = ("model_digest", "tokenizer_digest"), ("data_digest", "prompt_dige
 FORM = "form_digest"
 
 FIRST_GRADED = 3
-"""The recipe with which the problems of `sums` and the miniatures were replaced: older runs of them are not compared."""
+"""The recipe with which the problems of `sums` and the miniatures were replaced: older runs are not compared."""
 
 Digests = dict[str, str]
 
