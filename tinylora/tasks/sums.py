@@ -112,6 +112,7 @@ class SumsTask:
 
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
         """A right answer to learn from: in the model's `own` worked manner, or backwards (`foreign`)."""
+        assert manner is not Demonstrations.sampled, "these are completions of the model"
         numbers = [int(part) for part in problem.question.rstrip("=").split("+")]
         return worked_answer(numbers if manner is Demonstrations.own else numbers[::-1])
 
