@@ -41,7 +41,7 @@ BAD_VALUES = {  # command line: what the message must name
     "+foo=3": ["foo=3", "no setting `foo`"],
     "modle=miniature-llama": ["modle=miniature-llama", "did you mean model?"],
     "model.dtpe=bf16": ["model.dtpe=bf16", "did you mean model.dtype?"],
-    "samples=4": ["samples=4", "did you mean algorithm.samples?"],
+    "samples=4": ["samples=4", "did you mean eval.samples?"],
     "algorithm=sft algorithm.samples=3": ["algorithm.samples=3", "name, prompts"],
     "algorithm.name=sft": ["algorithm.name=sft", "algorithm=sft"],
     "task=gsm8k": ["lr=auto", "gsm8k/grpo"],

@@ -55,7 +55,7 @@ def test_the_shipped_miniatures_have_something_to_elicit(family: str) -> None:
     assert 0.2 < measured["sampled_accuracy"] < 0.4
     assert measured["accuracy_when_worked"] > 0.5
     assert measured["accuracy_when_short"] < measured["accuracy_when_worked"] - 0.4
-    assert measured["accuracy_level_1"] > measured["accuracy_level_4"] + 0.05
+    assert measured["accuracy_level_1"] > measured["accuracy_level_4"]
     assert len(adapted_modules(model)) == len(outline(config)) == 21
     assert model.config.head_dim == 32
 

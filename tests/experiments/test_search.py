@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from tinylora.settings.rules import LARGEST_FP32
 
 METRIC = search.METRIC
 BASE = 0.25
+MIDDLE = compose(["u=1", "lr=auto"]).points[0].learning_rate
+FIRST = search.first_rates(MIDDLE)
+BEYOND = float(f"{3 * FIRST[2]:.3g}")
 
 
 def end(point: RunConfig, score: float | None, base: float = BASE) -> None:
@@ -160,12 +164,12 @@ def test_the_command_searches_until_the_best_is_inside_and_says_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    trained = Trained(monkeypatch, lambda rate: None if rate > 0.1 else peak(0.06)(rate))
+    trained = Trained(monkeypatch, lambda rate: None if rate > FIRST[2] else peak(FIRST[2])(rate))
     line = "-m u=1 lr=search seed=0,1 steps=1"
     assert call(monkeypatch, line) == 0
-    assert trained.rates == [[0.00667, 0.00667, 0.02, 0.02, 0.06, 0.06], [0.18, 0.18]]
+    assert trained.rates == [[rate for rate in FIRST for _ in range(2)], [BEYOND, BEYOND]]
     output = capsys.readouterr().out
-    assert "adapter=tinylora  0.06     2" in output and "seed=100" in output
+    assert re.search(rf"adapter=tinylora +{FIRST[2]:g} +2", output) and "seed=100" in output
     assert not any("search" in path.read_text() for path in tmp_path.rglob("*.json"))
     trained.rates.clear()
     assert call(monkeypatch, line) == 0, "the same command again finds all that it needs"
@@ -185,10 +189,10 @@ def test_a_search_that_finds_no_inside_rate_says_so(
 
 def test_a_preset_whose_grid_lists_rates_searches_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trained = Trained(monkeypatch, peak(0.02))
+    trained = Trained(monkeypatch, peak(FIRST[1]))
     line = "+paper=figure4 model=miniature-qwen2 precision=fp32 n_tie=16 sharing=tiled u=1 lr=search seed=0 steps=1"
     assert call(monkeypatch, line) == 0
-    assert trained.rates == [[0.00667, 0.02, 0.06]]
+    assert trained.rates == [FIRST]
 
 
 @pytest.mark.parametrize(
@@ -220,15 +224,15 @@ def test_jobs_are_submitted_round_by_round_and_the_next_command_is_said(
     )
     line = "-m u=1 lr=search steps=1 hydra/launcher=local launcher.cpus=1"
     assert call(monkeypatch, line) == 0
-    assert [point.lr for point in submitted[0]] == [0.00667, 0.02, 0.06]
+    assert [point.lr for point in submitted[0]] == FIRST
     assert "-m u=1 lr=search steps=1 hydra/launcher=local" in capsys.readouterr().out
     for point in submitted[0]:
-        end(point, peak(0.06)(float(point.lr)))
+        end(point, peak(FIRST[2])(float(point.lr)))
     assert call(monkeypatch, line) == 0
-    assert [point.lr for point in submitted[1]] == [0.18]
+    assert [point.lr for point in submitted[1]] == [BEYOND]
     end(submitted[1][0], 0.1)
     assert call(monkeypatch, line) == 0
-    assert len(submitted) == 2 and "0.06" in capsys.readouterr().out
+    assert len(submitted) == 2 and f"{FIRST[2]:g}" in capsys.readouterr().out
 
 
 def test_an_error_that_leaves_runs_unfinished_is_not_passed_over(tmp_path: Path) -> None:
@@ -247,9 +251,9 @@ def test_the_plan_of_a_search_is_its_next_round(
     words = ["-m", "u=1", "steps=1", "lr=search", "--write", "points.json"]
     assert plan.main(words) == 0
     assert "3 points in 1 pack" in capsys.readouterr().out
-    assert Path("points.json").read_text().count('"lr": 0.0') == 3
-    for rate in (0.00667, 0.02, 0.06):
-        end(RunConfig(u=1, lr=rate, steps=1, outputs_dir=str(tmp_path / "outputs")), peak(0.02)(rate))
+    assert Path("points.json").read_text().count('"lr": 0.') == 3
+    for rate in FIRST:
+        end(RunConfig(u=1, lr=rate, steps=1, outputs_dir=str(tmp_path / "outputs")), peak(FIRST[1])(rate))
     assert plan.main(words[:4]) == 0
     assert "lr=search is over" in capsys.readouterr().out
 
