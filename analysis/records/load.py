@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.records.apart import apart_settings, told_apart
-from analysis.records.items import ITEMS, Items, read_items
+from analysis.records.items import Items, read_items
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
+from tinylora.records.items import ITEMS
 from tinylora.records.store_check import deleted
 from tinylora.settings.choices import Strict
 from tinylora.settings.errors import FailureError, UsageError

@@ -17,7 +17,8 @@ sweep() {
 sweep +paper=figure1 $both
 sweep +paper=figure8 $both
 sweep +paper=figure4 $both precision=fp32,bf16
-sweep +paper=figure2 $both task.demonstrations=own,foreign,sampled
+# As many demonstrations as GRPO samples completions: 64 a step.
+sweep +paper=figure2 $both task.demonstrations=own,foreign,sampled algorithm.prompts=64
 sweep +study=convergence $both
 sweep +paper=figure7 $both rank=1,2,16,64 u=1,16
 sweep +paper=figure5 $both

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.analysis_store import SFT, STEPS, Store, create_store
+from support.analysis_store import SFT, STEPS, Store
 from support.processes import run_without
 
 from analysis import build
@@ -36,14 +36,6 @@ def cells_of(store: Store) -> tuple[load.Records, pd.DataFrame, pd.DataFrame]:
 
 def digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store without runs: MLflow takes seconds to create one, a copy takes none."""
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create_store(path)
-    return path
 
 
 @pytest.fixture

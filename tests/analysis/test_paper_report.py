@@ -6,7 +6,6 @@ import io
 import itertools
 import math
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -20,26 +19,13 @@ from analysis.records import load, stores
 from analysis.statistics import bootstrap, selection
 from analysis.statistics import cells as stats
 from analysis.statistics.measured import TEST
-from benchmarks.report import MadeRun, create_store, made_run, write_runs
+from benchmarks.report import MadeRun, made_run, write_runs
 from experiments.compose.points import compose
 from tinylora.settings.config import Adapter, RunConfig, as_plain, flatten
 
 NAN = float("nan")
 QWEN, LLAMA, SMALL = "qwen2.5-3b-instruct", "llama-3.2-3b-instruct", "miniature-qwen2"
 POINT = {"adapter.name": "tinylora", "u": "1", "n_tie": "1", "sharing": "tiled", "precision": "fp32", "rank": "2"}
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create_store(path)
-    return path
-
-
-@pytest.fixture
-def store(empty: Path, tmp_path: Path) -> Path:
-    shutil.copy(empty, tmp_path / "mlflow.db")
-    return tmp_path / "mlflow.db"
 
 
 def run(

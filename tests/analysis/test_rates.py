@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,7 @@ from analysis.page import report
 from analysis.records import items, load, stores
 from analysis.statistics.cells import VALIDATION
 from analysis.statistics.measured import TEST
-from benchmarks.report import MadeRun, create_store, write_runs
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    create_store(path)
-    return path
-
-
-@pytest.fixture
-def store(empty: Path, tmp_path: Path) -> Path:
-    shutil.copy(empty, tmp_path / "mlflow.db")
-    return tmp_path / "mlflow.db"
+from benchmarks.report import MadeRun, write_runs
 
 
 def run(draw: int, lr: float, accuracy: float, status: str = "finished", **settings: object) -> MadeRun:

@@ -1,5 +1,6 @@
 """The paper's experiments as presets: their grids are the paper's numbers, and they fit the models they run on."""
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +14,13 @@ from experiments.planning.estimate import trained_values
 from experiments.planning.packing import form_packs
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig, Strict
 
-PRESETS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "paper").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+STUDY = [
+    shlex.split(line.replace("$both", "model=miniature-qwen2,miniature-llama"))[1:]
+    for line in (ROOT / "analysis" / "study" / "study.sh").read_text().splitlines()
+    if line.startswith("sweep ")
+]
+PRESETS = sorted(path.stem for path in (ROOT / "conf" / "paper").glob("*.yaml"))
 OTHER_READING = "+protocol=gsm8k_grpo_completions"
 SIZES = {  # trained values of the paper by preset, model and adapter
     ("figure1", "qwen2.5-7b-instruct", Adapter.tinylora): {1, 2, 4, 7, 13, 25, 49, 64, 98, 196},
@@ -174,3 +181,34 @@ def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
     assert plan_main() == 2
     message = capsys.readouterr().err
     assert named in message and "rule:" in message and "remedy:" in message
+
+
+def test_the_study_names_its_sweeps() -> None:
+    assert len(STUDY) == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", STUDY, ids=" ".join)
+def test_each_sweep_of_the_study_is_of_miniatures_and_evaluated_alike(words: list[str]) -> None:
+    points = compose([*words, "lr=search", "seed=0,1"]).points
+    assert {point.model.name for point in points} <= {"miniature-qwen2", "miniature-llama"}
+    assert {(point.eval.test_items, point.eval.validation_items, point.eval.samples) for point in points} == {
+        (1024, 256, 4)
+    }
+
+
+@pytest.mark.slow
+def test_figure_2_of_the_study_has_as_many_demonstrations_as_figure_1_has_completions() -> None:
+    rl, sft = (
+        next(words for words in STUDY if f"+paper=figure{number}" in words and "model=" in " ".join(words))
+        for number in (1, 2)
+    )
+    completions = {
+        point.steps * point.algorithm.prompts * point.algorithm.samples
+        for point in compose([*rl, "lr=search", "seed=0"]).points
+        if isinstance(point.algorithm, GrpoConfig) and point.trains
+    }
+    demonstrations = {
+        point.steps * point.algorithm.prompts for point in compose([*sft, "lr=search", "seed=0"]).points if point.trains
+    }
+    assert completions == demonstrations

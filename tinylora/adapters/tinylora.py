@@ -38,8 +38,8 @@ NESTED = 16  # projections of a module are drawn so many at a time, always whole
 def projection(seed: int, module: str, u: int, rank: int, recipe: int = RECIPE) -> torch.Tensor:
     """P (u, r, r) of one module: normal, standard deviation 1/sqrt(r), a pure function of the arguments.
 
-    They are nested in u: the first 13 of u=120 are those of u=13. Adapter files hold v and not P, so the P of every
-    recipe there was stays here.
+    From recipe 3 on they are nested in u: the first 13 of u=120 are those of u=13. Adapter files hold v and not P, so
+    the P of every recipe there was stays here.
     """
     return (_PROJECTIONS[recipe](seed, module, u, rank) / math.sqrt(rank)).float()
 
