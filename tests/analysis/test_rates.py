@@ -108,9 +108,19 @@ def test_outcomes_by_problem_are_read_from_either_kind_of_store(
 
 
 def test_packed_bits_are_unpacked_in_order() -> None:
-    content = b'{"step": 2, "suite": "test", "items": 3, "samples": 2, "ids": "x", "greedy_strict": "oA==", '
-    content += b'"sampled_strict": "2A=="}\n'  # 101, and 11 01 10
-    final = items.run_items(content, 2).final
-    assert final is not None
+    content = b'{"step": 2, "suite": "test", "items": 3, "samples": 2, "ids": "0123456789abcdef", '
+    content += b'"greedy_strict": "oA==", "greedy_flexible": "4A==", '  # 101, 111
+    content += b'"sampled_strict": "2A==", "sampled_flexible": "/A=="}\n'  # 11 01 10, 11 11 11
+    found = items.run_items(content, 2)
+    assert found is not None and found.base is None and found.final is not None
+    final = found.final
     assert list(final.shares["greedy_strict"]) == [1, 0, 1]
     assert list(final.shares["sampled_strict"]) == [1, 0.5, 0.5]
+
+
+def test_a_file_that_is_cut_or_lacks_a_field_is_not_read() -> None:
+    line = (
+        b'{"step": 2, "suite": "test", "items": 3, "samples": 2, "ids": "0123456789abcdef", "greedy_strict": "oA=="}\n'
+    )
+    assert items.run_items(line, 2) is None
+    assert items.run_items(line[:-1], 2) is None
