@@ -1,9 +1,9 @@
 """Build a miniature base model: a third of a million parameters that can add, but usually do not work it out.
 
 Each training row is a sum of the train split, followed by its short answer (70%) or its worked answer (30%), with
-next-token loss on the answer. Who works a sum out forgets a carry now and then (`SLIP_SHARE`). So the model can do
-better than it usually does, in two ways: by working sums out, and by slipping less. There is something for
-reinforcement learning to elicit.
+next-token loss on the answer. Who works a sum out forgets a carry now and then, in the first lesson more often than in
+the second (`LESSONS`). So the model can do better than it usually does, in two ways: by working sums out, and by
+slipping less. There is something for reinforcement learning to elicit.
 
     python -m experiments.pretrain --family qwen2      # makes tinylora/models/miniatures/miniature-qwen2
 
@@ -18,13 +18,15 @@ import json
 import math
 import os
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
@@ -39,11 +41,22 @@ from tinylora.tasks.sums import LEVELS, SumsTask, draw_numbers, question_of, sho
 
 FAMILIES = {"qwen2": (Qwen2Config, Qwen2ForCausalLM), "llama": (LlamaConfig, LlamaForCausalLM)}
 WORKED_SHARE = 0.3  # of the rows; the others answer at once
-SLIP_SHARE = 0.2  # of the carries in worked answers that are forgotten
-PEAK_LR, WARMUP_STEPS = 3e-3, 100
+WARMUP_STEPS = 100
 IGNORED = -100  # label of a position without loss
 CONTEXT = 256
 RECORD = "pretraining.json"
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A part of pretraining with an optimizer of its own, whose rate warms up and then falls to zero."""
+
+    last: int  # its last step, counted from the first step of the first lesson
+    peak_lr: float
+    slip_share: float  # of the carries in worked answers that are forgotten
+
+
+LESSONS = (Lesson(4000, 3e-3, 0.2), Lesson(6000, 1.5e-3, 0.05))
 
 
 def build_tokenizer() -> Tokens:
@@ -88,13 +101,15 @@ def build_model(family: str, tokens: Tokens, seed: int) -> PreTrainedModel:
     return model
 
 
-def draw_rows(tokens: Tokens, seed: int, step: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def draw_rows(
+    tokens: Tokens, seed: int, step: int, count: int, slip_share: float
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Two batches (input ids, labels), the short answers and the worked ones, so that short rows are not padded."""
     rng = python_stream(seed, "pretrain", "rows", step)
     texts: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     for _ in range(count):
         numbers, worked = draw_numbers(rng, Split.train), rng.random() < WORKED_SHARE
-        answer = worked_answer(numbers, rng, SLIP_SHARE) if worked else short_answer(numbers)
+        answer = worked_answer(numbers, rng, slip_share) if worked else short_answer(numbers)
         texts[worked].append((question_of(numbers), answer))
     return [_encode(tokens, rows) for rows in texts.values() if rows]
 
@@ -163,7 +178,8 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimi
     """Restore what `save_state` wrote; returns the number of steps done (0 without a file)."""
     if not path.exists():
         return 0
-    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        step, tensors = int(file.metadata()["step"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")}, strict=False)
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in tensors.items():
@@ -171,39 +187,55 @@ def load_state(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimi
             _, index, moment = name.split(".")
             state.setdefault(int(index), {})[moment] = value
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return int(next(iter(state.values()))["step"])
+    return step
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
-    return PEAK_LR * min(1.0, step / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def lesson_of(step: int) -> tuple[Lesson, int]:
+    """The lesson that a step belongs to, and the last step before it."""
+    before = max((lesson.last for lesson in LESSONS if lesson.last < step), default=0)
+    return next(lesson for lesson in LESSONS if step <= lesson.last), before
+
+
+def learning_rate(step: int) -> float:
+    """Linear warm-up, then a cosine to zero, in each lesson."""
+    lesson, before = lesson_of(step)
+    done = (step - before) / (lesson.last - before)
+    return lesson.peak_lr * min(1.0, (step - before) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def new_optimizer(model: PreTrainedModel) -> torch.optim.AdamW:
+    """AdamW as each lesson begins with it; `learning_rate` sets its rate."""
+    return torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def pretrain(args: argparse.Namespace) -> None:
     """Train to the end (from the saved state if there is one), measure, and write the model folder."""
     tokens = build_tokenizer()
     model = build_model(args.family, tokens, args.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LR, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = new_optimizer(model)
     args.out.mkdir(parents=True, exist_ok=True)
     state = args.out / "pretraining-state.safetensors"
-    first = load_state(state, model, optimizer)
+    first, last = load_state(state, model, optimizer), LESSONS[-1].last
     record = args.out / RECORD
     curve = json.loads(record.read_text(encoding="utf-8"))["curve"] if first else []
     start = time.monotonic()
-    for step in range(first + 1, args.steps + 1):
+    for step in range(first + 1, last + 1):
+        lesson, before = lesson_of(step)
+        if step == before + 1:
+            optimizer = new_optimizer(model)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, args.steps)
-        loss = train_step(model, draw_rows(tokens, args.seed, step, args.rows))
+            group["lr"] = learning_rate(step)
+        loss = train_step(model, draw_rows(tokens, args.seed, step, args.rows, lesson.slip_share))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if step % args.save_every == 0 or step == args.steps:
+        if step % args.save_every == 0 or step == last:
             curve = [point for point in curve if point["step"] < step]
             curve.append({"step": step, "loss": loss, **measure(model, tokens, args.seed)})
             record.write_text(json.dumps(describe(model, args, curve), indent=1) + "\n", encoding="utf-8")
             save_state(state, model, optimizer, step)
-            left = (time.monotonic() - start) / (step - first) * (args.steps - step)
+            left = (time.monotonic() - start) / (step - first) * (last - step)
             shown = "  ".join(f"{name} {value:.3f}" for name, value in curve[-1].items() if name != "step")
-            print(f"step {step}/{args.steps}  {shown}  {left / 60:.1f} min left", flush=True)
+            print(f"step {step}/{last}  {shown}  {left / 60:.1f} min left", flush=True)
     model.generation_config.do_sample = True
     model.save_pretrained(args.out)
     tokens.save_pretrained(args.out)
@@ -213,12 +245,11 @@ def pretrain(args: argparse.Namespace) -> None:
 def describe(model: PreTrainedModel, args: argparse.Namespace, curve: list[dict[str, Any]]) -> dict[str, Any]:
     """How the weights were made, and what was measured on the way."""
     return {
-        "command": f"python -m experiments.pretrain --family {args.family} --steps {args.steps} --rows {args.rows} "
-        f"--seed {args.seed}",
+        "command": f"python -m experiments.pretrain --family {args.family} --rows {args.rows} --seed {args.seed}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "torch": torch.__version__,
         "worked_share_of_rows": WORKED_SHARE,
-        "slip_share_of_carries": SLIP_SHARE,
+        "lessons": [asdict(lesson) for lesson in LESSONS],
         "curve": curve,
     }
 
@@ -227,7 +258,6 @@ def main() -> int:
     """Parse the command line and pretrain one family; the exit status."""
     parser = argparse.ArgumentParser(description="Build a miniature base model (see the module's text).")
     parser.add_argument("--family", choices=sorted(FAMILIES), required=True)
-    parser.add_argument("--steps", type=int, default=4000, help="optimizer steps")
     parser.add_argument("--rows", type=int, default=128, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between saved states and measurements")

@@ -16,14 +16,15 @@ from tinylora.models.maps import adapted_modules
 from tinylora.settings.config import ModelConfig
 
 
-def arguments(out: Path, family: str = "qwen2", steps: int = 4) -> argparse.Namespace:
-    return argparse.Namespace(family=family, steps=steps, rows=8, seed=0, save_every=2, out=out)
+def arguments(out: Path) -> argparse.Namespace:
+    return argparse.Namespace(family="qwen2", rows=8, seed=0, save_every=2, out=out)
 
 
 def test_an_interrupted_pretraining_continues_to_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pretrain, "measure", partial(pretrain.measure, items=32))
+    monkeypatch.setattr(pretrain, "LESSONS", (pretrain.Lesson(3, 3e-3, 0.2), pretrain.Lesson(5, 1e-3, 0.0)))
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     pretrain.pretrain(arguments(whole))
 
@@ -38,11 +39,11 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
             pretrain.pretrain(arguments(halves))
     capsys.readouterr()
     pretrain.pretrain(arguments(halves))
-    assert "step 2/4" not in capsys.readouterr().out, "steps that were saved were done again"
+    assert "step 2/5" not in capsys.readouterr().out, "steps that were saved were done again"
     one, other = (load_file(folder / "model.safetensors") for folder in (whole, halves))
     assert all(torch.equal(one[name], other[name]) for name in one)
     curve = json.loads((halves / "pretraining.json").read_text())["curve"]
-    assert [point["step"] for point in curve] == [2, 4]
+    assert [point["step"] for point in curve] == [2, 4, 5]
     assert not list(halves.glob("*state*"))
 
 
@@ -67,4 +68,4 @@ def test_both_families_share_one_tokenizer_and_a_training_record() -> None:
         record = json.loads((folder / "pretraining.json").read_text())
         assert record["command"].startswith("python -m experiments.pretrain --family")
         assert 300_000 < record["parameters"] < 400_000
-        assert record["curve"][-1]["step"] == 4000
+        assert record["curve"][-1]["step"] == pretrain.LESSONS[-1].last
