@@ -14,11 +14,10 @@ sweep() {
     python -m experiments.run -m "${here[@]}" "$@" lr=found seed=2,3,4,5,6,7,8,9 || [ $? -eq 1 ] || exit 2
 }
 
-sweep +paper=figure1 $both
-sweep +paper=figure8 $both
+sweep +study=sizes $both
+sweep +study=supervised $both
 sweep +paper=figure4 $both precision=fp32,bf16
-# As many demonstrations as GRPO samples completions: 64 a step.
-sweep +paper=figure2 $both task.demonstrations=own,foreign,sampled algorithm.prompts=64
+sweep +paper=figure8 $both
 sweep +study=convergence $both
 sweep +paper=figure7 $both rank=1,2,16,64 u=1,16
 sweep +paper=figure5 $both

@@ -198,11 +198,8 @@ def test_each_sweep_of_the_study_is_of_miniatures_and_evaluated_alike(words: lis
 
 
 @pytest.mark.slow
-def test_figure_2_of_the_study_has_as_many_demonstrations_as_figure_1_has_completions() -> None:
-    rl, sft = (
-        next(words for words in STUDY if f"+paper=figure{number}" in words and "model=" in " ".join(words))
-        for number in (1, 2)
-    )
+def test_sft_of_the_study_has_as_many_demonstrations_as_grpo_has_completions() -> None:
+    rl, sft = (next(words for words in STUDY if f"+study={name}" in words) for name in ("sizes", "supervised"))
     completions = {
         point.steps * point.algorithm.prompts * point.algorithm.samples
         for point in compose([*rl, "lr=search", "seed=0"]).points
