@@ -110,7 +110,7 @@ def require_folder(given: str) -> Path:
     if not outputs.is_dir():
         raise UsageError(
             f"--outputs-dir {outputs}: no such folder",
-            "runs lie in the outputs_dir they were given",
-            "give --outputs-dir of a sweep that was started",
+            "runs lie in the outputs_dir that they were given, `outputs` by default, and none has been started there",
+            "give --outputs-dir <outputs_dir of the runs>, or start one first: `python -m experiments.run u=13`",
         )
     return outputs

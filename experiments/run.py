@@ -22,6 +22,7 @@ and there is more to do, 130 after Ctrl-C. Hydra is imported only where it is ne
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -38,6 +39,7 @@ from tinylora.settings.errors import UsageError
 from tinylora.settings.paths import absolute
 
 IN_THIS_PROCESS = ("pack", "basic")  # launchers
+EXAMPLES = "give --minutes 9, or --points points.json, which `python -m experiments.plan --write points.json` writes"
 
 
 def main() -> int:
@@ -52,7 +54,7 @@ def _run(words: Sequence[str]) -> None:
     try:
         given, others = parser.parse_known_args(words)
     except argparse.ArgumentError as error:
-        raise UsageError(str(error), "--minutes takes a number, --points a file", "see the head of run.py") from error
+        raise UsageError(str(error), "--minutes takes a number, --points a file", EXAMPLES) from error
     minutes = None if given.minutes is None else _minutes(given.minutes, others)
     if given.points is not None:
         _run_written(given.points, others, stop_after(float("inf") if minutes is None else minutes))
@@ -62,19 +64,19 @@ def _run(words: Sequence[str]) -> None:
 
 def _minutes(given: str, others: Sequence[str]) -> float:
     """The minutes after which to stop. Raises UsageError."""
-    launchers = [word.partition("=")[2] for word in others if word.startswith("hydra/launcher=")]
-    if any(launcher not in IN_THIS_PROCESS for launcher in launchers):
-        raise UsageError(
-            f"--minutes {given} with hydra/launcher={launchers[-1]}",
-            "it is for what is trained in this process; jobs have a time limit of their own, and are requeued after it",
-            f"give launcher.minutes={given} instead",
-        )
     try:
         minutes = float(given)
     except ValueError:
         minutes = -1.0
     if not minutes >= 0:
         raise UsageError(f"--minutes {given}", "it is a number of minutes, at least 0", "give --minutes 9")
+    launchers = [word.partition("=")[2] for word in others if word.startswith("hydra/launcher=")]
+    if any(launcher not in IN_THIS_PROCESS for launcher in launchers):
+        raise UsageError(
+            f"--minutes {given} with hydra/launcher={launchers[-1]}",
+            "it is for what is trained in this process; jobs have a time limit of their own, and are requeued after it",
+            f"give launcher.minutes={max(1, math.ceil(minutes))} instead" if math.isfinite(minutes) else "leave it out",
+        )
     return minutes
 
 
@@ -111,8 +113,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
         _train(points, stop)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
-    sys.argv[1:] = [_launcher_setting(word) for word in words]
-    overrides = check_flags(sys.argv[1:])
+    sys.argv[1:], overrides = check_flags([_launcher_setting(word) for word in words])
     if sys.argv[1:] == ["-sc", "install=bash"]:
         print((CONF / "completion.bash").read_text(encoding="utf-8"))  # Hydra's own does not know `python -m`
         return

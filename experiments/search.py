@@ -27,17 +27,16 @@ from tinylora.engine.ranks import rank_of_process
 from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, Status
 from tinylora.records.progress import labels
-from tinylora.settings.config import AUTO, Adapter, RunConfig
+from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.settings.identity import digest
+from tinylora.settings.rates import GUESSES
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32
 
 FACTOR = 3.0
 MOST_RATES = 11  # of a group: three, and eight beyond them
 METRIC = "eval/validation/sampled_strict"
 DRAWS = ("seed", "projection_seed")  # settings in which the points of a group differ
-MIDDLES = {Adapter.tinylora: 1e-3, Adapter.lora_xs: 1e-3, Adapter.lora: 1e-4, Adapter.full: 1e-5}
-"""Where a search begins for models without a constant for `lr=auto`: the same for every size."""
 
 
 def first_rates(middle: float) -> list[float]:
@@ -91,10 +90,10 @@ class Group:
 
     @property
     def middle(self) -> float:
-        """The rate around which its search begins: what `lr=auto` stands for, where that is known."""
+        """The rate around which its search begins: what `lr=auto` stands for, else a guess, the same for every size."""
         point = self.points[0]
         known = point.lr_key in point.model.lr_constants
-        return replace(point, lr=AUTO).learning_rate if known else MIDDLES[point.adapter.name]
+        return replace(point, lr=AUTO).learning_rate if known else GUESSES[point.adapter.name]
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,8 @@ def compose_points(composer: Composer, overrides: Sequence[str]) -> Composition:
     kept, notes = fitting(composed)
     points = distinct(kept)
     if not points:
-        raise UsageError(
-            " ".join(overrides), f"no point is left: {'; '.join(notes) or 'there is none'}", "give other settings"
-        )
+        rule = f"no point is left: {'; '.join(notes) or 'there is none'}"
+        raise UsageError(" ".join(overrides), rule, "give smaller numbers, or a larger model")
     if len(points) < len(kept):
         notes.append(f"{len(kept) - len(points)} of {len(kept)} points repeat another one and run once")
     chosen = {id(point) for point in points}
@@ -103,7 +102,8 @@ def distinct(points: Sequence[RunConfig]) -> list[RunConfig]:
                 raise UsageError(
                     f"{name}={one} and {name}={other} in one sweep",
                     f"a run is known by the names of its model and task, which are the same here ({point.run_key})",
-                    "rename one of the folders (on the hub: give model.name), or give each an outputs_dir of its own",
+                    "rename one of the folders (on the hub: give model.name), or give two commands, each with an "
+                    "outputs_dir of its own",
                 )
     return list(first.values())
 

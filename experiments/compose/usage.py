@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import re
 import types
@@ -9,36 +10,47 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from experiments.compose import CONF
+from experiments.compose.models import model_words
 from tinylora.settings.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.rules import KIND_WORDS
 
 SHOW = "`python -m experiments.run --cfg job` shows all settings, `--help` the groups"
 SPECIAL_WORDS = {"n_tie": ALL, "lr": AUTO, "pack.memory_gib": AUTO, "pack.max_lanes": AUTO}
+EXAMPLE_RATE = 0.001  # `auto` has no meaning for every model
+FLAGS = "flags start with a dash and settings are name=value, in any order; there is no such flag, or it lacks a value"
 COMPLETION_COMMAND = "(install|uninstall|query)=(bash|fish|zsh)"
 
 
-def check_flags(arguments: Sequence[str]) -> list[str]:
-    """The words that are no flags. Raises UsageError for flags that Hydra does not know or that cannot be combined."""
+def check_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words with their flags first, as Hydra takes them, and the settings among them.
+
+    Raises UsageError for flags that Hydra does not know or that cannot be combined.
+    """
     parser = get_args_parser()
-    parser.error = _refuse_flag  # type: ignore[method-assign]
-    given = parser.parse_args(list(arguments))
+    parser.error = partial(_refuse_flag, parser)  # type: ignore[method-assign]
+    given = parser.parse_intermixed_args(list(arguments))
+    settings = list(given.overrides)
     modes = ("run", "multirun", "cfg", "info", "shell_completion")
     chosen = [f"--{mode.replace('_', '-')}" for mode in modes if getattr(given, mode)]
     if len(chosen) > 1:
-        raise UsageError(" ".join(chosen), "each of these asks for something else", f"give {chosen[-1]} alone")
+        *others, kept = chosen
+        remedy = f"give {kept}, without {' and '.join(others)}"
+        raise UsageError(" ".join(chosen), "each of these asks for something else", remedy)
     if given.resolve and given.cfg is None and not given.help:
         raise UsageError("--resolve", "it belongs to --cfg", "give --cfg job --resolve")
-    if given.shell_completion and not re.fullmatch(COMPLETION_COMMAND, " ".join(given.overrides)):
+    if given.shell_completion and not re.fullmatch(COMPLETION_COMMAND, " ".join(settings)):
         raise UsageError(
-            " ".join(["-sc", *given.overrides]),
+            " ".join(["-sc", *settings]),
             "-sc takes install=, uninstall= or query= and bash, fish or zsh",
             "give -sc install=bash",
         )
@@ -49,7 +61,15 @@ def check_flags(arguments: Sequence[str]) -> list[str]:
             "--cfg alone",
             "leave it out: one run is a sweep of one point",
         )
-    return [] if given.shell_completion else list(given.overrides)
+    return _without(arguments, settings) + settings, [] if given.shell_completion else settings
+
+
+def _without(words: Sequence[str], settings: Sequence[str]) -> list[str]:
+    """The words without the settings, of which a flag's own value may be spelt like one: the last ones are left out."""
+    kept = list(reversed(words))
+    for setting in settings:
+        kept.remove(setting)
+    return kept[::-1]
 
 
 @contextmanager
@@ -73,7 +93,9 @@ def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError
         return _wrong_value(cause, str(error))
     if "requires --multirun" in str(error) or "Ambiguous value" in str(error):
         given = str(error).split("'")[1]
-        return UsageError(given, "settings are shown for one point, not for a sweep", "give one value")
+        name, _, values = given.partition("=")
+        one = f"give one value: {name}={values.partition(',')[0]}" if values[:1].isalnum() else "give one value"
+        return UsageError(given, "settings are shown for one point, not for a sweep", one)
     if added := re.search("Either remove [+] prefix: '(.*?)'", str(error)):
         given = added.group(1)
         return UsageError(f"+{given}", "+ adds a setting, and this one is there already", f"give {given}")
@@ -82,20 +104,40 @@ def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError
     return UsageError(lines[0], rule, SHOW)
 
 
-def _refuse_flag(message: str) -> NoReturn:
-    raise UsageError(
-        message, "flags start with a dash, settings are given as name=value", "see --help and --hydra-help"
-    )
+def _refuse_flag(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    known = [*parser._option_string_actions, "--minutes", "--points"]
+    wrong = [word for word in message.split() if word.startswith("--")]
+    meant = [near for word in wrong for near in difflib.get_close_matches(word, known, 1, cutoff=0.8)]
+    instead = f"give {meant[0]}" if meant else "leave it out"
+    raise UsageError(message, FLAGS, f"{instead}; `python -m experiments.run --hydra-help` lists flags")
 
 
 def _missing_option(error: MissingConfigException) -> UsageError:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    options = list(error.options or ())
-    if not group or not options:
+    path, options = error.missing_cfg_file or "", list(error.options or ())
+    if "/" not in path or not options:
         first_line = str(error).splitlines()[0]
         return UsageError(first_line, "settings are composed from the files of conf/", SHOW)
-    remedy = f"give {group}={_closest(name, options)}"
-    return UsageError(f"{group}={name}", f"{group} is one of {', '.join(options)}", remedy)
+    of_hydra, below = ("hydra/", path.removeprefix("hydra/")) if path.startswith("hydra/") else ("", path)
+    group, _, name = below.partition("/")  # a name may hold more of them, as that of a repository does
+    group = of_hydra + group
+    return UsageError(f"{group}={name}", f"{group} is one of {', '.join(options)}", _option_meant(group, name, options))
+
+
+def _option_meant(group: str, name: str, options: Sequence[str]) -> str:
+    """The remedy for an option that there is not: all that begin as it does, or the one that is most like it."""
+    if group == "model" and (words := model_words(name)) is not None:
+        return f"give {words}"
+    alike = [each for each in options if name and each.casefold().startswith(name.casefold())]
+    near = alike or difflib.get_close_matches(name, options, 1, cutoff=0.4) or _usual(group) or options[:1]
+    shown = ", ".join(f"{group}={each}" for each in near)
+    return f"give {shown}" if group != "model" else f"give {shown}, or model.hub=<owner>/<name> for any other"
+
+
+def _usual(group: str) -> list[str]:
+    """The option of a group that counts where none is given, if there is one."""
+    root = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    chosen = [each for each in root["defaults"] if isinstance(each, dict)]
+    return [str(option) for each in chosen for name, option in each.items() if name.split()[-1] == group]
 
 
 def _broken_override(error: OverrideParseException) -> UsageError:
@@ -151,7 +193,9 @@ def _wrong_value(error: ValidationError, message: str) -> UsageError:
     given = _given(message, f"{name}: {error.msg}".splitlines()[0])
     if kind is None:
         return UsageError(given, str(error.msg).splitlines()[0], SHOW)
-    if isinstance(kind, type) and issubclass(kind, Enum):
+    if name == "lr":
+        default = EXAMPLE_RATE
+    elif isinstance(kind, type) and issubclass(kind, Enum):
         default = _closest(given.partition("=")[2], [option.value for option in kind])
     example = default.value if isinstance(default, Enum) else default
     remedy = SHOW if example is None else f"give {name}={example}, for example"

@@ -96,11 +96,8 @@ def _check_one(override: Override, groups: Path) -> None:
         override.package is None, word, "where a setting belongs is its name, without @", f"give {key}=<value> instead"
     )
     if override.value_type is None or isinstance(override.value(), IntervalSweep):
-        raise UsageError(
-            word,
-            "a sweep is over values that can be counted, which an INTERVAL is not",
-            f"give {key}=<value1>,<value2>",
-        )
+        rule = "a sweep is over values that are listed, and an INTERVAL has any number of them"
+        raise UsageError(word, rule, _instead_of_interval(override))
     if isinstance(override.value(), Glob):
         known = ", ".join(_options(key, groups))
         rule = f"glob chooses among the options of a group{f': {known}' if known else f', and {key} is a setting'}"
@@ -117,6 +114,15 @@ def _check_one(override: Override, groups: Path) -> None:
             rule = f"{key} is one of {', '.join(_options(key, groups))}"
             require(isinstance(value, str | dict), word, rule, f"give {key}=<one of these>, or {key}.<setting>=<value>")
         require(value != {}, word, "{} changes nothing: what there is stays as it is", f"give {key}.<name>=<value>")
+
+
+def _instead_of_interval(override: Override) -> str:
+    """A remedy for an interval: its ends as values of a sweep; for rates, the search that finds the best one."""
+    key, interval = override.key_or_group, override.value()
+    if not isinstance(interval, IntervalSweep) or interval.start is None or interval.end is None:
+        return f"give {key}=<value1>,<value2>"
+    search = f", or lr={SEARCH}, which finds the best one" if key == "lr" else ""
+    return f"give {key}={interval.start:g},{interval.end:g}, with what you want between them{search}"
 
 
 def _check_hydra(override: Override) -> None:

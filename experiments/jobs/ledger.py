@@ -146,13 +146,16 @@ def find(outputs: Path, given: str) -> Sweep:
     found = [sweep for sweep in sweeps if sweep.id.startswith(given)]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(sweep.id for sweep in sweeps) or "none"
     what = "several sweeps" if found else "no sweep"
-    raise UsageError(
-        f"sweep {given}: {what} in {outputs / SWEEPS}",
-        f"there are {known}",
-        "give one of these, and --outputs-dir where it is not `outputs`",
-    )
+    said, elsewhere = f"sweep {given}: {what} in {outputs / SWEEPS}", "--outputs-dir <outputs_dir of the sweep>"
+    if not sweeps:
+        raise UsageError(
+            said,
+            "only sweeps that were submitted, with hydra/launcher=slurm or local, have an id, and none was from here",
+            f"give {elsewhere}; a sweep that trains in a terminal shows there how it stands, and ends with Ctrl-C",
+        )
+    meant = ", ".join(sweep.id for sweep in found or sweeps)
+    raise UsageError(said, "an id, or its beginning, is that of one sweep", f"give one of {meant}; or {elsewhere}")
 
 
 def locked(outputs: Path) -> AbstractContextManager[None]:

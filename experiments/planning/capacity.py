@@ -15,7 +15,7 @@ from experiments.compose.fitting import shape_of
 from experiments.planning import estimate
 from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, machine_memory
 from tinylora.models.shapes import shape_parameters
-from tinylora.settings.config import AUTO, Adapter, GrpoConfig, RunConfig, ShapeConfig
+from tinylora.settings.config import ALL, AUTO, Adapter, GrpoConfig, Precision, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 
 LARGEST_GIB = 512.0  # what a device that is not known here is taken to have: more than any accelerator
@@ -87,15 +87,19 @@ def _check_lane(point: RunConfig, shape: ShapeConfig, device: Device) -> None:
         return  # its size is that of the model, which a plan may be about
     used = [name for name in ("u", "rank", "n_tie") if name not in kind.unused]
     given = " ".join([f"adapter={kind.value}", *(f"{name}={getattr(point, name)}" for name in used)])
+    fewer = [f"a smaller {name}" for name in ("u", "rank") if name in used and getattr(point, name) > 1]
+    fewer += ["a larger n_tie"] if "n_tie" in used and point.n_tie != ALL else []
     lane = estimate.lane_bytes(point, shape) + estimate.drawing_bytes(point, shape)
     if lane > device.gib * GIB:
         what = "the values of a lane and what they are multiplied with take"
-        _refuse(given, what, lane, device, f"a smaller {' or '.join(used[:2]) or 'model'}")
+        _refuse(given, what, lane, device, " or ".join(fewer) or "a smaller model")
     weights = shape_parameters(shape) * point.model.dtype.size
     if weights + lane > device.gib * GIB and device is not UNKNOWN.device:
         what = "its weights and the values of a lane take"
         given = f"model {point.model.identity} in {point.model.dtype.value} with {given}"
-        _refuse(given, what, weights + lane, device, "a smaller model, or model.dtype=bf16")
+        fits = weights * Precision.bf16.size / point.model.dtype.size + lane <= device.gib * GIB
+        narrower = ", or model.dtype=bf16" if fits and point.model.dtype is not Precision.bf16 else ""
+        _refuse(given, what, weights + lane, device, f"a smaller model{narrower}")
 
 
 def _check_pack(pack: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> None:

@@ -92,10 +92,11 @@ def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> i
 def _lanes_by_memory(config: RunConfig, shape: ShapeConfig | None, device: Callable[[], Device], ranks: int) -> int:
     """Lanes whose rows the ranks hold at once."""
     if shape is None:
+        named = config.model.path is None  # a folder says its sizes itself
         raise UsageError(
             f"pack.max_lanes={AUTO} for model {config.model.identity}",
             "lanes are chosen by the memory that rows take, which follows from the sizes of the model",
-            "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or pack.max_lanes=<number>",
+            f"give pack.max_lanes=32{', or model.shape={blocks: ..., hidden: ..., ...} (see conf/model)' * named}",
         )
     gib = config.pack.memory_gib
     if gib == AUTO:

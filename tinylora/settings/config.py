@@ -50,6 +50,7 @@ from tinylora.settings.identity import (
 )
 from tinylora.settings.model import ModelConfig, ShapeConfig
 from tinylora.settings.paths import as_path
+from tinylora.settings.rates import guessed_rate, offered_rates
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
 from tinylora.settings.seeds import stream_seed
 from tinylora.settings.store_urls import STORE, url_of
@@ -168,20 +169,20 @@ class RunConfig:
         )
 
     def _require_rate(self) -> None:
-        of_size = " (the step in R grows with u: a rate of c/u suits all sizes)"
+        known, kind = self.lr_key in self.model.lr_constants, self.adapter.name
         require(
-            self.lr != AUTO or self.lr_key in self.model.lr_constants,
+            self.lr != AUTO or known,
             f"lr={AUTO} for model {self.model.identity} on {self.lr_key}",
             "auto needs a constant found on validation data for this model, task, algorithm and adapter",
-            f"give lr=<number>{of_size if self.adapter.name is Adapter.tinylora else ''}, or set model.lr_constants in "
-            f"conf/model for {self.lr_key}",
+            offered_rates(kind, self.u, self.lr_key),
         )
+        remedy = f"give lr={AUTO if known else guessed_rate(kind, self.u)}"
         rate = self.lr if isinstance(self.lr, str) and self.lr != AUTO else self.learning_rate
         rule = f"a learning rate is a finite number above 0, or `{AUTO}`"
-        require(is_positive(rate), f"lr={rate}", rule, f"give lr={AUTO}")
+        require(is_positive(rate), f"lr={rate}", rule, remedy)
         within = SMALLEST_FP32 <= float(rate) <= LARGEST_FP32
         rule = f"a step is computed in fp32, which holds {SMALLEST_FP32:.3g} to {LARGEST_FP32:.3g}"
-        require(within, f"lr={rate}", rule, f"give lr={AUTO}")
+        require(within, f"lr={rate}", rule, remedy)
 
     @property
     def trains(self) -> bool:
