@@ -92,11 +92,11 @@ def points_in(folder: Path, **changes: object) -> list[RunConfig]:
 
 
 def test_points_that_differ_in_their_draws_share_a_rate(tmp_path: Path) -> None:
-    model = ModelConfig(lr_constants={"sums/grpo": 0.026})
+    model = ModelConfig(lr_constants={"sums/grpo": 0.042})
     groups = search.groups_of(points_in(tmp_path, model=model))
     assert [group.label for group in groups] == ["u=1", "u=13"]
     assert [len(group.points) for group in groups] == [2, 2]
-    assert [group.middle for group in groups] == [0.026, 0.002]
+    assert [group.middle for group in groups] == pytest.approx([0.042 / 9, 0.002])
     assert search.first_rates(groups[1].middle) == [0.000667, 0.002, 0.006]
 
 
