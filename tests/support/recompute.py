@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,10 @@ def cells_of(runs: list[Run]) -> list[Cell]:
         rates = defaultdict(list)
         for run in own:
             rates[run["lr"]].append(run)
-        judged = {lr: float(np.mean([run["validation"]["final"] for run in those])) for lr, those in rates.items()}
+        times = Counter(run["draw"] for those in rates.values() for run in {r["draw"]: r for r in those}.values())
+        several = {draw for draw, count in times.items() if count > 1} or set(times)
+        judging = {lr: [run for run in those if run["draw"] in several] for lr, those in rates.items()}
+        judged = {lr: float(np.mean([r["validation"]["final"] for r in own])) for lr, own in judging.items() if own}
         best = max(judged.values())
         lr = min(rate for rate, score in judged.items() if score > best - 1e-12)
         chose = {run["draw"] for rate, those in rates.items() if rate != lr for run in those}
