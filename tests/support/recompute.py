@@ -82,8 +82,7 @@ def one_run(key: str, files: dict[str, bytes]) -> Run | None:
     settings |= {name: settings.get(name) or value for name, value in LACKING.items()}
     lines = [json.loads(line) for line in files.get("metrics.jsonl", b"").splitlines()]
     by_step = {line["step"]: line["metrics"] for line in lines}
-    projection, seed = origin.get("projection_seed"), settings.pop("seed")
-    settings.pop("projection_seed", None)
+    projection, seed = settings.pop("projection_seed", None), settings.pop("seed")
     score = {when: by_step.get(step, {}) for when, step in (("base", 0), ("final", steps))}
     return {
         "key": key,
