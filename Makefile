@@ -35,10 +35,10 @@ study: $(INSTALLED) ## the paper's figures in small, both miniatures (some ten h
 report: $(INSTALLED) ## tables and figures from the records of outputs/
 	$(BIN)/python -m analysis.build
 
-test: $(INSTALLED) ## run the fast tests, every feature once (about 5 minutes)
+test: $(INSTALLED) ## run the fast tests, every feature once (about 10 minutes)
 	$(PYTEST) -m "not slow and not faults"
 
-test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (under 20 minutes)
+test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (about half an hour)
 	$(PYTEST) -m "not faults"
 
 test-faults: $(INSTALLED) ## put a fault at every file event and SQL statement of a run (about half an hour)
