@@ -9,29 +9,23 @@ report (`analysis`) leaves out those that chose.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from experiments.compose.words import FOUND, SEARCH
 from experiments.display import counted
-from experiments.search import accuracy, best_rate, groups_of, key_of, next_rates
-from tinylora.records.damage import status_of
-from tinylora.records.folder import DamagedError, RunFolder, read_config, run_folders
+from experiments.search import Runs, accuracy, best_rate, draw_of, groups_of, next_rates, recorded
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
 FEWEST_RATES = 3  # of a draw that took part in a search
-Runs = dict[float, list[RunConfig]]
-"""The runs of a group that have ended, by rate."""
 
 
 def at_found_rates(points: Sequence[RunConfig]) -> list[RunConfig]:
     """The points, each at the rate that was found for its group. UsageError where no search has found one."""
     groups = groups_of(points)
-    recorded = _recorded({key_of(group.points[0]) for group in groups}, {point.outputs_dir for point in points})
-    found = {group: _found(recorded[key_of(group.points[0])]) for group in groups}
+    found = {group: _found(runs) for group, runs in recorded(groups).items()}
     rates = {group: rate for group, rate in found.items() if rate is not None}
     if missing := [group.label for group in groups if group not in rates]:
         raise UsageError(
@@ -43,27 +37,12 @@ def at_found_rates(points: Sequence[RunConfig]) -> list[RunConfig]:
     return [replace(point, lr=chosen[replace(point, lr=1.0).run_key]) if point.trains else point for point in points]
 
 
-def _recorded(keys: set[str], places: set[str]) -> dict[str, Runs]:
-    """The runs of these groups that have ended, by group."""
-    found: dict[str, Runs] = defaultdict(lambda: defaultdict(list))
-    for place in places:
-        for path in run_folders(Path(place)):
-            try:
-                config = read_config(path, Path(place))
-            except DamagedError:  # `status` and `build` name it
-                continue
-            status = status_of(RunFolder(config)) if config.trains else None
-            if status is not None and status.final and (key := key_of(config)) in keys:
-                found[key][config.learning_rate].append(config)
-    return found
-
-
 def _found(runs: Runs) -> float | None:
     """The best rate of the draws that have tried all rates of a search; None where a search has not come to its end.
 
     It may be at an edge, where the search gave up: the report flags it.
     """
-    drawn = {rate: {_draw(run): run for run in own} for rate, own in runs.items()}
+    drawn = {rate: {draw_of(run): run for run in own} for rate, own in runs.items()}
     counts = Counter(draw for draws in drawn.values() for draw in draws)
     searching = {draw for draw, count in counts.items() if count >= FEWEST_RATES}
     rates = [rate for rate, draws in drawn.items() if searching & draws.keys()]
@@ -72,7 +51,3 @@ def _found(runs: Runs) -> float | None:
         return None
     scores: dict[float, float | None] = {rate: accuracy([drawn[rate][draw] for draw in whole]) for rate in rates}
     return best_rate(scores) if not next_rates(scores) else None
-
-
-def _draw(run: RunConfig) -> tuple[int, int]:
-    return run.seed, run.projection_root

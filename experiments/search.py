@@ -3,10 +3,10 @@
     python -m experiments.run -m u=1,13 lr=search seed=0,1
 
 Points that differ in nothing but their draws (`seed`, `projection_seed`) search together. They begin with three rates a
-factor of 3 apart. The best rate is the one with the highest mean accuracy on validation problems, sampled and strict;
-a run that failed counts as the untrained model. While the best rate is at an end of those that were tried, the next one
-beyond that end is tried, too; nothing is tried in between. Each round of all groups is one sweep, so that they share
-packs.
+factor of 3 apart, or with the rates at which they have run already, where these are three or more. The best rate is the
+one with the highest mean accuracy on validation problems, sampled and strict; a run that failed counts as the untrained
+model. While the best rate is at an end of those that were tried, the next one beyond that end is tried, too; nothing is
+tried in between. Each round of all groups is one sweep, so that they share packs.
 
 A search keeps no state: where it stands follows from the records, round by round. So the same command goes on. Other
 draws are then trained at the rates that were found by `lr=found` (`experiments.found`).
@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 
 from experiments.compose.points import distinct
@@ -25,7 +27,7 @@ from experiments.compose.words import FOUND, SEARCH
 from experiments.display import counted, plain_table
 from tinylora.engine.ranks import rank_of_process
 from tinylora.records.damage import status_of
-from tinylora.records.folder import RunFolder, Status
+from tinylora.records.folder import DamagedError, RunFolder, Status, read_config, run_folders
 from tinylora.records.progress import labels
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
@@ -96,6 +98,10 @@ class Group:
         return replace(point, lr=AUTO).learning_rate if known else GUESSES[point.adapter.name]
 
 
+Runs = dict[float, list[RunConfig]]
+"""By rate."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Where a search stands."""
@@ -109,7 +115,8 @@ class Standing:
 def standing(points: Sequence[RunConfig]) -> Standing:
     """Where the search for the rates of some points stands, by their run folders. What trains nothing runs once."""
     tried: dict[Group, dict[float, float | None]] = {group: {} for group in groups_of(points)}
-    new = {group: first_rates(group.middle) for group in tried}
+    known = recorded(list(tried))
+    new = {group: _begin(group, known[group]) for group in tried}
     asked = [point for point in points if not point.trains]
     while any(new.values()):
         asked += [point for group, rates in new.items() for rate in rates for point in group.at(rate)]
@@ -120,6 +127,34 @@ def standing(points: Sequence[RunConfig]) -> Standing:
             tried[group] |= {rate: accuracy(group.at(rate)) for rate in rates}
         new, asked = {group: next_rates(scores) for group, scores in tried.items()}, []
     return Standing([], tried)
+
+
+def recorded(groups: Sequence[Group]) -> dict[Group, Runs]:
+    """The runs of each group that have ended, of any draw, by rate."""
+    by_key = {key_of(group.points[0]): group for group in groups}
+    found: dict[Group, Runs] = {group: defaultdict(list) for group in groups}
+    for place in {point.outputs_dir for group in groups for point in group.points}:
+        for path in run_folders(Path(place)):
+            try:
+                config = read_config(path, Path(place))
+            except DamagedError:  # `status` and `build` name it
+                continue
+            if config.trains and (group := by_key.get(key_of(config))) and _has_ended(config):
+                found[group][config.learning_rate].append(config)
+    return found
+
+
+def draw_of(run: RunConfig) -> tuple[int, int]:
+    """What tells runs of a group apart at one rate."""
+    return run.seed, run.projection_root
+
+
+def _begin(group: Group, runs: Runs) -> list[float]:
+    """The first rates of a search: those around the middle, or a grid that has run and lacks some of them."""
+    own = {draw_of(point) for point in group.points}
+    rates = sorted(rate for rate, those in runs.items() if own & {draw_of(run) for run in those})
+    first = first_rates(group.middle)
+    return first if len(rates) < len(first) or set(first) <= set(rates) else rates
 
 
 def groups_of(points: Sequence[RunConfig]) -> list[Group]:

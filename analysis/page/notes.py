@@ -99,7 +99,7 @@ def _rate_notes(cells: pd.DataFrame) -> list[str]:
         if chosen.empty:
             unjudged.append(name)
             continue
-        if choice["seeds"].nunique() > 1 or choice[VALIDATION].isna().any():
+        if choice["judges"].nunique() > 1 or choice[VALIDATION].isna().any():
             uneven.append(name)
         if chosen["tied"].iloc[0]:
             tied.append(name)

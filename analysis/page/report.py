@@ -108,7 +108,7 @@ def cells_of(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Runs with their scores and cells, and the cells with their rates chosen."""
     settings = records.settings
     runs = stats.add_cells(stats.add_scores(records.runs, records.history), settings)
-    cells = choose_rates(stats.summarise(runs, settings, records.items), settings)
+    cells = choose_rates(runs, stats.summarise(runs, settings, records.items), settings)
     return report_on_others(runs, cells, settings, records.items)
 
 

@@ -30,7 +30,7 @@ NAN = float("nan")
 def cells_of(store: Store) -> tuple[load.Records, pd.DataFrame, pd.DataFrame]:
     records = load.load(store.uri, "tinylora")
     runs = stats.add_cells(stats.add_scores(records.runs, records.history), records.settings)
-    cells = choose_rates(stats.summarise(runs, records.settings), records.settings)
+    cells = choose_rates(runs, stats.summarise(runs, records.settings), records.settings)
     return records, runs, cells
 
 

@@ -99,7 +99,7 @@ def test_values_of_two_types_keep_the_given_one(hydra_conf: None) -> None:
     assert composed("n_tie=all").n_tie == "all"
     assert composed("lr=1").learning_rate == 1.0
     config = composed("lr=auto", "u=3")
-    assert config.learning_rate == config.model.lr_constants["sums/grpo"] / 3
+    assert config.learning_rate == config.model.lr_constants["sums/grpo"] / (3 + 8)
 
 
 def test_an_algorithm_under_another_name_is_refused() -> None:
@@ -148,7 +148,7 @@ def test_no_points_make_no_packs() -> None:
 
 
 def test_points_that_are_the_same_run_are_one() -> None:
-    same = point(lr=0.15 / 13, task=TaskConfig(demonstrations=Demonstrations.foreign))
+    same = point(lr=0.15 / (13 + 8), task=TaskConfig(demonstrations=Demonstrations.foreign))
     points = [point(), point(seed=1), same, point(tracking=TrackingConfig(experiment="elsewhere"))]
     assert distinct(points) == points[:2]
 

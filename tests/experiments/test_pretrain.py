@@ -53,8 +53,8 @@ def test_the_shipped_miniatures_have_something_to_elicit(family: str) -> None:
     config = ModelConfig(f"miniature-{family}", device="cpu")
     model, tokens = load(config)
     measured = pretrain.measure(model, tokens, seed=1, items=512)  # type: ignore[arg-type]
-    assert 0.2 < measured["sampled_accuracy"] < 0.4
-    assert measured["accuracy_when_worked"] > 0.5
+    assert 0.2 < measured["sampled_accuracy"] < 0.55
+    assert measured["accuracy_when_worked"] > 0.8
     assert measured["accuracy_when_short"] < measured["accuracy_when_worked"] - 0.4
     assert measured["accuracy_level_1"] > measured["accuracy_level_4"]
     assert len(adapted_modules(model)) == len(outline(config)) == 21

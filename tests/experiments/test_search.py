@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,11 +92,11 @@ def points_in(folder: Path, **changes: object) -> list[RunConfig]:
 
 
 def test_points_that_differ_in_their_draws_share_a_rate(tmp_path: Path) -> None:
-    model = ModelConfig(lr_constants={"sums/grpo": 0.026})
+    model = ModelConfig(lr_constants={"sums/grpo": 0.042})
     groups = search.groups_of(points_in(tmp_path, model=model))
     assert [group.label for group in groups] == ["u=1", "u=13"]
     assert [len(group.points) for group in groups] == [2, 2]
-    assert [group.middle for group in groups] == [0.026, 0.002]
+    assert [group.middle for group in groups] == pytest.approx([0.042 / 9, 0.002])
     assert search.first_rates(groups[1].middle) == [0.000667, 0.002, 0.006]
 
 
@@ -125,6 +126,31 @@ def test_each_round_is_one_sweep_of_all_groups_and_the_records_say_where_it_stan
         [(13, 0.027)],
     ]
     assert [search.best_rate(tried) for tried in found.tried.values()] == [0.001, 0.009]
+
+
+@pytest.mark.parametrize("grid", [[1e-4, 1e-3, 2e-3], [0.005, 0.001, 0.02, 0.5]])
+def test_a_search_goes_on_from_the_rates_that_have_run(grid: list[float], tmp_path: Path) -> None:
+    """So an edge of a user's own grid is left, and a model's constant may change while a search is under way."""
+    asked = points_in(tmp_path)[:2]
+    for rate, point in itertools.product(grid, asked):
+        end(replace(point, lr=rate), peak(2e-3)(rate))
+    end(replace(asked[0], lr=1.0, seed=7), 0.9)  # another draw: no part of the search
+    tried = set(grid)
+    while (found := search.standing(asked)).points:
+        new = {float(point.lr) for point in found.points}
+        assert not new & tried and all(3 * max(tried) >= rate >= min(tried) / 3.01 for rate in new)
+        tried |= new
+        for point in found.points:
+            end(point, peak(2e-3)(float(point.lr)))
+    assert set(grid) <= tried == set(found.tried[next(iter(found.tried))])
+    assert all(map(search.best_is_inside, found.tried.values()))
+
+
+def test_two_rates_that_have_run_are_too_few_to_begin_with(tmp_path: Path) -> None:
+    asked = points_in(tmp_path)[:2]
+    for rate, point in itertools.product([1e-4, 2e-4], asked):
+        end(replace(point, lr=rate), 0.5)
+    assert {point.lr for point in search.standing(asked).points} == set(search.first_rates(1e-3))
 
 
 def test_a_failed_run_counts_as_the_untrained_model(tmp_path: Path) -> None:

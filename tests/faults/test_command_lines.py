@@ -15,13 +15,13 @@ from support.hostile_files import make_all
 from experiments import plan, run
 
 ROOT = Path(__file__).parents[2]
-EVERY = 9  # of the lines, one in so many is among the fast tests
+FAST, SLOW = 9, 3  # of the lines, one in so many is among the fast tests, and among all but the faults
 LINES = [
     pytest.param(
         entry,
         line,
         id=f"{entry}: {line['words'][:60]}".encode("ascii", "replace").decode(),
-        marks=[] if number % EVERY == 0 else [pytest.mark.slow],
+        marks=[] if number % FAST == 0 else [pytest.mark.faults if number % SLOW else pytest.mark.slow],
     )
     for number, (entry, line) in enumerate(pair for kind in CORPUS for pair in pairs(kind))
 ]

@@ -24,7 +24,6 @@ ORIGIN = (
     "git_dirty",
     "model_digest",
     "version.torch",
-    "projection_seed",
     "degrees_of_freedom",
     "trained_bits",
 )

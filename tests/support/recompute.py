@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import tarfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def one_run(key: str, files: dict[str, bytes]) -> Run | None:
     settings |= {name: settings.get(name) or value for name, value in LACKING.items()}
     lines = [json.loads(line) for line in files.get("metrics.jsonl", b"").splitlines()]
     by_step = {line["step"]: line["metrics"] for line in lines}
-    projection, seed = origin.get("projection_seed"), settings.pop("seed")
-    settings.pop("projection_seed", None)
+    projection, seed = settings.pop("projection_seed", None), settings.pop("seed")
     score = {when: by_step.get(step, {}) for when, step in (("base", 0), ("final", steps))}
     return {
         "key": key,
@@ -144,7 +143,10 @@ def cells_of(runs: list[Run]) -> list[Cell]:
         rates = defaultdict(list)
         for run in own:
             rates[run["lr"]].append(run)
-        judged = {lr: float(np.mean([run["validation"]["final"] for run in those])) for lr, those in rates.items()}
+        times = Counter(run["draw"] for those in rates.values() for run in {r["draw"]: r for r in those}.values())
+        several = {draw for draw, count in times.items() if count > 1} or set(times)
+        judging = {lr: [run for run in those if run["draw"] in several] for lr, those in rates.items()}
+        judged = {lr: float(np.mean([r["validation"]["final"] for r in own])) for lr, own in judging.items() if own}
         best = max(judged.values())
         lr = min(rate for rate, score in judged.items() if score > best - 1e-12)
         chose = {run["draw"] for rate, those in rates.items() if rate != lr for run in those}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -14,9 +15,12 @@ import yaml
 from benchmarks.report import MadeRun, create_store, write_runs
 from tinylora.records import archive
 from tinylora.records.described import name_of, parameters
+from tinylora.records.folder import ITEMS
 from tinylora.settings.recorded import from_plain
 
 ARCHIVE = Path(__file__).parents[2] / "analysis" / "study" / "records.tar.xz"
+RECIPE_1 = Path(__file__).with_name("recipe1.tar.xz")
+"""Runs of an earlier study, as the first recipe recorded them."""
 
 
 def made_run(files: dict[str, bytes]) -> MadeRun:
@@ -39,7 +43,14 @@ def made_run(files: dict[str, bytes]) -> MadeRun:
 
 
 def make_store(path: Path, only: Sequence[str] | None = None) -> None:
-    """An SQLite store with the study's runs, all or some."""
+    """An SQLite store with the study's runs, all or some, and their outcomes by problem as artifacts beside it."""
     create_store(path)
     runs = archive.read(ARCHIVE)
-    write_runs(path, (made_run(runs[key]) for key in (only or runs)))
+    write_runs(path, (_with_items(path.parent / "artifacts" / key, runs[key]) for key in (only or runs)))
+
+
+def _with_items(folder: Path, files: dict[str, bytes]) -> MadeRun:
+    if ITEMS in files:
+        folder.mkdir(parents=True)
+        (folder / ITEMS).write_bytes(files[ITEMS])
+    return replace(made_run(files), artifacts=str(folder))

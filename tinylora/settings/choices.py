@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 ALL = "all"  # n_tie: every adapted module shares one v
-AUTO = "auto"  # lr: the constant of the model, task and algorithm, divided by u; projection_seed: from the seed
+AUTO = "auto"  # lr: by the constant of the model, task and algorithm; projection_seed: from the seed
 SCALE_BITS = 32  # of the scale of whole numbers, one for a lane
 
 

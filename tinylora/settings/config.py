@@ -50,7 +50,7 @@ from tinylora.settings.identity import (
 )
 from tinylora.settings.model import ModelConfig, ShapeConfig
 from tinylora.settings.paths import as_path
-from tinylora.settings.rates import guessed_rate, offered_rates
+from tinylora.settings.rates import guessed_rate, offered_rates, rate_of
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
 from tinylora.settings.seeds import stream_seed
 from tinylora.settings.store_urls import STORE, url_of
@@ -79,7 +79,7 @@ class RunConfig:
     lr: Union[float, int, str] = setting(  # noqa: UP007 - a Union does not convert: lr=1 is an int
         AUTO, Role.lane, counts_as=lambda run: run.learning_rate, given=TRAINS
     )
-    """Learning rate of Adam, or `auto`: from the model's constant c, c/u for TinyLoRA and c itself for other adapters.
+    """Learning rate of Adam, or `auto`: from the model's constant c, c/(u + 8) for TinyLoRA and c itself for others.
     `auto` counts as the number it resolves to, so that it is the same run as that number given by hand."""
     seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0, given=TRAINS)
     """Root of all random streams of the run: data order, sampling, noise, first factors of LoRA."""
@@ -196,8 +196,7 @@ class RunConfig:
             return 0.0
         if self.lr != AUTO:
             return float(self.lr)
-        constant = self.model.lr_constants[self.lr_key]
-        return constant / self.u if self.adapter.name is Adapter.tinylora else constant
+        return rate_of(self.model.lr_constants[self.lr_key], self.adapter.name, self.u)
 
     @property
     def projection_root(self) -> int:

@@ -77,8 +77,8 @@ class ModelConfig:
     shape: ShapeConfig | None = setting(None, Role.note, given=NO_FOLDER_OF_MODEL)
     """The model's sizes, for planning without its files. Loading uses those in the files."""
     lr_constants: dict[str, float] = setting(dict, Role.note, given=RATE_IS_AUTO)
-    """For `lr=auto`, found on validation data: c of lr = c/u for each "task/algorithm" (TinyLoRA), or the rate itself
-    for "task/algorithm/adapter"."""
+    """For `lr=auto`, found on validation data: c of lr = c/(u + 8) for each "task/algorithm" (TinyLoRA), or the rate
+    itself for "task/algorithm/adapter"."""
 
     def __post_init__(self) -> None:
         require_kinds(self, "model.")
