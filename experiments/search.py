@@ -32,7 +32,7 @@ from tinylora.records.progress import labels
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.settings.identity import digest
-from tinylora.settings.rates import GUESSES
+from tinylora.settings.rates import guess_of
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32
 
 FACTOR = 3.0
@@ -95,7 +95,7 @@ class Group:
         """The rate around which its search begins: what `lr=auto` stands for, else a guess, the same for every size."""
         point = self.points[0]
         known = point.lr_key in point.model.lr_constants
-        return replace(point, lr=AUTO).learning_rate if known else GUESSES[point.adapter.name]
+        return replace(point, lr=AUTO).learning_rate if known else guess_of(point.adapter.name)
 
 
 Runs = dict[float, list[RunConfig]]

@@ -19,7 +19,7 @@ from experiments.found import at_found_rates
 from tinylora.records.folder import RunFolder, RunRecord, Status
 from tinylora.settings.config import Adapter, AdapterConfig, ModelConfig, RunConfig, TaskConfig
 from tinylora.settings.errors import FailureError, UsageError
-from tinylora.settings.rates import GUESSES
+from tinylora.settings.rates import guess_of
 from tinylora.settings.rules import LARGEST_FP32
 
 METRIC = search.METRIC
@@ -103,7 +103,7 @@ def test_points_that_differ_in_their_draws_share_a_rate(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [Adapter.tinylora, Adapter.lora_xs, Adapter.lora, Adapter.full])
 def test_a_model_without_a_constant_has_a_fixed_middle(kind: Adapter, tmp_path: Path) -> None:
     (group,) = search.groups_of([RunConfig(lr=1.0, adapter=AdapterConfig(kind), task=TaskConfig("gsm8k"))])
-    assert group.middle == GUESSES[kind]
+    assert group.middle == guess_of(kind)
 
 
 def test_each_round_is_one_sweep_of_all_groups_and_the_records_say_where_it_stands(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from tinylora.settings.choices import Adapter
 
-GUESSES = {Adapter.tinylora: 1e-3, Adapter.lora_xs: 1e-3, Adapter.lora: 1e-4, Adapter.full: 1e-5}
-"""Of TinyLoRA the constant c of `rate_of`, and the rate of a search whatever the size; of others the rate itself."""
+GUESSES = {Adapter.lora: 1e-4, Adapter.full: 1e-5}
+OTHERS = 1e-3  # of all other adapters
 FEW = 8
 """The best rates of both miniatures at u=1 to 1000 are c / (u + FEW) within a factor of 2 (LOG.md, 2026-11-26)."""
 
@@ -23,9 +23,14 @@ def rate_of(constant: float, adapter: Adapter, u: int) -> float:
     return constant / (u + FEW) if adapter is Adapter.tinylora else constant
 
 
+def guess_of(adapter: Adapter) -> float:
+    """Of TinyLoRA the constant c of `rate_of`, and the rate of a search whatever the size; of others the rate itself."""
+    return GUESSES.get(adapter, OTHERS)
+
+
 def guessed_rate(adapter: Adapter, u: int) -> float:
     """A first guess at the rate of an adapter that trains something, in three digits."""
-    return float(f"{rate_of(GUESSES[adapter], adapter, u):.3g}")
+    return float(f"{rate_of(guess_of(adapter), adapter, u):.3g}")
 
 
 def offered_rates(adapter: Adapter, u: int, key: str) -> str:
@@ -33,7 +38,7 @@ def offered_rates(adapter: Adapter, u: int, key: str) -> str:
 
     `key` is the entry of `model.lr_constants` that is missing.
     """
-    guess, rate = GUESSES[adapter], guessed_rate(adapter, u)
+    guess, rate = guess_of(adapter), guessed_rate(adapter, u)
     of_paper = "no rate was tuned here; the paper's are 1e-7 to 2e-4"
     found = "lr=search seed=0,1, which finds one"
     if adapter is not Adapter.tinylora:
