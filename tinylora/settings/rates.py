@@ -24,7 +24,7 @@ def rate_of(constant: float, adapter: Adapter, u: int) -> float:
 
 
 def guess_of(adapter: Adapter) -> float:
-    """Of TinyLoRA the constant c of `rate_of`, and the rate of a search whatever the size; of others the rate itself."""
+    """Of TinyLoRA c of `rate_of`, and the rate of a search whatever the size; of other adapters the rate itself."""
     return GUESSES.get(adapter, OTHERS)
 
 
