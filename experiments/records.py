@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _archive(options: argparse.Namespace) -> None:
     outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
     if not outputs.is_dir():
-        raise UsageError(f"{outputs}: no such folder", "the runs of an outputs_dir are archived", "give that of runs")
+        raise UsageError(
+            f"{outputs}: no such folder", "the runs of an outputs_dir are archived", "give the outputs_dir of runs"
+        )
     done = archive.write(outputs, file, options.compact)
     for reason in done.left_out:
         print(f"not archived: {reason}", file=sys.stderr)

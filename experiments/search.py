@@ -39,6 +39,8 @@ FACTOR = 3.0
 MOST_RATES = 11  # of a group: three, and eight beyond them
 METRIC = "eval/validation/sampled_strict"
 DRAWS = ("seed", "projection_seed")  # settings in which the points of a group differ
+Runs = dict[float, list[RunConfig]]
+"""The runs of a group that have ended, by rate."""
 
 
 def first_rates(middle: float) -> list[float]:
@@ -96,10 +98,6 @@ class Group:
         point = self.points[0]
         known = point.lr_key in point.model.lr_constants
         return replace(point, lr=AUTO).learning_rate if known else guess_of(point.adapter.name)
-
-
-Runs = dict[float, list[RunConfig]]
-"""By rate."""
 
 
 @dataclass(frozen=True)

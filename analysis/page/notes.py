@@ -19,6 +19,9 @@ from tinylora.records.digests import DIGESTS
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
 
+OF_MODELS = ("model_digest", "tokenizer_digest", "form_digest", "layout", "model.parameters")
+"""Provenance in which models differ by nature: it must not differ between runs of one model."""
+
 CHECKER = "checker_version"
 """Of the checker that judged a run's answers; records from before it was written down lack it."""
 
@@ -147,7 +150,7 @@ def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[st
             differing = int((known.groupby("cell")[name].nunique(dropna=False) > 1).sum())
             if differing:
                 notes.append(f"In {differing} cell(s) the averaged seeds differ in {name}.")
-        elif name not in ("git_dirty", CHECKER) and known[name].nunique(dropna=False) > 1:
+        elif name not in ("git_dirty", CHECKER) and _differs(known, name):
             counts = known[name].map(lambda value: show(value) or "none").value_counts()
             parts = ", ".join(f"{value} ({counts[value]} runs)" for value in in_order(counts.index))
             notes.append(f"The averaged runs differ in {name}: {parts}.")
@@ -156,6 +159,13 @@ def _unlike_runs(averaged: pd.DataFrame, provenance: tuple[str, ...]) -> list[st
         if dirty:
             notes.append(f"{dirty} of {len(averaged)} runs were made with uncommitted changes in the code.")
     return notes
+
+
+def _differs(runs: pd.DataFrame, name: str) -> bool:
+    """Whether runs differ in some provenance in which they should not."""
+    if name in OF_MODELS and "model.name" in runs:
+        return bool((runs.groupby("model.name", dropna=False)[name].nunique(dropna=False) > 1).any())
+    return bool(runs[name].nunique(dropna=False) > 1)
 
 
 def _checker_notes(averaged: pd.DataFrame) -> list[str]:

@@ -2,7 +2,7 @@
 # The study of docs/study.md: study.sh <folder of its runs>. Interrupted, the same command goes on.
 #
 # Rates are found on two draws (seeds 0 and 1) and reported on eight others. The sweeps that say most come first. What is
-# not named is the preset's, in small (conf/scale).
+# not named here is in conf/study, or is the paper's preset in small (conf/scale).
 set -u
 folder=$1
 here=(outputs_dir="$folder" hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true)

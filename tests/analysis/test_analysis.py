@@ -16,7 +16,7 @@ from support.analysis_store import SFT, STEPS, Store
 from support.processes import run_without
 
 from analysis import build
-from analysis.page import formats
+from analysis.page import formats, notes
 from analysis.page import sweep_figures as figures
 from analysis.records import load
 from analysis.statistics import bootstrap, grid, text
@@ -243,6 +243,15 @@ def test_unlike_runs_are_noted(store: Store) -> None:
     assert "differ in git_commit: 0123abc (1 runs), fffffff (1 runs)" in summary
     assert "In 1 cell(s) the averaged seeds differ in basis_digest." in summary
     assert "1 of 2 runs were made with uncommitted changes" in summary
+
+
+def test_models_may_have_weights_of_their_own_and_runs_of_one_model_may_not() -> None:
+    models, digests = ["one", "one", "other"], ["a", "a", "b"]
+    runs = pd.DataFrame({"model.name": models, "model_digest": digests, "git_commit": digests, "cell": [0, 0, 1]})
+    (note,) = notes._unlike_runs(runs, ("model_digest", "git_commit"))
+    assert note.startswith("The averaged runs differ in git_commit: a (2 runs), b (1 runs)")
+    runs["model_digest"] = ["a", "c", "b"]
+    assert any("model_digest" in note for note in notes._unlike_runs(runs, ("model_digest",)))
 
 
 def test_models_and_tasks_have_their_own_figures(store: Store) -> None:

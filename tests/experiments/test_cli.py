@@ -36,6 +36,7 @@ BAD_VALUES = {  # command line: what the message must name
     "lr=[1]": ["lr=[1]", "`auto`"],
     "precision=fp8": ["precision=fp8", "fp32, bf16, fp16"],
     "precision=fp32,fp8": ["precision=fp8", "fp32, bf16, fp16"],
+    "sharing=diagonal": ["sharing=diagonal", "tiled, structured"],
     "sharing=diagonal n_tie=1": ["sharing=diagonal", "tiled, structured"],
     "foo=3": ["foo=3", "no setting `foo`", "precision"],
     "+foo=3": ["foo=3", "no setting `foo`"],

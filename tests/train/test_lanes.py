@@ -64,10 +64,11 @@ def relative_difference(given: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(torch.linalg.vector_norm(given - wanted) / torch.linalg.vector_norm(wanted))
 
 
+# The coefficients are large, so that no gradient nearly cancels: else rounding alone is more than 1e-5 of what is left.
 CASES = {
     "grpo": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6)}),
-    "grpo with kl": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6, kl_coefficient=0.1)}),
-    "grpo with entropy": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6, entropy_coefficient=0.1)}),
+    "grpo with kl": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6, kl_coefficient=1.0)}),
+    "grpo with entropy": (grpo.grpo_step, {"algorithm": GrpoConfig(prompts=6, samples=6, entropy_coefficient=1.0)}),
     "sft": (sft.sft_step, {"algorithm": SftConfig(prompts=5)}),
     "sft on samples": (
         sft.sft_step,
@@ -102,7 +103,7 @@ def test_every_micro_batch_split_gives_the_same_gradient(case: str, tokens: int,
         give_v(pack)
         results.append(gradients(with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=limit)), lanes, step))
     for whole, split in zip(*results, strict=True):
-        assert relative_difference(split, whole) < 5e-5
+        assert relative_difference(split, whole) < 1e-5
 
 
 @pytest.mark.parametrize(("width", "entropy"), [(0, 0.0), (60, 0.0), (10_000, 0.0), (0, 0.5), (10_000, 0.5)])
@@ -159,7 +160,7 @@ def test_a_micro_batch_that_runs_out_of_memory_is_split(tmp_path: Path, monkeypa
         pack, lanes = open_pack(mixed(tmp_path, algorithm=SftConfig(prompts=5)))
         results.append(gradients(pack, lanes, sft.sft_step))
     for whole, split in zip(*results, strict=True):
-        assert relative_difference(split, whole) < 5e-5
+        assert relative_difference(split, whole) < 1e-5
     most[0] = 0
     with pytest.raises(FailureError, match="out of memory"):
         sft.sft_step(pack, lanes)

@@ -11,14 +11,15 @@ from tinylora.settings.choices import Adapter
 GUESSES = {Adapter.lora: 1e-4, Adapter.full: 1e-5}
 OTHERS = 1e-3  # of all other adapters
 FEW = 8
-"""The best rates of both miniatures at u=1 to 1000 are c / (u + FEW) within a factor of 2 (LOG.md, 2026-11-26)."""
+"""Read off the best rates of both miniatures, in grids of factor 3. At u = 1, 13, 64, 120 and 1000 they are
+c / (u + FEW) within a factor of 2, where anything is gained (LOG.md, 2026-11-26)."""
 
 
 def rate_of(constant: float, adapter: Adapter, u: int) -> float:
     """What `lr=auto` stands for: c / (u + FEW) for TinyLoRA, the constant itself for other adapters.
 
     Adam moves each value by about the rate, so the step in R grows with u, and large u want a rate that falls like 1/u.
-    How many maps share a value (`n_tie`) does not matter to it.
+    How many maps share a value (`n_tie`) did not matter to it where that was measured, at u=1.
     """
     return constant / (u + FEW) if adapter is Adapter.tinylora else constant
 
