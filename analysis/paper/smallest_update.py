@@ -86,7 +86,7 @@ def _count_axis(figure: Figure) -> None:
     ax = figure.axes[0]
     low, high = ax.get_ylim()
     ax.set_yticks([tick for tick in range(math.floor(low), math.ceil(high) + 1) if low <= tick <= high])
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(10**value)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(10.0**value)))  # a tick may be an integer
 
 
 def _published_updates(part: Part) -> pd.DataFrame:

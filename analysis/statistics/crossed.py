@@ -21,9 +21,8 @@ from scipy.special import stdtr, stdtrit
 
 Array = NDArray[np.float64]
 FEWEST_PAIRED = 3  # draws that all cells must share, to be compared on these alone
-TAIL = (
-    2.0  # times skewness x deviation / n: Johnson's correction of t for skewed values is a sixth of that, and too small
-)
+TAIL = 2.0
+"""Times skewness x deviation / n. Johnson's correction of t for skewed values is a sixth of that, and too small."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,10 @@ class Crossed:
     def contrast(self, weights: Sequence[float]) -> Estimate:
         """The sum of weights times means."""
         w = np.asarray(weights, dtype=np.float64)
-        value, found = float(w @ self.means), [_moments(part @ w) for part in self.parts if (part @ w != 0).any()]
+        value = float(w @ self.means)
         if not self.parts or any(len(part) < 2 for part in self.parts):
             return Estimate(value, math.nan, math.nan)
+        found = [_moments(part @ w) for part in self.parts if (part @ w != 0).any()]
         variance = math.fsum(share for share, _, _ in found)
         spread = math.fsum(share**2 / freedom for share, freedom, _ in found)
         freedom = variance**2 / spread if spread > 0 else float(min(len(part) for part in self.parts) - 1)
@@ -178,7 +178,7 @@ def share_interval(cells: Crossed, level: float = 0.95) -> tuple[float, float]:
     Open (infinite) on a side where every share fits. Both ends are NaN where there is no standard error.
     """
     centre = share_of_gain(cells)
-    if math.isnan(cells.contrast(weights_of(centre)).error) or math.isnan(centre):
+    if math.isnan(centre) or math.isnan(cells.contrast(weights_of(centre)).error):
         return math.nan, math.nan
     return _end(cells, centre, -1, level), _end(cells, centre, 1, level)
 

@@ -16,10 +16,10 @@ sweep() {
 
 sweep +study=sizes $both
 sweep +study=supervised $both
-sweep +paper=figure4 $both precision=fp32,bf16
-sweep +paper=figure8 $both
+sweep +paper=figure4 $both precision=fp32,bf16 n_tie=8,2,1
+sweep +paper=figure7 $both rank=1,2,16,64 u=16
+sweep +study=precision
 sweep +study=convergence $both
-sweep +paper=figure7 $both rank=1,2,16,64 u=1,16
+sweep +paper=figure8 $both
 sweep +paper=figure5 $both
 sweep +paper=figure6 $both
-sweep +study=precision

@@ -118,6 +118,14 @@ def test_the_share_of_a_gain_is_fiellers() -> None:
     assert low < 0.5 < high
 
 
+def test_one_draw_has_a_share_without_interval_and_no_gain_has_none() -> None:
+    one, full, untrained = cell("a", [0.5]), cell("a", [0.8]), Cell((), (), np.array([0.3]))
+    gains, none = crossed([one, full, untrained]), crossed([one, untrained, untrained])
+    assert share_of_gain(gains) == pytest.approx(0.4)
+    assert math.isnan(share_of_gain(none))
+    assert all(map(math.isnan, (*share_interval(gains), *share_interval(none))))
+
+
 @pytest.mark.parametrize("name", ["normal, sd 5 points", "two modes, 70:30", "ceiling (a half of the draws)"])
 def test_intervals_hold_the_truth_with_eight_draws(name: str) -> None:
     found = coverage.coverage(coverage.DISTRIBUTIONS[name], FEWEST_DRAWS, 150)

@@ -278,6 +278,19 @@ def test_ties_and_single_seeds_are_said(store: Path) -> None:
     assert set(data["lr"].dropna()) == {1e-6}
 
 
+def test_one_draw_that_gains_nothing_makes_a_whole_report(store: Path) -> None:
+    """The smallest size is enough for any share of no gain, and no interval or share can be given."""
+    points = [point for _, point in conf_files.points("figure1")]
+    runs = [run(point, 0.5, model=SMALL, task="sums") for point in points]
+    for made in runs:
+        made.tags["scale_model"] = "true"
+    write_runs(store, runs)
+    files = files_of(store)
+    assert {"figure1.svg", "figure3.svg"} <= files.keys()
+    assert set(csv(files, "figure3")["size"]) == {min(made.params["trained_values"] for made in runs)}
+    assert "nan" not in files["claims.md"].decode()
+
+
 def test_a_scale_model_is_not_set_beside_the_paper(store: Path) -> None:
     runs = [
         run({"n_tie": tie, "precision": p}, model=SMALL, task="sums") for tie in ("1", "8") for p in ("fp32", "bf16")
