@@ -27,7 +27,7 @@ from tinylora.answers.rewards import Outcome, Score
 from tinylora.answers.workers import Job, judge_all
 from tinylora.settings.config import Checker, Strict, Template
 
-__all__ = ["VERSION", "EntryJob", "check", "check_all", "gold_answer", "score_entries"]
+__all__ = ["VERSION", "EntryJob", "check", "check_all", "gold_answer", "read_answer", "score_entries"]
 
 VERSION = 2
 """Of the checker, for the records: raised by 1 when an answer gets another verdict. 1: before verdicts had versions."""
@@ -108,6 +108,19 @@ def gold_answer(text: str, checker: Checker, strict: Strict = Strict.form) -> st
         number = numeric.number(text)
         return None if number is None else str(quantity(number)[0])
     return text.strip() if readable(text) else None
+
+
+def read_answer(completion: str, template: Template, strict: Strict = Strict.form) -> str | None:
+    """The likeliest reading of a completion's final answer: by the strict rule, or else wherever it stands.
+
+    None where there is none. For people to read: a verdict may rest on another reading.
+    """
+    text = spoken(completion)
+    if strict is Strict.form:
+        by_rule = next(iter(asked(text, template)), None)
+    else:
+        by_rule = verl.answer_of(completion) if strict is Strict.verl else simplerl.answer_of(completion)
+    return by_rule if by_rule is not None else next(iter(anywhere(text)), None)
 
 
 def score_entries(jobs: Sequence[EntryJob]) -> list[float | Outcome]:

@@ -20,8 +20,13 @@ _GOLD = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*[1-9])?")
 
 def judge(completion: str, gold: str) -> Outcome:
     """The verdict of verl on a whole completion; `gold` is as `gold_answer` gives it."""
+    return compare(answer_of(completion), gold)
+
+
+def answer_of(completion: str) -> str | None:
+    """What is compared; None where there is no `####` with a number."""
     found = _FOUND.findall(completion[-SEARCHED:])
-    return compare(_plain(found[-1]) if found else None, gold)
+    return _plain(found[-1]) if found else None
 
 
 def gold_answer(text: str) -> str | None:

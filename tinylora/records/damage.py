@@ -1,7 +1,8 @@
 """Whether a run folder can be trusted: one that cannot is named and set aside, and the others go on.
 
 A run that has not ended continues from a saved state, and needs the metrics of all steps up to it, and the outcomes of
-their evaluations. One that has ended needs all of these, and no state any more. Bits that have flipped in a number of
+their evaluations. One that has ended needs all of these, and no state any more. Samples may be missing altogether;
+where there are some, they are those that the metrics count. Bits that have flipped in a number of
 metrics.jsonl or summary.json are not noticed; those of a state are, where training continues from it (`train.state`).
 """
 
@@ -29,6 +30,9 @@ from tinylora.records.folder import (
 from tinylora.records.items import ITEMS, lines_with_items
 from tinylora.records.measured import MetricLine, read_lines, wrong_end
 from tinylora.records.reading import UNREADABLE, config_of, saved_step, why_unreadable
+from tinylora.records.samples import SAMPLES, lines_with_samples
+
+NOT_NEEDED = "without this file the run is whole"
 
 
 def require_whole(folder: RunFolder) -> None:
@@ -64,6 +68,11 @@ def _require_whole(folder: RunFolder) -> None:
     count, wrong = lines_with_items(folder.path, lines, folder.config.recipe)
     if saved and not any(0 <= step < count for step in saved):
         raise _damaged(folder.path / ITEMS, str(wrong), "continues with the outcomes of all evaluations before")
+    count, wrong = lines_with_samples(folder.path, lines)
+    if saved and not any(0 <= step < count for step in saved):
+        raise _damaged(
+            folder.path / SAMPLES, f"{wrong} ({NOT_NEEDED})", "continues with the samples of all steps before"
+        )
     if absent:
         raise _damaged(
             folder.path / CONFIG, f"it has no {absent[0]}", "continues with the files that it was begun with"
@@ -82,6 +91,8 @@ def _require_end(folder: RunFolder, summary: dict[str, Any], lines: Sequence[Met
         raise _damaged(folder.path / SUMMARY, differs, "that has ended has a summary of its metrics")
     if (differs := lines_with_items(folder.path, lines, folder.config.recipe)[1]) is not None:
         raise _damaged(folder.path / ITEMS, differs, "that has ended has the outcomes of its evaluations, which agree")
+    if (differs := lines_with_samples(folder.path, lines)[1]) is not None:
+        raise _damaged(folder.path / SAMPLES, f"{differs} ({NOT_NEEDED})", "that has ended has its samples, or none")
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def _look(folder: RunFolder) -> Seen:
 def _signature(path: Path) -> list[object]:
     """Time, size and number of the files that are looked at."""
     found: list[object] = []
-    for name in (CONFIG, METRICS, ITEMS, SUMMARY, STATE, PREVIOUS):
+    for name in (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, STATE, PREVIOUS):
         try:
             status = (path / name).stat()
             found.append((status.st_mtime_ns, status.st_size, status.st_ino))
@@ -144,7 +155,7 @@ def _require_place(path: Path) -> None:
 
 
 def _require_not_begun(path: Path) -> None:
-    left = [name for name in (METRICS, ITEMS, STATE, PREVIOUS, SUMMARY) if (path / name).exists()]
+    left = [name for name in (METRICS, ITEMS, SAMPLES, STATE, PREVIOUS, SUMMARY) if (path / name).exists()]
     if left:
         raise _damaged(path / CONFIG, f"it is missing, and {', '.join(left)} is there", "says what it is a run of")
 

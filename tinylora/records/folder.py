@@ -3,12 +3,12 @@
     config.yaml            settings, identity and provenance (digests, versions, commit)
     metrics.jsonl          one line per step with all its metrics, in order; step 0 is the untrained model
     items.jsonl            which problems were answered rightly, one line for each evaluation and suite (see `items`)
+    samples.jsonl.gz       some of what the model said (see `samples`)
     state.safetensors      what is needed to continue (see `train.state`)
     adapter.safetensors    the stored v of a finished run
     summary.json           how it ended: status, reason, first and last metrics
 
-MLflow is a mirror of these folders (see `mirror`): it can be lost and made again. Folders are found and read by
-`reading`; whether one can still be trusted is said by `damage`.
+MLflow is a mirror of these folders (see `mirror`). `reading` finds and reads them, `damage` says which can be trusted.
 """
 
 from __future__ import annotations

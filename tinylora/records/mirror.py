@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from tinylora.records.described import name_of, parameters
 from tinylora.records.digests import contradictions
-from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, RunFolder, Status
+from tinylora.records.folder import SUMMARY, RunFolder, Status
 from tinylora.records.sqlite_store import (
     SECONDS_FOR_THE_LOCK,
     damage_of,
@@ -57,7 +57,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from tinylora.records.mirrored import MARK as MARKER  # noqa: E402 - after MLflow's settings
-from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, marked  # noqa: E402
+from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, log_artifacts, marked  # noqa: E402
 
 PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
@@ -255,9 +255,7 @@ class Mirror:
         if status is Status.running:
             self.client.update_run(run.info.run_id, status=word)
         else:
-            for name in (CONFIG, METRICS, ITEMS, SUMMARY, ADAPTER):
-                if (folder.path / name).exists():
-                    self.client.log_artifact(run.info.run_id, str(folder.path / name))
+            log_artifacts(self.client, run.info.run_id, folder.path)
             self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)
         tags = {
             "status": status.value,

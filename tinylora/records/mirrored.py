@@ -12,12 +12,18 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
+from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.entities import Metric
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-from tinylora.records.folder import MetricLine
+from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, MetricLine
+from tinylora.records.samples import SAMPLES, read_members, table_of
 
 MARK = "record/lines"
+ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, ADAPTER)
+TABLE = "samples.json"
 BATCH = 1000  # most metrics in one call, MLflow's own limit
 FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
 
@@ -38,6 +44,17 @@ class MarkedLine:
         """Its metrics, the mark last: what has the mark has all."""
         values = self.line.metrics | {MARK: self.mark}
         return [Metric(name, float(value), self.stamp, self.line.step) for name, value in values.items()]
+
+
+def log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
+    """Copy the files of a run folder; of its samples, MLflow also gets a table that it shows."""
+    for name in ARTIFACTS:
+        if (folder / name).exists():
+            client.log_artifact(run_id, str(folder / name))
+    if (folder / SAMPLES).exists():  # not by `log_table`, which adds to a table that is there
+        samples = [sample for member in read_members(folder / SAMPLES)[0] for sample in member.samples]
+        client.log_text(run_id, table_of(samples), TABLE)
+        client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
 
 
 class Other(Enum):

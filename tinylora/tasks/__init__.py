@@ -77,6 +77,9 @@ class Task(Protocol):
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """The strict and the flexible verdict on each completion, which answers the problem at its place."""
 
+    def answer_of(self, problem: Problem, completion: str) -> str | None:
+        """What is read as the answer of a completion, to be shown: in the strict form, or else wherever it stands."""
+
 
 def task_of(config: RunConfig) -> Task:
     """The task of a run, with all that the run needs of it."""

@@ -26,7 +26,7 @@ from tinylora.settings.seeds import stream_seed
 from tinylora.tasks.problem import Entry, Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, prompt_digest, prompt_of
 from tinylora.tasks.question_sets import commits_of, read_suites
-from tinylora.tasks.scoring import score_all
+from tinylora.tasks.scoring import answer_of, score_all
 
 CHUNK = 100  # problems of one seed: some generators make them all at once, and some have no more
 PATIENCE = 20  # chunks without a new problem of the split, after which there are taken to be none
@@ -101,6 +101,10 @@ class GeneratedTask:
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""
         return score_all(problems, completions, self._config)
+
+    def answer_of(self, problem: Problem, completion: str) -> str | None:
+        """What is read as the answer, strictly, or else wherever it stands."""
+        return answer_of(problem, completion, self._config)
 
     def _chunk(self, seed: int) -> Iterator[Problem]:
         return _problems(self._generator, self._options, seed)

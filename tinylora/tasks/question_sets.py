@@ -30,7 +30,7 @@ from tinylora.settings.seeds import python_stream
 from tinylora.tasks.problem import Problem, Suite, split_of
 from tinylora.tasks.prompts import INSTRUCTIONS, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.reading import DataSet, Row, read_set, same_text
-from tinylora.tasks.scoring import score_all
+from tinylora.tasks.scoring import answer_of, score_all
 from tinylora.tasks.sources import SOURCES, SUITES, TESTS, TRAINING
 
 FEW = 200  # questions of a written set below which each is sampled several times
@@ -146,6 +146,10 @@ class QuestionTask:
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for, or by a protocol's rule. Flexible: any."""
         return score_all(problems, completions, self._config)
+
+    def answer_of(self, problem: Problem, completion: str) -> str | None:
+        """What is read as the answer, strictly, or else wherever it stands."""
+        return answer_of(problem, completion, self._config)
 
     def _split(self, training: Questions, solutions: bool) -> dict[Split, Sequence[Problem]]:
         """The training and the validation part; counts what has no solution where solutions are needed."""

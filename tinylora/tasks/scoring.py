@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinylora.answers import EntryJob, check_all, score_entries
+from tinylora.answers import EntryJob, check_all, read_answer, score_entries
 from tinylora.answers.extraction import final_texts
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.settings.config import TaskConfig, Template
@@ -32,6 +32,16 @@ def score_all(problems: Sequence[Problem], completions: Sequence[str], config: T
     judged = _judge([(entry, text) for _, entry, text in generated], config.template)
     scores |= {place: score for (place, *_), score in zip(generated, judged, strict=True)}
     return [scores[place] for place in range(len(problems))]
+
+
+def answer_of(problem: Problem, completion: str, config: TaskConfig) -> str | None:
+    """What is read as the answer of a completion: by the rule of the task, or else wherever it stands; None: nothing.
+
+    The likeliest reading, to be shown: a verdict may rest on another one.
+    """
+    if problem.entry is not None:
+        return next(filter(None, final_texts(completion, config.template)), None)
+    return read_answer(completion, config.template, config.strict)
 
 
 def _judge(answered: Sequence[tuple[Entry, str]], template: Template) -> list[Score]:

@@ -120,6 +120,11 @@ class SumsTask:
         """Strict: the completion ends in `#` and the number. Flexible: its last number, wherever it is."""
         return [self._score(problem, completion) for problem, completion in zip(problems, completions, strict=True)]
 
+    def answer_of(self, problem: Problem, completion: str) -> str | None:
+        """The number behind the `#` at the end, or else the last one; None where there is none."""
+        strict = _STRICT.search(completion)
+        return strict.group(1) if strict else next(iter(_LAST_NUMBER.findall(completion)[::-1]), None)
+
     def _score(self, problem: Problem, completion: str) -> Score:
         strict = _STRICT.search(completion)
         numbers = _LAST_NUMBER.findall(completion)

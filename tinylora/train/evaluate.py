@@ -20,12 +20,14 @@ from tinylora.adapters.noise import torch_stream
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions
-from tinylora.engine.sampling import Request, Sampling
+from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.records.items import Bits, ItemLine, ids_of
 from tinylora.records.progress import Progress
+from tinylora.records.samples import Sample
 from tinylora.tasks.problem import Suite
 from tinylora.train.health import check
 from tinylora.train.pack import Metrics, Pack
+from tinylora.train.samples import Answered, evaluated_rows, of_evaluation
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Evaluation:
     metrics: Metrics
     items: list[ItemLine]
     """The outcome of each problem, a line for each suite."""
+    samples: list[Sample]
+    """What was said to the first problems of each suite."""
 
 
 def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, Evaluation]:
@@ -43,18 +47,19 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, 
     A lane whose model gives no probabilities fails and has none: what it says is noise, and a score would hide that.
     """
     settings = pack.config.eval
-    found = {lane: Evaluation({}, []) for lane in lanes}
+    found = {lane: Evaluation({}, [], []) for lane in lanes}
     for number, suite in enumerate(pack.task.suites(settings)):
         samples = max(suite.samples, settings.samples)
         progress.phase(
             f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {samples} samples and greedy"
         )
-        answers = _decode(pack, lanes, suite, samples)
+        answers, rollout = _decode(pack, lanes, suite, samples)
         if all(pack.lanes[lane].failure for lane in lanes):
             return {}
-        for lane, (metrics, items) in zip(lanes, _measure(pack, lanes, suite, answers), strict=True):
-            found[lane].metrics.update(metrics)
-            found[lane].items.append(items)
+        for lane, measured in zip(lanes, _measure(pack, lanes, suite, answers, rollout), strict=True):
+            found[lane].metrics.update(measured.metrics)
+            found[lane].items.extend(measured.items)
+            found[lane].samples.extend(measured.samples)
         if number == 0:
             greedy = replace(answers, tokens=answers.tokens[:: 1 + samples])
             for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
@@ -64,7 +69,7 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, 
     return {lane: evaluation for lane, evaluation in found.items() if pack.lanes[lane].failure is None}
 
 
-def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> Completions:
+def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> tuple[Completions, Rollout]:
     """A greedy and then `samples` sampled completions of every prompt by every lane, with the same noise for each lane.
 
     They stand lane by lane, those of a prompt together.
@@ -81,13 +86,17 @@ def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> Com
     for lane, healthy in zip(lanes, finite.tolist(), strict=True):
         if not healthy:
             pack.lanes[lane].failure = f"the model's probabilities are not finite at step {pack.lanes[lane].step}"
-    return rollout.completions(repeated, lane_of_prompt)
+    return rollout.completions(repeated, lane_of_prompt), rollout
 
 
-def _measure(pack: Pack, lanes: Sequence[int], suite: Suite, answers: Completions) -> list[tuple[Metrics, ItemLine]]:
-    """The metrics of each lane's answers, and the outcome of each problem."""
+def _measure(
+    pack: Pack, lanes: Sequence[int], suite: Suite, answers: Completions, rollout: Rollout
+) -> list[Evaluation]:
+    """The metrics of each lane's answers, the outcome of each problem, and what is kept of what was said."""
     own = [problem for problem in suite.problems for _ in range(answers.samples)]
-    scores = pack.score(own * len(lanes), answers.tokens)
+    kept = evaluated_rows(len(lanes), len(suite.problems), answers.samples)
+    judged = pack.judge(own * len(lanes), answers.tokens, kept={row for rows in kept for row in rows})
+    scores, answered = [each.score for each in judged], Answered(own * len(lanes), judged, rollout)
     lengths = [len(tokens) for tokens in answers.tokens]
     ids, found = ids_of(problem.id for problem in suite.problems), []
     for number, lane in enumerate(lanes):
@@ -97,13 +106,14 @@ def _measure(pack: Pack, lanes: Sequence[int], suite: Suite, answers: Completion
         metrics: Metrics = {}
         bits: dict[str, Bits] = {}
         for mode, chosen, samples in (("greedy", greedy, 1), ("sampled", sampled, answers.samples - 1)):
-            judged = [scores[place] for place in chosen]
-            summary = summarise(judged, [lengths[place] for place in chosen], samples)
+            of_mode = [scores[place] for place in chosen]
+            summary = summarise(of_mode, [lengths[place] for place in chosen], samples)
             metrics |= {f"eval/{suite.name}/{mode}_{name}": value for name, value in summary.items()}
             for name in ("strict", "flexible"):
-                right = np.array([getattr(score, name) is Outcome.correct for score in judged])
+                right = np.array([getattr(score, name) is Outcome.correct for score in of_mode])
                 bits[f"{mode}_{name}"] = right if mode == "greedy" else right.reshape(-1, samples)
-        found.append((metrics, ItemLine(pack.lanes[lane].step, suite.name, ids, **bits)))
+        samples_of_lane = of_evaluation(pack, pack.lanes[lane], suite.name, answered, kept[number])
+        found.append(Evaluation(metrics, [ItemLine(pack.lanes[lane].step, suite.name, ids, **bits)], samples_of_lane))
     return found
 
 

@@ -28,6 +28,7 @@ from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.settings.config import GrpoConfig
 from tinylora.train.losses import group_advantages, grpo_loss, importance_weight, kl_penalty, zero_variance_share
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, apply_gradient
+from tinylora.train.samples import Answered, due_rows, of_group
 
 
 def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
@@ -46,7 +47,8 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
 
     # Rewards: 1 for the right answer in the asked-for format, else 0.
     asked = [problem for problem in problems for _ in range(settings.samples)]
-    scores = pack.score(asked, completions.tokens)
+    judged = pack.judge(asked, completions.tokens, kept=due_rows(lanes, len(asked) // len(lanes)))
+    scores, answered = [each.score for each in judged], Answered(asked, judged, rollout)
     rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
 
     # Advantages: rewards relative to their group, the completions of the same prompt.
@@ -58,6 +60,7 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     for place, lane in enumerate(lanes):
         own = slice(place * rewards[0].numel(), (place + 1) * rewards[0].numel())
         lane.tokens_sampled += int(rollout.lengths[own].sum())
+        lane.samples = of_group(pack, lane, answered, own, settings.samples)
         stepped = _step(pack, lane, found, healthy=bool(rollout.logp[own].isfinite().all()))
         metrics[lane.index] = stepped | _describe(rewards[place], scores[own], rollout, own)
     ended = time.perf_counter()

@@ -233,7 +233,7 @@ class PackRun:
 
     def _record(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
         self.last |= metrics
-        self.recorder.step(metrics, {index: evaluation.items for index, evaluation in evaluations.items()})
+        self.recorder.step(metrics, evaluations)
 
     def _show(self) -> None:
         recent = sorted(self.step_seconds[-20:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from tinylora.models.form import Form, form_of
 from tinylora.models.load import load
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.records.progress import Progress
+from tinylora.records.samples import Sample
 from tinylora.settings.config import Adapter, RunConfig
 from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
@@ -54,6 +55,7 @@ class LaneRun:
     tokens_sampled: int = 0  # in the rollouts of these steps
     tokens_trained: int = 0  # completion tokens that had a part in their gradients
     failure: str | None = None  # why it was stopped
+    samples: Sequence[Sample] = ()  # what is kept of the completions of its newest training step
 
     @property
     def v(self) -> torch.nn.Parameter:
@@ -69,6 +71,14 @@ class LaneRun:
     def done(self) -> bool:
         """Whether all its steps are trained."""
         return self.step >= self.config.training_steps
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on a completion, and its text where that is kept."""
+
+    score: Score
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,23 @@ class Pack:
 
     def score(self, problems: Sequence[Problem], completions: Sequence[Sequence[int]]) -> list[Score]:
         """The verdicts on completions, each of which answers the problem at its place; the ranks share the work."""
+        return [judged.score for judged in self.judge(problems, completions, kept=())]
 
-        def score(share: Sequence[tuple[Problem, Sequence[int]]]) -> list[Score]:
-            return self.task.score_all([problem for problem, _ in share], self.decode([tokens for _, tokens in share]))
+    def judge(
+        self, problems: Sequence[Problem], completions: Sequence[Sequence[int]], kept: Collection[int]
+    ) -> list[Judged]:
+        """The same, with the texts of those completions that are `kept`, by their places."""
 
-        return self.engine.ranks.share(list(zip(problems, completions, strict=True)), score)
+        def judge(share: Sequence[tuple[Problem, Sequence[int], bool]]) -> list[Judged]:
+            texts = self.decode([tokens for _, tokens, _ in share])
+            scores = self.task.score_all([problem for problem, *_ in share], texts)
+            return [
+                Judged(score, text if keeps else None)
+                for score, text, (*_, keeps) in zip(scores, texts, share, strict=True)
+            ]
+
+        keeps = [place in kept for place in range(len(problems))]
+        return self.engine.ranks.share(list(zip(problems, completions, keeps, strict=True)), judge)
 
 
 def load_pack(

@@ -25,8 +25,9 @@ from tinylora.adapters.adapter_file import save_adapter
 from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
-from tinylora.records.items import ItemLine
+from tinylora.records.samples import SampleFile
 from tinylora.records.source import git_state
+from tinylora.train.evaluate import Evaluation
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
 from tinylora.train.state import drop_states_after, newest_step, save_state
 
@@ -45,8 +46,8 @@ class Recorder:
     def drop_after(self, steps: Mapping[int, int]) -> None:
         """Each lane, by its index, continues after this step: forget what was noted beyond it."""
 
-    def step(self, metrics: LaneMetrics, items: Mapping[int, Sequence[ItemLine]]) -> None:
-        """The metrics of some lanes at the steps where they now stand, and the outcomes where they were evaluated."""
+    def step(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
+        """The metrics of some lanes at the steps where they now stand, and what was found where they were evaluated."""
 
     def conclude(self, lane: LaneRun, status: Status, reason: str | None = None) -> None:
         """The run of a lane has ended."""
@@ -66,6 +67,7 @@ class FolderRecorder(Recorder):
 
     def __init__(self, pack: Pack, folders: Sequence[RunFolder], mirror: Mirror | Unmirrored) -> None:
         self.pack, self.folders, self.mirror = pack, folders, mirror
+        self.samples = [SampleFile(folder.path, folder.config.fsync) for folder in folders]
         self._all_saved, self._saved_at, self._saving_seconds = False, -math.inf, 0.0
 
     def begin(self) -> None:
@@ -75,23 +77,30 @@ class FolderRecorder(Recorder):
             folder.reopen()
 
     def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Drop the lines of metrics.jsonl and items.jsonl and the states after these steps."""
+        """Drop the lines of metrics and items, the samples and the states after these steps."""
         for index, step in steps.items():
-            self.folders[index].drop_after(step)
+            self._drop_records_after(index, step)
             drop_states_after(self.folders[index].path, step)
 
-    def step(self, metrics: LaneMetrics, items: Mapping[int, Sequence[ItemLine]]) -> None:
-        """Add to items.jsonl and metrics.jsonl of each lane; save states unless that took too much time lately."""
+    def _drop_records_after(self, index: int, step: int) -> None:
+        self.folders[index].drop_after(step)
+        self.samples[index].resume(self.folders[index].lines())
+
+    def step(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
+        """Add to the samples, items and metrics of each lane; save states unless that took too much time lately."""
         lanes = [self.pack.lanes[index] for index in metrics]
         now = time.perf_counter()
         self._all_saved = (
             any(lane.done for lane in lanes) or (now - self._saved_at) * SAVING_SHARE >= self._saving_seconds
         )
         for lane in lanes:
-            folder, evaluated = self.folders[lane.index], lane.index in items
-            if evaluated:
-                folder.append_items(items[lane.index])
-            folder.append(lane.step, metrics[lane.index], durable=self._all_saved or evaluated)
+            folder, evaluation = self.folders[lane.index], evaluations.get(lane.index)
+            durable, edge = self._all_saved or evaluation is not None, lane.step == 0 or lane.done
+            shown = evaluation.samples if evaluation else ()
+            counted = self.samples[lane.index].append(lane.samples, shown, edge, durable)
+            if evaluation is not None:
+                folder.append_items(evaluation.items)
+            folder.append(lane.step, metrics[lane.index] | counted, durable)
         if self._all_saved:
             for lane in lanes:
                 save_state(self.folders[lane.index].path, lane)
@@ -121,7 +130,7 @@ class FolderRecorder(Recorder):
         for lane in self.pack.lanes:
             folder = self.folders[lane.index]
             if folder.status() is Status.running:
-                folder.drop_after(newest_step(folder.path))
+                self._drop_records_after(lane.index, newest_step(folder.path))
                 self.conclude(lane, Status.cut_short, reason)
         self.mirror.push(self.folders, final=True)
 
