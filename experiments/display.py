@@ -214,5 +214,21 @@ def whole_lines(table: Table) -> list[str]:
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
+def visible(text: str) -> str:
+    """A text without characters that a terminal would obey: they are shown as in Python, `\\x1b`."""
+    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
+
+
+def page(lines: Sequence[str]) -> None:
+    """Print lines, which may be many; on a terminal in the pager (PAGER, or less)."""
+    console = Console()
+    if not console.is_terminal:
+        print("\n".join(lines))
+        return
+    with console.pager():
+        for line in lines:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _number(value: float | None, decimals: int) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"

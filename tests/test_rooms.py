@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "cancel": "jobs command",
         "sync": "command",
         "records": "command",
+        "samples": "display jobs command",
         "questions": "command",
         "pretrain": "command",
         "examples": "",

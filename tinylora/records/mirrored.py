@@ -19,7 +19,7 @@ from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, MetricLine
-from tinylora.records.samples import SAMPLES, read_members, table_of
+from tinylora.records.samples import SAMPLES, read_samples, table_of
 
 MARK = "record/lines"
 ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, ADAPTER)
@@ -52,8 +52,7 @@ def log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
         if (folder / name).exists():
             client.log_artifact(run_id, str(folder / name))
     if (folder / SAMPLES).exists():  # not by `log_table`, which adds to a table that is there
-        samples = [sample for member in read_members(folder / SAMPLES)[0] for sample in member.samples]
-        client.log_text(run_id, table_of(samples), TABLE)
+        client.log_text(run_id, table_of(read_samples(folder / SAMPLES)[0]), TABLE)
         client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
 
 

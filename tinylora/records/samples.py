@@ -19,13 +19,13 @@ import json
 import os
 import zlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from tinylora.records.measured import MetricLine
-from tinylora.records.reading import UNREADABLE, DamagedError, why_unreadable
+from tinylora.records.reading import UNREADABLE, why_unreadable
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
 from tinylora.settings.given_files import json_of
@@ -96,6 +96,9 @@ TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
 }
+
+
+Place = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -177,8 +180,8 @@ def _compressed(samples: Sequence[Sample]) -> bytes:
     return member
 
 
-def read_samples(path: Path) -> list[Sample]:
-    """The records of a run's file. UsageError where there is none, DamagedError where it is not as it was written."""
+def read_samples(path: Path) -> tuple[list[Sample], str | None]:
+    """The records of a run's file up to what is not whole, and what is wrong there. UsageError where there is none."""
     if not path.exists():
         raise UsageError(
             f"{path}: no such file",
@@ -186,13 +189,35 @@ def read_samples(path: Path) -> list[Sample]:
             "give another run, or train this one anew in another outputs_dir",
         )
     members, wrong = read_members(path)
-    if wrong is not None:
-        raise DamagedError(
-            f"{path} is damaged: {wrong}",
-            "it is read as it was written",
-            "restore the file, or remove it: without it the run is whole",
-        )
-    return [sample for member in members for sample in member.samples]
+    return [sample for member in members for sample in member.samples], wrong
+
+
+def ends_of(samples: Iterable[Sample]) -> tuple[int, int] | None:
+    """The steps of the first and the last evaluation of a run; None where there is none."""
+    steps = [sample.step for sample in samples if sample.kind in EVALUATED]
+    return (min(steps), max(steps)) if steps else None
+
+
+def place_of(sample: Sample) -> Place:
+    """What is the same in all evaluations: suite, problem, kind."""
+    return sample.suite, sample.problem, sample.kind
+
+
+def flip_of(before: Sample, after: Sample) -> str | None:
+    """How the strict verdict has changed; None where it has not."""
+    if before.right == after.right:
+        return None
+    return "wrong -> right" if after.right else "right -> wrong"
+
+
+def flips_of(samples: Sequence[Sample]) -> dict[Place, tuple[Sample, Sample]]:
+    """What was right and is wrong now, or the other way round, in the first and in the last evaluation of a run."""
+    first, last = (
+        {place_of(sample): sample for sample in samples if sample.step == step and sample.kind in EVALUATED}
+        for step in ends_of(samples) or (-1, -1)
+    )
+    both = {place: (first[place], after) for place, after in last.items() if place in first}
+    return {place: pair for place, pair in both.items() if flip_of(*pair)}
 
 
 def read_members(path: Path) -> tuple[list[Member], str | None]:
