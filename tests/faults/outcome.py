@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import sqlite3
@@ -16,6 +17,7 @@ import yaml
 
 from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, PREVIOUS, STATE, SUMMARY
+from tinylora.records.samples import SAMPLES
 
 SOURCES = ("git_commit", "git_dirty")  # which may change between two runs that are compared
 NOTES = "record/"  # what the mirror notes for itself, which depends on times
@@ -56,6 +58,8 @@ def _of_run(found: Path, wanted: Path) -> Iterator[str]:
         )
     if _items(found) != _items(wanted):
         yield f"another {ITEMS}"
+    if _samples(found) != _samples(wanted):
+        yield f"another {SAMPLES}"
     if _summary(found) != _summary(wanted):
         yield f"another {SUMMARY}"
     for name in (STATE, ADAPTER):
@@ -87,6 +91,10 @@ def _lines(folder: Path) -> list[Any]:
 
 def _items(folder: Path) -> bytes | None:
     return (folder / ITEMS).read_bytes() if (folder / ITEMS).exists() else None
+
+
+def _samples(folder: Path) -> bytes | None:
+    return gzip.decompress((folder / SAMPLES).read_bytes()) if (folder / SAMPLES).exists() else None
 
 
 def _summary(folder: Path) -> Any:

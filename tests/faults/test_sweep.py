@@ -9,6 +9,8 @@ from __future__ import annotations
 import pytest
 from faults.sweep import Sweep, spread
 
+from tinylora.records.samples import SAMPLES
+
 MODES = ("kill", "tear", "error", "full", "lose", "sqlkill", "sqlerror")
 PARTS = 8  # of the places of one mode: so that two processes share them
 
@@ -25,6 +27,14 @@ def few(sweep: Sweep, mode: str, count: int) -> list[int]:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_few_faults(mode: str, sweep: Sweep) -> None:
     assert not (wrong := sweep.run(mode, few(sweep, mode, 4))), "\n".join(wrong)
+
+
+@pytest.mark.parametrize("mode", ["tear", "lose"])
+def test_a_kill_in_the_middle_of_writing_samples_loses_none_that_were_whole(mode: str, sweep: Sweep) -> None:
+    """Of the file's first writes, which are of the first lane, and of its last, which is of the last."""
+    places = [k for k in sweep.places(mode) if k <= len(sweep.events) and sweep.events[k - 1].endswith(SAMPLES)]
+    assert len(places) >= 6, "samples of both lanes before, while and after they are trained"
+    assert not (wrong := sweep.run(mode, spread(places, 4))), "\n".join(wrong)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.records import make_items, metrics_of
+from support.records import append_samples, make_items, make_samples, metrics_of
 
 from analysis.records import load
 from experiments import records
@@ -30,7 +30,7 @@ def make_run(outputs: Path, seed: int, status: Status | None = Status.finished) 
     (item,) = make_items(step=0)
     folder.append_items([item])
     folder.append(0, metrics_of(item) | {"eval/merge_kl": 1e-12})
-    folder.append(1, {"train/reward": 1 / 3, "train/loss": 0.5})
+    append_samples(folder, 1, make_samples(1), {"train/reward": 1 / 3, "train/loss": 0.5})
     (folder.path / archive.ADAPTER).write_bytes(b"v")
     (folder.path / "state.safetensors").write_bytes(b"state")
     if status is not None:
@@ -73,7 +73,9 @@ def test_a_compact_archive_rounds_nothing_and_is_the_same_again(tmp_path: Path) 
     files = archive.read(tmp_path / "one")[run.config.run_key]
     lines = [json.loads(line)["metrics"] for line in files["metrics.jsonl"].splitlines()]
     assert lines == [metrics_of(make_items(0)[0]) | {"eval/merge_kl": 1e-12}, {"train/reward": 1 / 3}]
-    assert archive.ADAPTER not in files and files["items.jsonl"] == (run.path / "items.jsonl").read_bytes()
+    assert not {archive.ADAPTER, archive.SAMPLES} & set(files)
+    assert archive.restore(tmp_path / "one", tmp_path / "b").new == 1, "a run without samples is whole"
+    assert files["items.jsonl"] == (run.path / "items.jsonl").read_bytes()
 
 
 def test_no_run_is_overwritten(tmp_path: Path) -> None:

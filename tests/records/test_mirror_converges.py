@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
-from support.records import make_folder
+from support.records import make_folder, make_samples
 
 from tinylora.records import mirror
 from tinylora.records.folder import METRICS, SUMMARY, RunFolder, Status, lines_of
 from tinylora.records.import_runs import sync
 from tinylora.records.mirror import ENDED, MARKER, Mirror
+from tinylora.records.mirrored import TABLE
+from tinylora.records.samples import SAMPLES, SampleFile, read_samples
 
-WRITING = ("create_run", "log_batch", "log_artifact", "set_terminated", "update_run", "delete_run")
+WRITING = (
+    "create_run",
+    "log_batch",
+    "log_artifact",
+    "log_text",
+    "set_tag",
+    "set_terminated",
+    "update_run",
+    "delete_run",
+)
 
 
 class Killed(BaseException):
@@ -54,6 +67,13 @@ def the_record(folder: RunFolder) -> Run:
         for name in (METRICS, SUMMARY):
             kept = Path(store.client.download_artifacts(run.info.run_id, name))
             assert kept.read_bytes() == (folder.path / name).read_bytes()
+        if (folder.path / SAMPLES).exists():
+            table = store.client.load_table(store.experiment, TABLE, run_ids=[run.info.run_id])
+            recorded = read_samples(folder.path / SAMPLES)[0]
+            assert list(table.columns) == list(asdict(recorded[0])), "pandas makes numbers of texts that look so"
+            for name in ("kind", "problem", "completion", "strict", "tokens"):
+                assert list(table[name]) == [getattr(sample, name) for sample in recorded]
+            assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": TABLE, "type": "table"}]
     return run
 
 
@@ -100,6 +120,8 @@ def test_a_kill_between_any_two_calls_is_made_up_for(
     monkeypatch.setattr(mirror, "PARAMS_BATCH", 20)
     for count in range(30):
         folder = make_folder(outputs, (0.1, 0.2, 0.3), None, seed=count)
+        mlflow.set_tracking_uri(folder.config.tracking_uri)  # from where tables are loaded
+        SampleFile(folder.path, fsync=False).append([], make_samples(2), edge=True, durable=False)
         if before == "cut short":
             folder.conclude(Status.cut_short, "a test wants it", {})
         if before != "new":

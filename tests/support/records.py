@@ -10,6 +10,8 @@ import numpy as np
 
 from tinylora.records.folder import ADAPTER, PREVIOUS, STATE, Metrics, RunFolder, Status
 from tinylora.records.items import GREEDY, SAMPLED, ItemLine
+from tinylora.records.samples import EVALUATED, Sample, SampleFile
+from tinylora.records.samples import GREEDY as GREEDY_KIND
 from tinylora.settings.config import RunConfig
 
 DIGESTS = {"model_digest": "aaaa", "data_digest": "bbbb", "prompt_digest": "cccc"}
@@ -57,3 +59,34 @@ def append_evaluation(folder: RunFolder, step: int, score: float, suite: str = "
     item = ItemLine(step, suite, "0123456789abcdef", right, right, right[:, None], right[:, None])
     folder.append_items([item])
     folder.append(step, metrics_of(item))
+
+
+def make_samples(step: int, suite: str = "test", problems: int = 2, text: str = "1+2=3;#3") -> list[Sample]:
+    """What an evaluation would keep, always the same: the greedy answers are right from step 1 on."""
+    return [
+        Sample(
+            step=step,
+            kind=kind,
+            suite=suite,
+            problem=f"sums/{number}",
+            prompt=f"{number}+2=",
+            completion=f"{text}{number}",
+            answer="3",
+            gold="3",
+            strict="correct" if step and kind == GREEDY_KIND else "wrong",
+            flexible="correct",
+            reward=1.0,
+            tokens=len(text) + 2,
+            logp_mean=-0.25,
+            logp_least=-1.5,
+        )
+        for number in range(problems)
+        for kind in EVALUATED
+    ]
+
+
+def append_samples(folder: RunFolder, step: int, samples: Sequence[Sample], metrics: Metrics | None = None) -> None:
+    """The line of a step with an evaluation of which these samples are kept."""
+    writer = SampleFile(folder.path, fsync=False)
+    writer.resume(folder.lines())
+    folder.append(step, (metrics or {"train/loss": 0.5}) | writer.append([], samples, edge=True, durable=False))

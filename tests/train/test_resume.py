@@ -1,5 +1,6 @@
 """Records and resumption: what a stop, a kill or a second call leaves behind."""
 
+import gzip
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from tinylora.records.folder import (
     saved_step,
 )
 from tinylora.records.progress import Silent
+from tinylora.records.samples import SAMPLES
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import (
     Adapter,
@@ -181,6 +183,8 @@ def same_results(outputs: Path, wanted: Path) -> None:
         assert [line.step for line in lines] == [0, 1, 2, 3, 4] == steps_in_mlflow(config)
         for line, other_line in zip(lines, other_lines, strict=True):
             assert untimed(line.metrics) == untimed(other_line.metrics)
+        contents = [gzip.decompress((c.folder / SAMPLES).read_bytes()) for c in (config, other)]
+        assert contents[0] == contents[1] != b""
 
 
 def untimed(metrics: dict[str, float]) -> dict[str, float]:

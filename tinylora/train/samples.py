@@ -48,7 +48,7 @@ def due_rows(lanes: Sequence[LaneRun], rows: int) -> set[int]:
 def of_group(pack: Pack, lane: LaneRun, answered: Answered, own: slice, size: int) -> list[Sample]:
     """The records of a lane's next step: its rows are `own`, in groups of `size`; none where it is not due.
 
-    Equal rewards are told apart by the mean log-probability. A group of one completion gives one record.
+    Equal rewards are told apart by the mean log-probability.
     """
     if not is_due(lane.config, lane.step + 1):
         return []
@@ -56,8 +56,7 @@ def of_group(pack: Pack, lane: LaneRun, answered: Answered, own: slice, size: in
     groups = [range(start, start + size) for start in range(own.start, own.stop, size)]
     group = next((rows for rows in groups if len({rewards[row] for row in rows}) > 1), groups[0])
     ordered = sorted(group, key=lambda row: (rewards[row], _logps(answered.rollout, row)[0]))
-    kinds = {ordered[-1]: BEST} | ({ordered[0]: WORST} if size > 1 else {})
-    return _records(pack, lane.step + 1, TRAINING, answered, kinds)
+    return _records(pack, lane.step + 1, TRAINING, answered, {ordered[-1]: BEST, ordered[0]: WORST})
 
 
 def evaluated_rows(lanes: int, problems: int, completions: int) -> list[dict[int, str]]:
