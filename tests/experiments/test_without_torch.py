@@ -14,6 +14,7 @@ from support.processes import run_without
         ("experiments.cancel", "--help"),
         ("experiments.sync", "--help"),
         ("experiments.records", "--help"),
+        ("experiments.samples", "--help"),
         ("experiments.plan", "u=1,13"),
         ("analysis.build", "--help"),
     ],

@@ -37,6 +37,7 @@ COMMANDS = (
     "experiments.cancel",
     "experiments.questions",
     "experiments.records",
+    "experiments.samples",
     "experiments.pretrain",
     "analysis.build",
     "benchmarks.run",
