@@ -61,8 +61,8 @@ def measure(quick: bool = False) -> dict[str, Any]:
     for lanes in LANES[:1] if quick else LANES:
         with tempfile.TemporaryDirectory() as folder:
             recorded = Recorded(lanes, Path(folder))
-            steps = _pairs(recorded, recorded.step, 3 if quick else 40)
-            found[lanes] = {"step": steps, "evaluation": _pairs(recorded, recorded.evaluate, 2 if quick else 8)}
+            steps = _pairs(recorded, recorded.step, 8 if quick else 20)
+            found[lanes] = {"step": steps, "evaluation": _pairs(recorded, recorded.evaluate, 1 if quick else 3)}
     return {"lanes": found}
 
 

@@ -116,7 +116,7 @@ def _require_words(options: argparse.Namespace) -> None:
 def _find(given: str, outputs_dir: str) -> list[Path]:
     """The run folders that are meant. Raises UsageError where there is none, or not one run or sweep alone."""
     path = absolute(given, "runs")
-    if path.is_dir():
+    if given and path.is_dir():
         if (path / CONFIG).is_file():
             return [path]
         found = list(run_folders(path))

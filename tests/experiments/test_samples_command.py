@@ -154,7 +154,7 @@ def test_runs_that_cannot_be_shown_are_named(copy: Path, capsys: pytest.CaptureF
     kept = show(capsys, second.folder, status=1)
     assert "step 2" in kept and f"step {STEPS} " not in kept
     samples.main([str(second.folder)])
-    assert "read no further than its part 6: it is cut" in capsys.readouterr().err
+    assert "read no further than its part 4: it is cut" in capsys.readouterr().err
     (second.folder / CONFIG).write_text("{")
     assert samples.main([str(second.folder)]) == 1
     assert CONFIG in capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_runs_that_cannot_be_shown_are_named(copy: Path, capsys: pytest.CaptureF
 WRONG = {
     "nowhere": (["{outputs}/nowhere"], "no run in"),
     "no run's key": (["zzz", "--outputs-dir", "{outputs}"], "no run in"),
-    "a key of all": (["", "--outputs-dir", "{outputs}"], "runs"),
+    "a key of all": (["", "--outputs-dir", "{outputs}"], "several runs or sweeps in"),
     "no outputs_dir": (["zzz", "--outputs-dir", "{outputs}/nowhere"], "no run in"),
     "a folder without runs": (["{outputs}/sweeps"], "no run"),
     "an unknown kind": (["{outputs}", "--kind", "middling"], "greedy, sample, best, worst"),
