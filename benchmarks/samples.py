@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -20,11 +21,15 @@ from benchmarks.workload import open_lanes
 from tinylora.records.folder import RunFolder, Unmirrored
 from tinylora.records.progress import Silent
 from tinylora.records.samples import SampleFile
+from tinylora.settings.config import EvalConfig
 from tinylora.train import evaluate, grpo, samples
 from tinylora.train.recorder import FolderRecorder
 
 LANES = (1, 8)
 STEPS, EVALUATIONS = 60, 2  # of a run with default settings
+ITEMS = (
+    64  # of each suite: with more, as a run has by default, an evaluation is longer and the share of samples smaller
+)
 HEADING = ("recording samples", "seconds with", "seconds without", "difference of pairs", "share", "share in own code")
 
 
@@ -32,7 +37,9 @@ class Recorded:
     """A pack whose steps and evaluations are recorded, with samples or without."""
 
     def __init__(self, lanes: int, outputs: Path) -> None:
-        self.pack, self.lanes = open_lanes(lanes, "natural", outputs)
+        pack, self.lanes = open_lanes(lanes, "natural", outputs)
+        few = EvalConfig(test_items=ITEMS, validation_items=ITEMS)
+        self.pack = replace(pack, config=replace(pack.config, eval=few))
         folders = [RunFolder(lane.config) for lane in self.lanes]
         for folder in folders:
             folder.path.mkdir(parents=True)
