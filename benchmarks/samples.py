@@ -112,8 +112,8 @@ def _recording(shown: bool) -> Iterator[list[float]]:
         stack.enter_context(patch.object(samples, "is_due", lambda *_: shown))
         if not shown:
             stack.enter_context(patch.object(evaluate, "evaluated_rows", lambda lanes, *_: [{}] * lanes))
-        stack.enter_context(patch.object(grpo, "of_group", watched(grpo.of_group)))
-        stack.enter_context(patch.object(evaluate, "of_evaluation", watched(evaluate.of_evaluation)))
+        stack.enter_context(patch.object(grpo, "of_group", watched(samples.of_group)))
+        stack.enter_context(patch.object(evaluate, "of_evaluation", watched(samples.of_evaluation)))
         stack.enter_context(patch.object(SampleFile, "append", watched(SampleFile.append)))
         yield own
 
