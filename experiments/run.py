@@ -103,6 +103,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
     from omegaconf import DictConfig
 
     from experiments.compose import schema
+    from experiments.compose.models import with_hub_model
     from experiments.compose.usage import check_flags, readable_errors
     from experiments.compose.words import check_words
     from experiments.jobs.settings import LaunchSettings
@@ -120,6 +121,8 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
     schema.register()
     with readable_errors([field.name for field in fields(LaunchSettings)]):
         check_words(overrides)
+        if any(word.startswith(("-c", "--cfg")) for word in sys.argv[1:]):  # shown by Hydra, which asks no sweeper
+            sys.argv[1:] = sys.argv[1:] + with_hub_model(overrides)[len(overrides) :]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(start)()
 
 

@@ -28,6 +28,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from experiments.compose.models import with_hub_model
 from experiments.compose.schema import to_run_config
 from tinylora.settings.config import RunConfig
 
@@ -47,7 +48,7 @@ class Composer:
 
     def jobs(self, arguments: Sequence[str]) -> list[Job]:
         """All points that the arguments ask for, those of presets included, in order."""
-        return [job for given in self._product(arguments) for job in self._with_grids(given)]
+        return [job for given in self._product(arguments) for job in self._with_grids(with_hub_model(given))]
 
     def point(self, job: Job) -> RunConfig:
         """The point of a job. Raises Hydra's errors, or UsageError, where it is none."""

@@ -16,7 +16,13 @@ from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+    ValidationError,
+)
 
 from experiments.compose import CONF
 from experiments.compose.models import model_words
@@ -99,6 +105,9 @@ def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError
     if added := re.search("Either remove [+] prefix: '(.*?)'", str(error)):
         given = added.group(1)
         return UsageError(f"+{given}", "+ adds a setting, and this one is there already", f"give {given}")
+    if isinstance(cause, MissingMandatoryValue) and cause.full_key:
+        name = str(cause.full_key)
+        return UsageError(f"{name} is missing", f"{name} must be given here", f"give {name}=<value>")
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(error).__name__]
     rule = " ".join(lines[1:]) or "settings are composed from conf/ and name=value on the command line"
     return UsageError(lines[0], rule, SHOW)

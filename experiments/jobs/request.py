@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template
 from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.planning.capacity import UNKNOWN, Place
-from experiments.planning.packing import GB, GIB, Device, find_device
+from experiments.planning.devices import GB, GIB, Device, find_device
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import CACHE_VARIABLE, cache_folder
 

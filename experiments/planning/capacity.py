@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from experiments.compose.fitting import shape_of
 from experiments.planning import estimate
-from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, machine_memory
-from tinylora.models.shapes import shape_parameters
-from tinylora.settings.config import ALL, AUTO, Adapter, GrpoConfig, Precision, RunConfig, ShapeConfig
+from experiments.planning.devices import GIB, Device, find_device, machine_memory
+from experiments.planning.packing import form_packs
+from tinylora.settings.config import ALL, AUTO, Adapter, GrpoConfig, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 
 LARGEST_GIB = 512.0  # what a device that is not known here is taken to have: more than any accelerator
@@ -93,18 +93,17 @@ def _check_lane(point: RunConfig, shape: ShapeConfig, device: Device) -> None:
     if lane > device.gib * GIB:
         what = "the values of a lane and what they are multiplied with take"
         _refuse(given, what, lane, device, " or ".join(fewer) or "a smaller model")
-    weights = shape_parameters(shape) * point.model.dtype.size
+    weights = estimate.weight_bytes(point, shape)
     if weights + lane > device.gib * GIB and device is not UNKNOWN.device:
         what = "its weights and the values of a lane take"
         given = f"model {point.model.identity} in {point.model.dtype.value} with {given}"
-        fits = weights * Precision.bf16.size / point.model.dtype.size + lane <= device.gib * GIB
-        narrower = ", or model.dtype=bf16" if fits and point.model.dtype is not Precision.bf16 else ""
-        _refuse(given, what, weights + lane, device, f"a smaller model{narrower}")
+        narrower = estimate.fits_narrower(point, shape, device.gib * GIB - lane)
+        _refuse(given, what, weights + lane, device, "a smaller model" + ", or model.dtype=bf16" * narrower)
 
 
 def _check_pack(pack: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> None:
     lanes = [estimate.lane_bytes(point, shape) for point in pack]
-    left = device.gib * GIB - shape_parameters(shape) * pack[0].model.dtype.size
+    left = device.gib * GIB - estimate.weight_bytes(pack[0], shape)
     if sum(lanes) > left > 0:
         what = "the values of its lanes and what they are multiplied with take"
         most = max(1, int(left // max(lanes)))
@@ -114,6 +113,6 @@ def _check_pack(pack: Sequence[RunConfig], shape: ShapeConfig, device: Device) -
 def _refuse(given: str, what: str, size: float, device: Device, instead: str) -> NoReturn:
     raise UsageError(
         given,
-        f"{what} at least {size / GB:,.1f} GB, and {device.name} has {device.gib * GIB / GB:,.1f} GB",
+        f"{what} at least {size / GIB:,.1f} GiB, and {device.name} has {device.gib:,.1f} GiB",
         f"give {instead}, or take a machine with more memory",
     )

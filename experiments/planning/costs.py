@@ -13,8 +13,9 @@ from typing import Any
 
 from experiments.compose.fitting import shape_of
 from experiments.display import plain_table
-from experiments.planning import estimate
-from experiments.planning.packing import GB, GIB, Device, find_device, form_packs, in_packs, unfinished
+from experiments.planning import estimate, room
+from experiments.planning.devices import Device, planned_device
+from experiments.planning.packing import in_packs, unfinished
 from tinylora.models.shapes import shape_parameters
 from tinylora.records.damage import status_of
 from tinylora.records.folder import CONFIG, DamagedError, RunFolder, Status, lines_of, read_yaml
@@ -23,7 +24,6 @@ from tinylora.settings.errors import UsageError
 from tinylora.train.origin import require_same_origin
 
 RESPONSE = 300  # assumed tokens of a response where none is given or measured, and the limit is no lower
-TFLOPS_ACCELERATOR, TFLOPS_PROCESSOR = 150.0, 0.05  # assumed: what an H100 and two cores keep up on such work
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Assumptions:
     """Mean tokens of a response."""
     tflops: float | None = None
     """Teraflops per second that the device keeps up."""
+    device: str | None = None
+    """Where it would run: an entry of `devices.DEVICES`; None is the device here."""
     device_gib: float | None = None
+    """Memory of the device, where it is another one."""
 
 
 NOTHING_GIVEN = Assumptions()
@@ -54,23 +57,23 @@ def plan(points: Sequence[RunConfig], assumptions: Assumptions = NOTHING_GIVEN) 
 
 
 def _plan_model(points: list[RunConfig], assumptions: Assumptions) -> list[str]:
-    model = points[0].model
-    shape = shape_of(model)
+    model, shape = points[0].model, shape_of(points[0].model)
     if shape is None:
         raise UsageError(
             f"model {model.identity}",
             "a plan needs the model's sizes without loading it: model.shape, or the config.json of a Llama-like model",
-            "give model.shape={blocks: ..., hidden: ..., ...} (see conf/model), or model.path=<folder>",
+            "plan the sizes of the model that is most like it, such as model=qwen2.5-0.5b-instruct",
         )
+    device = planned_device(assumptions.device, assumptions.device_gib)
     going = unfinished(points)
     heading = f"model {model.identity}: {shape_parameters(shape):,} parameters in {model.dtype.value}"
     damaged = sum(status_of(RunFolder(point)) is Status.damaged for point in points)
     counts = (
-        f"{in_packs(points)}; {len(points) - len(going) - damaged} have ended in {points[0].outputs_dir} and would be "
-        f"skipped, {in_packs(going)} would run"
+        f"{in_packs(points, lambda: device)}; {len(points) - len(going) - damaged} have ended in "
+        f"{points[0].outputs_dir} and would be skipped, {in_packs(going, lambda: device)} would run"
         + (f"; {damaged} damaged and set aside (experiments.run names them)" if damaged else "")
     )
-    return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions), ""]
+    return [heading, *_table(points, shape), counts, *_cost(going, shape, assumptions, device), ""]
 
 
 def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
@@ -91,42 +94,31 @@ def _table(points: Sequence[RunConfig], shape: ShapeConfig) -> list[str]:
     return [f"  {line}" for line in lines]
 
 
-def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumptions) -> list[str]:
+def _cost(points: Sequence[RunConfig], shape: ShapeConfig, assumptions: Assumptions, device: Device) -> list[str]:
     if not points:
         return ["nothing would run"]
-    device, speed = find_device(assumptions.device_gib), measured_speed(points)
-    limit = points[0].rollout.max_new_tokens
+    fitting, refused = room.fitting(points, shape, device)
+    if not fitting:
+        return [*refused, "hours: none, since nothing fits"]
+    speed, limit = measured_speed(points), points[0].rollout.max_new_tokens
     response = round(assumptions.response_tokens or speed.response_tokens or min(RESPONSE, limit))
     source = "given" if assumptions.response_tokens else "measured" if speed.response_tokens else "assumed"
-    tokens = [estimate.run_tokens(point, response) for point in points]
+    tokens = [estimate.run_tokens(point, response) for point in fitting]
     sampled, trained = sum(t.sampled for t in tokens), sum(t.trained for t in tokens)
     which = f"{response} a response ({source}; at most {limit})"
-    lines = [f"tokens: {sampled:.3g} sampled, {trained:.3g} trained on, with {which}"]
-    lines += _memory(points, shape, device)
-    flops = sum(estimate.operations(p, shape, t) for p, t in zip(points, tokens, strict=True))
-    return [*lines, _hours(sampled, trained, flops, speed, assumptions, device)]
-
-
-def _memory(points: Sequence[RunConfig], shape: ShapeConfig, device: Device) -> list[str]:
-    packs = form_packs(points)
-    lanes = max(sum(estimate.lane_bytes(point, shape) for point in pack) for pack in packs)
-    model = shape_parameters(shape) * points[0].model.dtype.size
-    row = max(estimate.row_bytes(point, shape) for point in points)
-    left = device.gib * GIB - model - lanes
-    verdict = f"about {left // 2 // row:,.0f} rows at once"
-    if left < 2 * row:
-        verdict = "DOES NOT FIT: take a smaller model, model.dtype=bf16 or a larger device"
-    needs = f"weights {model / GB:.2f} GB, values and moments of the largest pack {lanes / GB:.3f} GB"
-    return [
-        f"memory: {needs}, a row at its longest {row / GB:.3f} GB; {device.name} has {device.gib:.0f} GiB: {verdict}"
-    ]
+    lines = [*refused, f"tokens: {sampled:.3g} sampled, {trained:.3g} trained on, with {which}"]
+    lines += room.lines(fitting, shape, device)
+    flops = sum(estimate.operations(p, shape, t) for p, t in zip(fitting, tokens, strict=True))
+    hours = _hours(sampled, trained, flops, speed, assumptions, device)
+    return [*lines, f"{hours}; of the points that fit" if refused else hours]
 
 
 def _hours(
     sampled: int, trained: int, flops: float, speed: Assumptions, assumptions: Assumptions, device: Device
 ) -> str:
-    of_sampling = assumptions.sampled_per_s or speed.sampled_per_s
-    of_training = assumptions.trained_per_s or speed.trained_per_s
+    measured = speed if assumptions.device is None else NOTHING_GIVEN  # speeds here say nothing of a device elsewhere
+    of_sampling = assumptions.sampled_per_s or measured.sampled_per_s
+    of_training = assumptions.trained_per_s or measured.trained_per_s
     if of_sampling and of_training:
         given = assumptions.sampled_per_s and assumptions.trained_per_s
         hours = (sampled / of_sampling + trained / of_training) / 3600
@@ -134,12 +126,12 @@ def _hours(
             f"hours: about {hours:.3g} ({'given' if given else 'measured here'}: {of_sampling:,.0f} tokens/s sampled, "
             f"{of_training:,.0f} trained on)"
         )
-    tflops = assumptions.tflops or (TFLOPS_ACCELERATOR if device.accelerator else TFLOPS_PROCESSOR)
-    how = "given" if assumptions.tflops else f"assumed of {device.name}"
+    tflops = assumptions.tflops or device.tflops
+    how = "given" if assumptions.tflops else device.why
     hours = flops / (tflops * 1e12) / 3600
     return (
-        f"hours: about {hours:.3g}, from {flops:.3g} operations at {tflops:g} teraflops/s ({how}; give --tflops, or "
-        "--sampled-per-s and --trained-per-s as measured)"
+        f"hours: about {hours:.3g}, not measured: {flops:.3g} operations at {tflops:.3g} teraflops/s ({how}; give "
+        "--tflops, or --sampled-per-s and --trained-per-s as measured)"
     )
 
 

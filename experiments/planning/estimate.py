@@ -5,11 +5,12 @@ Nothing is loaded: `experiments.plan` uses this before anything is downloaded or
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tinylora.adapters.tying import Groups, freedom, tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
-from tinylora.settings.config import Adapter, GrpoConfig, Rounding, RunConfig, SftConfig, ShapeConfig
+from tinylora.settings.config import Adapter, GrpoConfig, Precision, Rounding, RunConfig, SftConfig, ShapeConfig
 from tinylora.settings.groups import CACHE_SHARE
 from tinylora.settings.uses import SAMPLES_DEMONSTRATIONS, reads_questions
 
@@ -142,8 +143,29 @@ def row_bytes(point: RunConfig, shape: ShapeConfig) -> int:
     return (prompt_tokens(point) + point.rollout.max_new_tokens) * cached_token_bytes(shape, point.model.dtype)
 
 
-def lanes_at_once(point: RunConfig, shape: ShapeConfig, budget: float) -> int:
-    """Lanes, at least one, of which all rows of a step fit into a budget of memory (bytes) at once."""
+def weight_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes of the base model's weights."""
+    return shape_parameters(shape) * point.model.dtype.size
+
+
+def fits_narrower(point: RunConfig, shape: ShapeConfig, room: float) -> bool:
+    """Whether the weights would fit into some bytes in bf16, and are of a wider type."""
+    wider = point.model.dtype.size > Precision.bf16.size
+    return wider and shape_parameters(shape) * Precision.bf16.size <= room
+
+
+def rows_bytes(point: RunConfig, shape: ShapeConfig) -> int:
+    """Bytes of the keys and values of all rows of a lane's step at their longest."""
     algorithm = point.algorithm
     rows = algorithm.prompts * (algorithm.samples if isinstance(algorithm, GrpoConfig) else 1)
-    return max(1, int(budget * CACHE_SHARE // (rows * row_bytes(point, shape) + lane_bytes(point, shape))))
+    return rows * row_bytes(point, shape)
+
+
+def lanes_at_once(point: RunConfig, shape: ShapeConfig, budget: float) -> int:
+    """Lanes, at least one, of which all rows of a step fit into a budget of memory (bytes) at once."""
+    return max(1, int(budget * CACHE_SHARE // (rows_bytes(point, shape) + lane_bytes(point, shape))))
+
+
+def turns(point: RunConfig, shape: ShapeConfig, budget: float) -> int:
+    """How often a budget of memory (bytes) is filled by the rows of one lane's step, if all were at their longest."""
+    return max(1, math.ceil(rows_bytes(point, shape) / (budget * CACHE_SHARE)))

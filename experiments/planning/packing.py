@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from experiments.compose.fitting import shape_of
 from experiments.display import counted
 from experiments.planning import estimate
+from experiments.planning.devices import GIB, Device, find_device
 from tinylora.engine.ranks import world_size
 from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, Status
 from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.groups import AUTO_SHARE
-
-GIB, GB = 2**30, 1e9
-
-
-@dataclass(frozen=True)
-class Device:
-    """Where points would run, as far as it is known without PyTorch."""
-
-    name: str
-    gib: float
-    accelerator: bool
-
-
-def find_device(gib: float | None = None) -> Device:
-    """The accelerator that the NVIDIA driver names, or this machine."""
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
-        name, mib = answer.splitlines()[0].rsplit(",", 1)
-        return Device(name.strip(), gib or float(mib) / 1024, accelerator=True)
-    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
-        name = "this machine" if gib is None else "the device"
-        return Device(name, gib or machine_memory(), accelerator=gib is not None)
-
-
-def machine_memory() -> float:
-    """The memory of this machine, in GiB."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
@@ -69,9 +39,9 @@ def form_packs(
     return packs
 
 
-def in_packs(points: Sequence[RunConfig]) -> str:
+def in_packs(points: Sequence[RunConfig], device: Callable[[], Device] = find_device) -> str:
     """For a line: "8 points in 1 pack"."""
-    return f"{counted(len(points), 'point')} in {counted(len(form_packs(points)), 'pack')}"
+    return f"{counted(len(points), 'point')} in {counted(len(form_packs(points, device)), 'pack')}"
 
 
 def most_lanes(config: RunConfig, device: Callable[[], Device], ranks: int) -> int:

@@ -10,7 +10,8 @@ from support.packs import point
 
 from experiments.jobs.request import device_of_jobs
 from experiments.jobs.settings import Kind, LaunchSettings
-from experiments.planning.packing import Device, form_packs
+from experiments.planning.devices import Device
+from experiments.planning.packing import form_packs
 from tinylora.settings.config import GrpoConfig, PackConfig, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 

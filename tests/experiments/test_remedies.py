@@ -14,7 +14,7 @@ from experiments.cancel import main as cancel_main
 from experiments.compose.points import compose
 from experiments.jobs import ledger
 from experiments.planning.capacity import Place, require_memory
-from experiments.planning.packing import Device
+from experiments.planning.devices import Device
 from experiments.status import main as status_main
 from tinylora.settings.errors import UsageError
 
@@ -80,7 +80,7 @@ def remedy_for(words: list[str]) -> str | None:
 
 
 def test_any_other_repository_is_offered_as_one_of_the_hub(in_folder: Path) -> None:  # noqa: F811 - a fixture
-    with pytest.raises(UsageError, match=r"give model\.hub=owner/Other-1B "):
+    with pytest.raises(UsageError, match=r"give model\.hub=owner/Other-1B$"):
         compose(["model=owner/Other-1B", "lr=1e-4"])
     (in_folder / "owner" / "Other-1B").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"give model\.path=owner/Other-1B$"):

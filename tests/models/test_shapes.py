@@ -25,7 +25,8 @@ from tinylora.settings.config import ModelConfig, ShapeConfig
 from tinylora.settings.files import CACHE_VARIABLE
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-SHAPES = {path.stem: ShapeConfig(**yaml.safe_load(path.read_text())["shape"]) for path in sorted(CONF.glob("*.yaml"))}
+MODELS = {path: yaml.safe_load(path.read_text()) for path in sorted(CONF.glob("*.yaml")) if path.stem != "hub"}
+SHAPES = {path.stem: ShapeConfig(**settings["shape"]) for path, settings in MODELS.items()}
 
 QWEN = {
     "model_type": "qwen2",
@@ -165,8 +166,7 @@ def test_the_shape_of_smollm2_is_that_of_its_files(monkeypatch: pytest.MonkeyPat
 
 
 def test_every_hub_model_has_a_repository_a_shape_and_no_learning_rate() -> None:
-    for path in CONF.glob("*.yaml"):
-        settings = yaml.safe_load(path.read_text())
+    for path, settings in MODELS.items():
         assert settings["name"] == path.stem
         if "hub" in settings:
             assert settings["hub"].count("/") == 1 and settings["hub"].split("/")[1].lower() == path.stem

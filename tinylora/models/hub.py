@@ -84,6 +84,21 @@ def config_folder(repo: str, revision: str) -> Path:
     return _resolve(repo, revision)[0]
 
 
+def config_file(repo: str, revision: str) -> Path:
+    """config.json of a repository: that of `config_folder`, or where the hub does not give it, what the cache holds.
+
+    Raises what `config_folder` raises where the cache does not hold it either.
+    """
+    try:
+        return config_folder(repo, revision) / "config.json"
+    except TinyLoraError as error:
+        cached = huggingface_hub.try_to_load_from_cache(repo, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        rule = f"{error.rule}; nor is its config.json cached, from which its sizes follow"
+        raise type(error)(error.given, rule, error.remedy) from error
+
+
 @cache
 def snapshot_folder(repo: str, revision: str) -> Path:
     """The folder, named by the commit, that holds config, weights and tokenizer, fetched where the cache lacks them.

@@ -15,6 +15,7 @@ from tinylora.settings.config import ShapeConfig
 from tinylora.settings.given_files import MIB, Unreadable, json_of, read_regular, text_of
 
 LLAMA_LIKE = ("llama", "mistral", "qwen2", "qwen3")
+DTYPES = {"float32": Precision.fp32, "bfloat16": Precision.bf16, "float16": Precision.fp16}
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,8 @@ def cached_token_bytes(shape: ShapeConfig, dtype: Precision) -> int:
 
 def shape_of_folder(folder: Path) -> ShapeConfig | None:
     """The sizes that a model folder's config.json gives; None where it is unreadable, or the model not Llama-like."""
-    try:
-        given: Any = json_of(text_of(read_regular(folder / "config.json", 16 * MIB)))
-    except Unreadable:
-        return None
-    if not isinstance(given, dict) or given.get("model_type") not in LLAMA_LIKE:
+    given = _config_of(folder)
+    if given.get("model_type") not in LLAMA_LIKE:
         return None
     try:
         heads, hidden = int(given["num_attention_heads"]), int(given["hidden_size"])
@@ -87,3 +85,18 @@ def shape_of_folder(folder: Path) -> ShapeConfig | None:
         ZeroDivisionError,
     ):  # which numbers a config must hold, transformers says
         return None
+
+
+def dtype_of_folder(folder: Path) -> Precision | None:
+    """The type that a model folder's config.json names; None where it is unreadable or names none of ours."""
+    given = _config_of(folder)
+    return DTYPES.get(str(given.get("dtype") or given.get("torch_dtype")).removeprefix("torch."))
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """The content of a model folder's config.json; empty where it is unreadable."""
+    try:
+        given = json_of(text_of(read_regular(folder / "config.json", 16 * MIB)))
+    except Unreadable:
+        return {}
+    return given if isinstance(given, dict) else {}
