@@ -1,7 +1,7 @@
 """Build the paper's tables and figures, and those of any other sweep, from MLflow records.
 
 python -m analysis.build [--outputs-dir outputs | --uri URI] [--experiment tinylora] [--out reports]
-                         [--only figure4,table2] [--format pdf,svg,png]
+                         [--only figure4,table2] [--format pdf,svg,png] [--open]
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import signal
 import sys
 import tempfile
 import threading
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
-from analysis.page import report
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from analysis.page import rendering, report, terminal
 from analysis.page.formats import FORMATS
 from analysis.paper.figure_points import SIZE_LABELS
 from analysis.records import load, stores
@@ -48,15 +52,33 @@ def _build(options: argparse.Namespace) -> int:
         formats = _words("--format", options.format, FORMATS)
         _require_folder(out)
         damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
-        records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
-        files = report.make_files(records, only, formats, options.x)
-        write_files(out, files)
+        with _progress() as progress:
+            task = progress.add_task("reading the records", total=1.0)
+            records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
+
+            def tell(what: str, done: float) -> None:
+                progress.update(task, description=what, completed=done)
+
+            made = report.make_report(records, only, formats, options.x, tell)
+            files = report.files_of(made)
+            if made.whole and not (out / rendering.LIBRARY).exists():
+                tell("charts", 0.9)
+                files[rendering.LIBRARY] = rendering.library()
+            write_files(out, files)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    print(files["summary.md"].decode())
-    print(f"report: {out / 'index.html'}")
+    page = out / (rendering.PAGE if made.whole else rendering.ONLY)
+    print("\n".join([*terminal.lines_of(made), f"report: {page}"]))
+    if options.open:
+        webbrowser.open(page.as_uri())
     return 0
+
+
+def _progress() -> Progress:
+    """What is made, and how long still: on a terminal alone."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,12 +90,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--only",
         default=",".join(report.NAMES),
         metavar="ITEMS",
-        help=f"these and nothing else, with commas between: {', '.join(report.NAMES)}",
+        help=f"these and nothing else, on a page of their own, with commas between: {', '.join(report.NAMES)}",
     )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
     parser.add_argument(
         "--x", choices=tuple(SIZE_LABELS), default="trained_values", help="sizes (default: %(default)s)"
     )
+    parser.add_argument("--open", action="store_true", help="show the page in a browser")
     parser.add_argument("--out", default="reports", help="folder of the report (default: %(default)s)")
     return parser.parse_args(arguments)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 from analysis.drawing import style
 from analysis.drawing.panels import Label, label_right, labels_height, panels_below, percent_axis, size_axis
 
+Draws = Mapping[int, Sequence[float]]
+"""By the `cell` of a point, the scores of the runs whose mean it is."""
+NONE: Draws = {}
 LOOK = ("colour", "linestyle", "marker")
 Look = tuple[str, Any, str]
 """Of a line: its colour, line style (as matplotlib takes it) and marker."""
@@ -45,6 +48,7 @@ class Level:
     value: float
     label: str
     colour: str = style.MUTED
+    linestyle: Any = style.BASE_STYLE["linestyle"]
 
 
 def look_columns(looks: Sequence[Look]) -> dict[str, list[Any]]:
@@ -53,9 +57,15 @@ def look_columns(looks: Sequence[Look]) -> dict[str, list[Any]]:
 
 
 def lines_figure(
-    points: pd.DataFrame, levels: list[Level], scales: dict[str, Scale], title: str, subtitle: str, percent: bool = True
+    points: pd.DataFrame,
+    levels: list[Level],
+    scales: dict[str, Scale],
+    title: str,
+    subtitle: str,
+    percent: bool = True,
+    draws: Draws = NONE,
 ) -> Figure:
-    """One panel for each scale, in its order; panels have one vertical axis."""
+    """One panel for each scale, in its order; panels have one vertical axis. `draws` are behind the means."""
     texts = [_texts(points[points["panel"] == panel], levels, panel) for panel in scales]
     height = max(HEIGHT if len(scales) == 1 else 2.1, *(labels_height(of_panel) for of_panel in texts))
     with style.applied():
@@ -64,12 +74,12 @@ def lines_figure(
         bottom = 0.5 + 0.16 * max((name.count("\n") for names in named for name in names), default=0)
         between = 0.75 if different else 0.5
         figure, axes = panels_below(len(scales), height, title, subtitle, between, bottom)
-        limits = _limits(points, levels, percent)
+        limits = _limits(points, levels, percent, [score for scores in draws.values() for score in scores])
         for (panel, scale), ax in zip(scales.items(), axes, strict=True):
             ax.set_ylim(*limits)
             own = points[points["panel"] == panel]
             _scale(own if different else points, scale, ax)
-            _draw(own, [level for level in levels if level.panel == panel], ax)
+            _draw(own, [level for level in levels if level.panel == panel], draws, ax)
             if percent:
                 percent_axis(ax)
             ax.set_title(panel if len(scales) > 1 else "")
@@ -81,8 +91,9 @@ def _texts(points: pd.DataFrame, levels: list[Level], panel: str) -> list[str]:
     return [*points["label"].unique(), *(level.label for level in levels if level.panel == panel)]
 
 
-def _limits(points: pd.DataFrame, levels: list[Level], percent: bool) -> tuple[float, float]:
-    values = pd.concat([points[["mean", "low", "high"]].stack(), pd.Series([level.value for level in levels])])
+def _limits(points: pd.DataFrame, levels: list[Level], percent: bool, scores: list[float]) -> tuple[float, float]:
+    others = pd.Series([level.value for level in levels] + scores, dtype=float)
+    values = pd.concat([points[["mean", "low", "high"]].stack(), others])
     values = values.astype(float).dropna()
     margin = max(0.02 if percent else 0.0, 0.06 * (values.max() - values.min())) or 1.0
     low, high = values.min() - margin, values.max() + margin
@@ -114,7 +125,7 @@ def short_number(value: float, from_k: float = 1e3) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
-def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
+def _draw(points: pd.DataFrame, levels: list[Level], draws: Draws, ax: Axes) -> None:
     labels: list[Label] = []
     lines = [line for _, line in points[~points["paper"]].groupby("series", sort=False)]
     for place, line in enumerate(lines):
@@ -122,6 +133,9 @@ def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
         x = _aside(line["x"], place - (len(lines) - 1) / 2, ax)
         first, known = line.iloc[0], line["mean"].notna()
         colour, low, high = first["colour"], line["low"].astype(float), line["high"].astype(float)
+        for cell, at in zip(line.get("cell", []), x, strict=False):
+            scores = draws.get(cell, ())
+            ax.plot([at] * len(scores), scores, color=colour, linestyle="none", zorder=1, **style.DRAWS)
         ax.plot(x, line["mean"], color=colour, linestyle=first["linestyle"], marker=first["marker"], zorder=3)
         ax.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4, zorder=2)
         if known.any() and first["label"]:
@@ -132,7 +146,9 @@ def _draw(points: pd.DataFrame, levels: list[Level], ax: Axes) -> None:
     right = ax.get_xlim()[1]
     for level in levels:
         if not math.isnan(level.value):
-            ax.axhline(level.value, zorder=1, **(style.BASE_STYLE | {"color": level.colour}))
+            ax.axhline(
+                level.value, zorder=1, **style.BASE_STYLE | {"color": level.colour, "linestyle": level.linestyle}
+            )
             labels.append((right, level.value, level.label, level.colour))
     label_right(labels, ax)
 

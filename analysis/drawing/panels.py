@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from analysis.drawing import style
 
@@ -38,7 +38,8 @@ def size_axis(sizes: list[float], margin: float, ax: Axes) -> None:
     ax.set_xscale("log")
     ax.set_xlim(sizes[0] / margin, sizes[-1] * margin)
     ax.xaxis.set_major_locator(FixedLocator(readable_ticks(sizes)))
-    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_locator(LogLocator(10, subs=range(2, 10), numticks=99))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def percent_axis(ax: Axes) -> None:
@@ -56,7 +57,8 @@ def label_right(labels: list[Label], ax: Axes) -> None:
     points = 72 * ax.get_position().height * ax.figure.bbox.height / ax.figure.dpi
     line_height = style.LABEL_SIZE * 1.2 * (high - low) / points
     labels = sorted(labels, key=lambda label: label[1])
-    leader = {"arrowstyle": "-", "linewidth": 0.8, "alpha": 0.7, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+    leader = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
+    leader |= {"linestyle": ":", "color": style.MUTED}  # nothing that could be taken for data
     texts = [textwrap.fill(text, LABEL_WIDTH) for _, _, text, _ in labels]
     sizes = np.array([(text.count("\n") + 1.25) * line_height for text in texts])
     places = _spread(np.array([y for _, y, _, _ in labels]), sizes, low, high)
@@ -71,7 +73,7 @@ def label_right(labels: list[Label], ax: Axes) -> None:
             fontsize=style.LABEL_SIZE,
             color=ink,
             annotation_clip=False,
-            arrowprops=leader | {"color": colour},
+            arrowprops=leader,
         )
 
 

@@ -33,6 +33,11 @@ MARKERS = {"fp32": "o", "bf16": "s", "fp16": "^"}
 STRUCTURED_MARKERS = {"fp32": "D", "bf16": "X", "fp16": "v"}  # told apart in grey, too
 BASE_STYLE: dict[str, Any] = {"color": MUTED, "linewidth": 1.0, "linestyle": (0, (8, 4))}
 
+FULL_STYLE: Any = (0, (2, 1.5))
+"""Dash of the level of full fine-tuning, unlike that of the untrained model."""
+DRAWS: dict[str, Any] = {"marker": "_", "markersize": 4, "markeredgewidth": 0.7, "alpha": 0.45}
+"""Of the single draws behind a mean."""
+
 WIDTH = 4.7  # inches: readable when a phone shrinks the figure to its width
 FONT_SIZE = 9.0
 LABEL_SIZE = 8.5

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import jinja2
 import pandas as pd
 
 from analysis.page import tables
+from analysis.page.card import Card, make_cards
 from analysis.page.entries import Entry, make_entry
 from analysis.page.escaping import markdown
 from analysis.page.findings import findings
 from analysis.page.formats import FORMATS, table_files, to_csv, to_markdown
+from analysis.page.rendering import ANSWERS, ONLY, PAGE, rendered
 from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
 from analysis.paper.conf_files import shape_of
@@ -38,6 +39,8 @@ SCALE_SENTENCE = (
 class Report:
     """Everything that the page shows."""
 
+    cards: list[Card]
+    """Of each model and task; none where single items were asked for."""
     entries: list[Entry]
     formulas: pd.DataFrame | None
     checked: verdicts.Checked | None
@@ -46,13 +49,20 @@ class Report:
     digests: pd.DataFrame
     """Of the model, its tokenizer, data and prompts that runs were made with."""
     runs: pd.DataFrame
+    """The table of runs, as text."""
     records: Records
+    scored: pd.DataFrame
+    """The runs with their scores and cells."""
+    cells: pd.DataFrame
+    whole: bool
+    """Whether it is everything, and not single items that were asked for."""
 
     @property
     def scale_model(self) -> bool:
         """Whether any of its numbers are of a scale model."""
         drawn = [drawing.part.scale_model for entry in self.entries for drawing in entry.drawings]
-        return any([*drawn, *(section.scale_model for section in self.sections)])
+        of_sweeps = [card.scale_model for card in self.cards] + [section.scale_model for section in self.sections]
+        return any([*drawn, *of_sweeps])
 
     @property
     def claims(self) -> pd.DataFrame | None:
@@ -60,9 +70,26 @@ class Report:
         return verdicts.claims_table(self.checked) if self.checked is not None else None
 
     @property
+    def claims_with_data(self) -> pd.DataFrame:
+        """Those that runs say something of."""
+        checked = [(claim, found) for claim, found in self.checked or [] if found]
+        return verdicts.claims_table(checked)
+
+    @property
+    def claims_without_data(self) -> list[str]:
+        """The others, in words."""
+        return [claim.text for claim, found in self.checked or [] if not found]
+
+    @property
     def findings(self) -> list[str]:
         """Three sentences on what was found."""
         return findings(self.checked, self.scale_model) if self.checked is not None else []
+
+    @property
+    def first_findings(self) -> list[str]:
+        """The same, for the first screen: nothing where nothing is decided, since there is no news in that."""
+        words = {each.word for _, found in self.checked or [] for each in found}
+        return self.findings if words & set(verdicts.DECIDED) else []
 
     @property
     def chance(self) -> str:
@@ -72,36 +99,52 @@ class Report:
         )
 
 
-def make_files(
+def make_report(
     records: Records,
     only: tuple[str, ...] = NAMES,
     formats: tuple[str, ...] = FORMATS[:2],
     x: str = "trained_values",
-) -> dict[str, bytes]:
-    """Name and content of every file of the report; with `only`, of these items and nothing else.
+    tell: Callable[[str, float], None] = lambda what, done: None,
+) -> Report:
+    """What each item and each sweep shows; with `only`, these items and nothing else.
 
-    `x` is drawn as the size of an update. UsageError where no run records it.
+    `x` is drawn as the size of an update. UsageError where no run records it. `tell` hears what is made next, and which
+    share of all is done.
     """
-    settings = records.settings
+    settings, whole = records.settings, set(only) == set(NAMES)
+    tell("averages", 0.0)
     runs, cells = cells_of(records)
     _require_sizes(cells, x)
     table = selection.as_table(cells, runs, records, x)
-    entries = [make_entry(item, table, records.provenance, formats) for item in ITEMS if item.name in only]
+    items, entries = [item for item in ITEMS if item.name in only], []
+    for place, item in enumerate(items):
+        tell(item.name, 0.2 + 0.5 * place / len(items))
+        entries.append(make_entry(item, table, records.provenance, formats))
     choices = {choice for entry in entries if not entry.item.beside for choice in entry.choices}
     shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
-    others = runs[~runs["cell"].isin(shown)]
-    sections = make_sections(others, cells, records, formats) if set(only) == set(NAMES) else []
-    checked = verdicts.check(table) if CLAIMS_TABLE in only else None
-    report = Report(
+    tell("sweeps", 0.7)
+    sections = make_sections(runs[~runs["cell"].isin(shown)], cells, records, formats) if whole else []
+    tell("claims", 0.85)
+    return Report(
+        make_cards(runs, cells, records) if whole else [],
         entries,
         _formulas(cells) if TABLE_1 in only else None,
-        checked,
+        verdicts.check(table) if CLAIMS_TABLE in only else None,
         sections,
         tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
+        runs,
+        cells,
+        whole,
     )
-    return _files(report, runs, cells)
+
+
+def make_files(
+    records: Records, only: tuple[str, ...] = NAMES, formats: tuple[str, ...] = FORMATS[:2]
+) -> dict[str, bytes]:
+    """Name and content of every file of the report; see `make_report`."""
+    return files_of(make_report(records, only, formats))
 
 
 def cells_of(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -121,15 +164,9 @@ def _require_sizes(cells: pd.DataFrame, x: str) -> None:
         )
 
 
-def _files(report: Report, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str, bytes]:
-    settings, provenance = report.records.settings, report.records.provenance
-    scale = f"{SCALE_SENTENCE}\n\n" if report.scale_model else ""
-    files = {
-        "runs.csv": to_csv(tables.runs_data(runs, settings, provenance)),
-        "runs.md": f"{scale}{to_markdown(report.runs)}\n".encode(),
-        "draws.csv": to_csv(tables.draws_data(runs, cells, settings)),
-        "summary.md": _summary(report).encode(),
-    }
+def files_of(report: Report) -> dict[str, bytes]:
+    """Name and content of every file. What is of all runs is left as it lies where single items were asked for."""
+    files = _of_all(report) if report.whole else {}
     for entry in report.entries:
         for drawing in entry.drawings:
             caption, name = f"{entry.item.title}. {drawing.part.title}", drawing.part.name
@@ -145,7 +182,28 @@ def _files(report: Report, runs: pd.DataFrame, cells: pd.DataFrame) -> dict[str,
         files |= table_files(f"{CLAIMS_TABLE}-by-model", short, "Claims in short")
     for figure in (figure for section in report.sections for figure in section.figures):
         files |= figure.files
-    return files | {"index.html": _page(report)}
+    return files | _pages(report, PAGE if report.whole else ONLY)
+
+
+def _of_all(report: Report) -> dict[str, bytes]:
+    settings, provenance = report.records.settings, report.records.provenance
+    scale = f"{SCALE_SENTENCE}\n\n" if report.scale_model else ""
+    return {
+        "runs.csv": to_csv(tables.runs_data(report.scored, settings, provenance)),
+        "runs.md": f"{scale}{to_markdown(report.runs)}\n".encode(),
+        "draws.csv": to_csv(tables.draws_data(report.scored, report.cells, settings)),
+        "summary.md": _summary(report).encode(),
+    }
+
+
+def _pages(report: Report, name: str) -> dict[str, bytes]:
+    """The page, and that of the answers, where any are recorded."""
+    counts = report.records.runs["status"].value_counts().sort_index()
+    listed = report.runs if len(report.runs) <= MOST_RUNS else report.runs[report.runs["averaged"] == "no"]
+    sheets = [card.sheet for card in report.cards if card.sheet is not None]
+    words = {"report": report, "listed": listed, "counts": counts.to_dict(), "scale_sentence": SCALE_SENTENCE}
+    pages = {name: rendered("page.html.j2", **words)}
+    return pages | ({ANSWERS: rendered("answers.html.j2", sheets=sheets)} if sheets else {})
 
 
 def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
@@ -181,18 +239,3 @@ def _summary(report: Report) -> str:
     counts = report.records.runs["status"].value_counts().sort_index()
     parts.append("Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
     return "\n\n".join([*parts, *map(markdown, report.records.notes)]) + "\n"
-
-
-def _page(report: Report) -> bytes:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("page.html.j2")
-    counts = report.records.runs["status"].value_counts().sort_index()
-    listed = report.runs if len(report.runs) <= MOST_RUNS else report.runs[report.runs["averaged"] == "no"]
-    text = template.render(report=report, listed=listed, counts=counts.to_dict(), scale_sentence=SCALE_SENTENCE)
-    return f"{text}\n".encode()

@@ -66,7 +66,8 @@ def _full_levels(cells: pd.DataFrame, panel: str) -> list[Level]:
     """Full fine-tuning, if it was run: a level, for its size would leave no room for the others."""
     own = cells[cells["adapter.name"] == "full"]
     colour = style.ADAPTER_COLOURS["full"]
-    return [Level(panel, float(value), style.ADAPTER_NAMES["full"], colour) for value in own[TEST] if value == value]
+    name, dash = style.ADAPTER_NAMES["full"], style.FULL_STYLE
+    return [Level(panel, float(value), name, colour, dash) for value in own[TEST] if value == value]
 
 
 def precision_and_sharing(part: Part) -> Made:

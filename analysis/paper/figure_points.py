@@ -43,7 +43,10 @@ Maker = Callable[[Part], Made]
 def accuracy_figure(part: Part, points: pd.DataFrame, levels: list[Level], scales: dict[str, Scale]) -> Made:
     """A panel for each scale with the points of its name; the subtitle says where some are the paper's."""
     published = bool(points["paper"].any())
-    figure = lines_figure(points, levels, scales, part.title, HOLLOW if published else ACCURACY)
+    cells = points["cell"].dropna().unique() if "cell" in points else []
+    draws = {int(cell): list(map(float, part.of(cell).scores)) for cell in cells}
+    subtitle = HOLLOW if published else ACCURACY
+    figure = lines_figure(points, levels, scales, part.title, subtitle, draws=draws)
     return Made(figure, data_of(points, levels))
 
 
@@ -58,7 +61,7 @@ def points_of(
     """Cells as points of lines, with all that their table shows; `series` names each cell's line, on the figure too."""
     place = {"panel": panel, "series": series, "label": series, "x": x.astype(float).to_numpy()}
     numbers = {name: cells[column].to_numpy() for name, column in NUMBERS.items()}
-    return pd.DataFrame({**place, **numbers, "paper": False, **look_columns(looks)})
+    return pd.DataFrame({**place, "cell": cells["cell"].to_numpy(), **numbers, "paper": False, **look_columns(looks)})
 
 
 def with_paper(
@@ -87,7 +90,7 @@ def with_paper(
 def data_of(points: pd.DataFrame, levels: list[Level]) -> pd.DataFrame:
     """The numbers of a figure without its looks, levels last."""
     lines = pd.DataFrame([{"panel": at.panel, "series": at.label, "mean": at.value, "paper": False} for at in levels])
-    return pd.concat([points.drop(columns=["label", *LOOK]), lines], ignore_index=True)
+    return pd.concat([points.drop(columns=["label", "cell", *LOOK], errors="ignore"), lines], ignore_index=True)
 
 
 def untrained_levels(part: Part, panel: str, model: str | None = None) -> list[Level]:

@@ -8,6 +8,7 @@ settings agree (`statistics.selection`), when there is something to compare (`le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -32,6 +33,7 @@ UNTIED_OR_TIED = ("1", "8", "64", "all")
 VALUES = ("1", "4", "16", "64")
 RANKS = ("1", "2", "4", "16", "64")
 TWO_SIZES = ("trained_values",)
+MODEL_SIZE = "model.parameters"
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,16 @@ class Item:
         """Why these cells are not enough to draw; "" where they are."""
         if cells.empty:
             return "no test accuracy"
-        lacking = [group for group in self.least if max(cells[name].nunique() for name in group if name in cells) < 2]
+        lacking = [group for group in self.least if max(_values(cells, name) for name in group if name in cells) < 2]
         return "; ".join(f"one value of {' and '.join(group)}" for group in lacking)
+
+
+def _values(cells: pd.DataFrame, name: str) -> int:
+    """How many values a setting has; sizes of models that differ by less than a tenth are one."""
+    if name != MODEL_SIZE:
+        return int(cells[name].nunique())
+    sizes: list[float] = sorted(cells[name].dropna().astype(float))
+    return min(1, len(sizes)) + sum(larger > 1.1 * smaller for smaller, larger in pairwise(sizes))
 
 
 def _item(
@@ -87,7 +97,7 @@ FIGURE_3 = _item(
     "figure3",
     smallest_update.smallest_updates,
     Selection(_of("grpo", TINYLORA | {"u": ("1",)}, LORA_XS, LORA), (*MODEL, *ADAPTER)),
-    least=(TWO_SIZES, ("adapter.name",)),
+    least=(TWO_SIZES, ("adapter.name",), (MODEL_SIZE,)),
 )
 ONE_VALUE: Where = {"adapter.name": ("tinylora",), "rank": ("2",), "u": ("1",), "n_tie": (NUMBER,)}
 FIGURE_4 = _item(

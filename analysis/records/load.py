@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.records.apart import apart_settings, told_apart
 from analysis.records.items import Items, read_items
+from analysis.records.said import Said
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
 from tinylora.records.items import ITEMS
@@ -65,6 +66,8 @@ class Records:
     """What a reader must know about the records."""
     items: Items = field(default_factory=dict)
     """Outcomes by problem of the averaged runs that have them."""
+    said: Said = field(default_factory=Said)
+    """What the models of the averaged runs have said."""
 
 
 def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) -> Records:
@@ -91,7 +94,9 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
     provenance = [name for name in params if _is_provenance(name)]
     what = f"has an {ITEMS} that cannot be read: it counts as a run without one"
     notes = (*notes, *_for_each(what, sorted(broken)))
-    return Records(runs, history, tuple([*_settings(params), *apart_settings(runs)]), tuple(provenance), notes, items)
+    settings = tuple([*_settings(params), *apart_settings(runs)])
+    ids = dict(zip(averaged["run_key"], averaged["run_id"], strict=True))
+    return Records(runs, history, settings, tuple(provenance), notes, items, Said(store, ids))
 
 
 def _is_provenance(param: str) -> bool:

@@ -25,3 +25,11 @@ def percent(share: float) -> str:
 def percent_range(low: float, high: float) -> str:
     """An interval of shares in per cent, or the sign for a gap."""
     return GAP if math.isnan(low) or math.isnan(high) else f"{percent(low)} to {percent(high)}"
+
+
+def rounded_percent(share: float, low: float, high: float) -> str:
+    """A share in per cent with no more digits than its interval allows: whole ones where that is 2 points or more wide.
+
+    Without an interval (NaN) as `percent` has it.
+    """
+    return f"{100 * share:.0f}" if high - low >= 0.02 and not math.isnan(share) else percent(share)

@@ -281,7 +281,7 @@ def test_ties_and_single_seeds_are_said(store: Path) -> None:
 def test_one_draw_that_gains_nothing_makes_a_whole_report(store: Path) -> None:
     """The smallest size is enough for any share of no gain, and no interval or share can be given."""
     points = [point for _, point in conf_files.points("figure1")]
-    runs = [run(point, 0.5, model=SMALL, task="sums") for point in points]
+    runs = [run(point, 0.5, model=model, task="sums") for point in points for model in (SMALL, "smollm2-135m")]
     for made in runs:
         made.tags["scale_model"] = "true"
     write_runs(store, runs)

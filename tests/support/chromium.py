@@ -76,6 +76,14 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
+    def until(self, script: str) -> None:
+        """Wait until a script is true."""
+        end = time.monotonic() + SECONDS
+        while not self.evaluate(script):
+            if time.monotonic() > end:
+                raise TimeoutError(script)
+            time.sleep(0.05)
+
     def screenshot(self, path: Path) -> None:
         """The whole page as a PNG."""
         answer = self.call("Page.captureScreenshot", captureBeyondViewport=True)

@@ -98,7 +98,6 @@ def points(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, .
     for item, model, panel in {(item, model, panel) for item, model, panel, *_ in _places(cells)}:
         yield item, model, panel, "untrained", "", {"mean": levels[model]}
     yield from best_points(cells)
-    yield from smallest_updates(cells)
     yield from table_2(cells, levels)
 
 
@@ -143,23 +142,6 @@ def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
     for (item, model, series), sizes in curves.items():
         for size, found in sizes.items():
             yield item, model, "", series, size, max(found, key=lambda cell: cell["validation"])
-
-
-def smallest_updates(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
-    """Figure 3: of all sizes the smallest that reaches a share of the best accuracy."""
-    of_model: dict[str, list[Cell]] = defaultdict(list)
-    for cell in cells:
-        if (
-            cell["algorithm"] == "grpo"
-            and of_figure_1(cell)
-            and not (cell["adapter"] == "tinylora" and cell["u"] != "1")
-        ):
-            of_model[cell["model"]].append(cell)
-    for model, own in of_model.items():
-        best = max(cell["mean"] for cell in own)
-        for share in (0.9, 0.95, 0.975):
-            size = min(cell["values"] for cell in own if cell["mean"] >= share * best)
-            yield "figure3", model, "", f"{share:g}", "", {"mean": float(size)}
 
 
 def table_2(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, ...]]:

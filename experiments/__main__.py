@@ -1,0 +1,45 @@
+"""All commands by one name: `tinylora <command> ...`, or `python -m experiments <command> ...`.
+
+Each is a module that can be called by itself; this hands over to it, in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": ("experiments.run", "train a run, or a sweep of them with -m"),
+    "plan": ("experiments.plan", "what a sweep would cost, without training it"),
+    "report": ("analysis.build", "tables, figures and answers of what has been run"),
+    "samples": ("experiments.samples", "what the models of runs say"),
+    "status": ("experiments.status", "how submitted sweeps stand"),
+    "cancel": ("experiments.cancel", "stop the jobs of a sweep"),
+    "sync": ("experiments.sync", "write run folders into MLflow"),
+    "records": ("experiments.records", "keep and share what was recorded"),
+    "ui": ("experiments.ui", "the report and MLflow's pages in a browser"),
+    "questions": ("experiments.questions", "make a question set"),
+    "pretrain": ("experiments.pretrain", "make the miniature models anew"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Hand over to a command, which ends the process; the exit status where there is none of this name."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words and words[0] in COMMANDS:
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-m", COMMANDS[words[0]][0], *words[1:]])
+    asked = not words or words[0] in ("-h", "--help")
+    out = sys.stdout if asked else sys.stderr
+    if not asked:
+        print(f"error: {words[0]}: there is no such command\n  rule:   it is one of those below", file=out)
+        print("  remedy: tinylora <command> --help says more of each\n", file=out)
+    print("tinylora <command> ...\n", file=out)
+    for name, (module, what) in COMMANDS.items():
+        print(f"  {name:10} {what} (python -m {module})", file=out)
+    return 0 if asked else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
