@@ -25,7 +25,7 @@ METRICS = {
     "train/entropy": "entropy of a token (nats)",
 }
 """What can be drawn against the step, and its name on the chart; those that no run has are left out."""
-MOST_POINTS = 24_000  # of all curves of a chart: half a megabyte of the page
+MOST_POINTS = 15_000  # of all curves of a chart: a quarter of a megabyte of the page
 MOST_STEPS = 60  # of a curve
 FEW_LINES = 4
 HEIGHT = 280  # pixels
@@ -84,10 +84,19 @@ def training_chart(cells: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFram
         return None
     chosen = chosen.sort_values(["method", "trained_values"], kind="stable")
     chosen = chosen.assign(line=_curve_names(chosen))
-    keys = history["run_key"].astype(str)
-    lines = keys.map(own.map(chosen.set_index("cell")["line"]))
-    found = history.assign(run=keys, line=lines, metric=history["metric"].astype(str).map(METRICS))
-    return _chart(_training(_thinned(found), _lines(chosen)))
+    curves = own.map(chosen.set_index("cell")["line"]).reset_index().set_axis(["run", "line"], axis=1)
+    numbers = {run: number for number, run in enumerate(curves["run"])}
+    metrics = [name for name in METRICS if name in set(history["metric"])]
+    found = pd.DataFrame(
+        {
+            "metric": history["metric"].astype(str).map(metrics.index),
+            "curve": history["run_key"].astype(str).map(numbers),
+            "step": history["step"],
+            "value": history["value"],
+        }
+    )
+    names = curves.assign(curve=range(len(curves)))
+    return _chart(_training(_thinned(found), names, [METRICS[name] for name in metrics], _lines(chosen)))
 
 
 def _lines(chosen: pd.DataFrame) -> _Lines:
@@ -134,10 +143,13 @@ def _accuracy(means: pd.DataFrame, points: pd.DataFrame, level: pd.DataFrame, li
     return alt.layer(*layers).add_params(lines.alone)
 
 
-def _training(points: pd.DataFrame, lines: _Lines) -> Layers:
-    metrics = [name for name in METRICS.values() if name in set(points["metric"])]
-    shown = alt.param(name="shown", value=metrics[0], bind=alt.binding_select(options=metrics, name="shown: "))
+def _training(points: pd.DataFrame, names: pd.DataFrame, metrics: list[str], lines: _Lines) -> Layers:
+    """`points` hold numbers alone; `names` says which run and which line the number of a curve is."""
+    choice = alt.binding_select(options=list(range(len(metrics))), labels=metrics, name="shown: ")
+    shown = alt.param(name="shown", value=0, bind=choice)
+    of_curve = alt.LookupData(data=_inline(names), key="curve", fields=["run", "line"])
     chart = alt.Chart(_inline(points)).transform_filter("datum.metric == shown")
+    chart = chart.transform_lookup(lookup="curve", from_=of_curve)
     chart = chart.encode(alt.X("step:Q").axis(title="step", tickMinStep=1), lines.colour, opacity=lines.opacity)
     mean = alt.Y("mean(value):Q").scale(zero=False).axis(title=None)
     told = [
@@ -155,12 +167,12 @@ def _training(points: pd.DataFrame, lines: _Lines) -> Layers:
 
 def _thinned(found: pd.DataFrame) -> pd.DataFrame:
     """Few enough points: means over neighbouring steps, which have the last of them as their step."""
-    curves = found.groupby(["metric", "run"]).ngroups
+    curves = found.groupby(["metric", "curve"]).ngroups
     most = max(2, min(MOST_STEPS, MOST_POINTS // curves))
     steps = found.groupby("metric")["step"]
     spans = steps.transform(lambda own: -(-own.nunique() // most))
     parts = (steps.rank(method="dense") - 1) // spans
-    groups = found.assign(part=parts).groupby(["metric", "line", "run", "part"], sort=True)
+    groups = found.assign(part=parts).groupby(["metric", "curve", "part"], sort=True)
     return groups.agg(step=("step", "max"), value=("value", "mean")).reset_index().drop(columns="part")
 
 

@@ -9,7 +9,6 @@ from analysis.page.formats import to_markdown
 from analysis.page.report import Report
 
 MOST_LINES = 40
-MOST_WIDTH = 100  # columns of a table, of which settings that say least are left out
 SHOWN = ("method", "precision", "trained", "untrained %", "trained, sampled %", "95% interval", "runs")
 
 
@@ -18,11 +17,12 @@ def lines_of(report: Report) -> list[str]:
     lines = [*report.first_findings, ""] if report.first_findings else []
     lines += [line for card in report.cards for line in _of_card(card)]
     counts = report.records.runs["status"].value_counts().sort_index()
-    last = "Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."
-    room = MOST_LINES - 3
+    last = ["Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."]
+    last += report.records.notes
+    room = max(1, MOST_LINES - 1 - len(last))
     if len(lines) > room:
         lines = [*lines[: room - 1], f"[... {len(lines) - room + 1} more lines in summary.md]"]
-    return [*lines, last]
+    return [*lines, *last]
 
 
 def _of_card(card: Card) -> Iterator[str]:

@@ -154,7 +154,8 @@ def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataF
     labels = [name for name in varying if name != axis]
     cells = cells.copy()
     cells["extra"] = [
-        ", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels) for row in cells[labels].to_dict("records")
+        ", ".join(f"{_short(n)}={_plain(row[n])}" for n in labels if show(row[n]))
+        for row in cells[labels].to_dict("records")
     ]
     cells["line"] = [
         f"{method} {precision}" + (f", {extra}" if extra else "")

@@ -16,7 +16,7 @@ from support.analysis_store import SFT, STEPS, Store
 from support.processes import run_without
 
 from analysis import build
-from analysis.page import formats, notes
+from analysis.page import formats, notes, rendering, terminal
 from analysis.page import sweep_figures as figures
 from analysis.records import load
 from analysis.statistics import bootstrap, grid, text
@@ -281,9 +281,11 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
         "draws.csv",
         "summary.md",
         "index.html",
+        rendering.LIBRARY,
     }
     printed = capsys.readouterr().out
-    assert "GRPO fp32 with 13 trained parameters (52 bytes): 65.0% sampled (95% interval 60.0 to 70.0)" in printed
+    assert re.search(r"\| fp32 +\| 13 +\| \d+ +\| 65 +\| 60.0 to 70.0 +\| 2 ", printed), printed
+    assert len(printed.split("report: ")[0].splitlines()) < terminal.MOST_LINES
     assert printed.rstrip().endswith(f"report: {tmp_path / 'two' / 'index.html'}")
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "says nothing by itself" in page
