@@ -29,6 +29,9 @@ try:
     from tinylora.settings.paths import end_without_surroundings
 
     end_without_surroundings()
+    from tinylora.settings.extras import require_extra
+
+    require_extra("report", ("pandas", "scipy", "matplotlib", "altair", "vl_convert", "mlflow", "rich"))
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None
 

@@ -1,9 +1,9 @@
 """Commands that run experiments with `tinylora`, and what they are made of.
 
 Each file at the top is a thin command: `run` (train), `plan` (what it would cost), `status`, `cancel` (sweeps that run
-as jobs), `sync`, `records` (keep and share what was recorded), `samples` (read what the models said), `questions`,
-`pretrain` (make data and the miniature models). `command` is what they share, `sweep` trains the packs of a sweep,
-`search` finds rates, `display` is what a person sees.
+as jobs), `sync`, `records` (keep and share what was recorded), `samples` (read what the models said), `ui` (pages in a
+browser), `questions`, `pretrain` (make data and the miniature models). `__main__` has them all by one name; `command`
+is what they share, `sweep` trains the packs of a sweep, `search` finds rates, `display` is what a person sees.
 
 Imports go down only: commands -> jobs -> sweep -> planning -> compose -> display -> tinylora; nothing here is imported
 by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose.points`.
@@ -16,5 +16,8 @@ try:
     from tinylora.settings.paths import end_without_surroundings
 
     end_without_surroundings()
+    from tinylora.settings.extras import require_extra
+
+    require_extra("sweep", ("hydra", "submitit", "mlflow", "rich"))
 except KeyboardInterrupt:  # in this very moment
     raise SystemExit(130) from None

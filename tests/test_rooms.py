@@ -45,6 +45,8 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "samples": "display jobs command",
         "questions": "command",
         "pretrain": "command",
+        "ui": "command",
+        "__main__": "",
         "examples": "",
     },
     "analysis": {

@@ -141,10 +141,13 @@ def make_report(
 
 
 def make_files(
-    records: Records, only: tuple[str, ...] = NAMES, formats: tuple[str, ...] = FORMATS[:2]
+    records: Records,
+    only: tuple[str, ...] = NAMES,
+    formats: tuple[str, ...] = FORMATS[:2],
+    x: str = "trained_values",
 ) -> dict[str, bytes]:
     """Name and content of every file of the report; see `make_report`."""
-    return files_of(make_report(records, only, formats))
+    return files_of(make_report(records, only, formats, x))
 
 
 def cells_of(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -1,0 +1,122 @@
+"""What is installed: each extra has the packages that it needs, and without one its commands say so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+RUNNER = """
+import json, runpy, sys
+blocked = set(json.loads(sys.argv.pop(1)))
+
+class Others:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in blocked else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = [Others(finder) for finder in sys.meta_path]
+what = sys.argv.pop(1)
+sys.argv[0] = what
+exec(sys.argv[1]) if what == "-c" else runpy.run_module(what, run_name="__main__", alter_sys=True)
+"""
+LIBRARY = """
+import torch
+from transformers import AutoModelForCausalLM
+from tinylora.adapters.attach import attach, load, save
+model = AutoModelForCausalLM.from_pretrained("tinylora/models/miniatures/miniature-qwen2")
+adapter = attach(model, u=3)
+tokens = torch.tensor([[1, 2, 3]])
+model(tokens, labels=tokens).loss.backward()
+assert all(each.grad is not None for each in adapter.parameters())
+"""
+SMALL = "steps=1 eval.test_items=2 eval.validation_items=2 eval.samples=1 algorithm.prompts=2 algorithm.samples=2"
+
+
+def name_of(requirement: str) -> tuple[str, tuple[str, ...]]:
+    """The package that is required, in the form that names are compared in, and its extras."""
+    found = re.match(r"([A-Za-z0-9._-]+)(?:\[([^]]*)\])?", requirement)
+    assert found is not None
+    extras = tuple(found[2].split(",")) if found[2] else ()
+    return re.sub(r"[-_.]+", "-", found[1]).lower(), extras
+
+
+def closure(extra: str | None) -> set[str]:
+    """The packages that come with the library and this extra, as far as they are installed here."""
+    asked = [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] if extra else [])]
+    waiting, found = [name_of(each)[0] for each in asked], set[str]()
+    while waiting:
+        package = waiting.pop()
+        if package in found:
+            continue
+        found.add(package)
+        try:
+            needs = requires(package) or []
+        except PackageNotFoundError:  # of another system, or an option
+            continue
+        waiting += [name_of(need)[0] for need in needs if "extra ==" not in need]
+    return found
+
+
+def absent(extra: str | None) -> list[str]:
+    """The modules that are installed here, but would not be with this extra alone."""
+    there = closure(extra)
+    own = {"tinylora", "pip", "setuptools"}
+    return [
+        module
+        for module, packages in packages_distributions().items()
+        if not any(name_of(package)[0] in there | own for package in packages)
+        and module not in ("_distutils_hack", "pkg_resources", "tinylora", "experiments", "analysis", "hydra_plugins")
+    ]
+
+
+def run(extra: str | None, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", RUNNER, json.dumps(absent(extra)), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_something_is_blocked() -> None:
+    assert {"hydra", "mlflow", "pandas", "trl", "reasoning_gym"} <= set(absent(None))
+    assert "hydra" not in absent("sweep") and "matplotlib" not in absent("report")
+
+
+def test_the_library_needs_no_extra() -> None:
+    done = run(None, "-c", LIBRARY)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("experiments.run", "sweep"), ("experiments", "sweep"), ("analysis.build", "report")]
+)
+def test_a_command_without_its_extra_says_what_to_install(command: str, extra: str) -> None:
+    done = run(None, command, "--help")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"tinylora[{extra}]" in done.stderr and "remedy:" in done.stderr
+
+
+def test_each_extra_does_what_it_is_for(tmp_path: Path) -> None:
+    trained = run("sweep", "experiments.run", "u=3", *SMALL.split(), f"outputs_dir={tmp_path}")
+    assert trained.returncode == 0, trained.stderr
+    built = run("report", "analysis.build", "--outputs-dir", str(tmp_path), "--out", str(tmp_path / "reports"))
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "reports" / "index.html").is_file()
+
+
+@pytest.mark.skipif("reasoning_gym" not in packages_distributions(), reason="pip install reasoning-gym")
+def test_tasks_bring_their_generators() -> None:
+    script = "import reasoning_gym, datasets; from tinylora.tasks import generated; assert generated.NAME"
+    done = run("tasks", "-c", script)
+    assert done.returncode == 0, done.stderr
