@@ -113,6 +113,7 @@ def test_each_extra_does_what_it_is_for(tmp_path: Path) -> None:
     built = run("report", "analysis.build", "--outputs-dir", str(tmp_path), "--out", str(tmp_path / "reports"))
     assert built.returncode == 0, built.stderr
     assert (tmp_path / "reports" / "index.html").is_file()
+    assert "untrained" in (tmp_path / "reports" / "answers.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif("reasoning_gym" not in packages_distributions(), reason="pip install reasoning-gym")

@@ -43,6 +43,7 @@ NUMBERS = ("u", "rank", "lr", *DRAWN, "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")
 REQUIRED = (*NAMES, "precision", "lr", "seed", "steps", "trained_values", "trained_bytes")
 FEW = 3
+WITHOUT_VALUE = "None"  # what earlier versions wrote of a setting that has none; now it is left out
 INFINITE = 1e308  # MLflow keeps the largest number for an infinite one
 DAMAGED = "damaged"
 """Status of a run whose folder cannot be read, whatever the store says of it."""
@@ -122,7 +123,8 @@ def _experiment(store: Store, uri: str, name: str) -> str:
 
 def _runs_frame(raw: Raw, damaged: Mapping[str, str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row per run that is ours, in a stable order, and the notes on what was left out of the averages."""
-    runs = pd.concat([raw.runs, raw.tags.reindex(columns=list(TAGS), fill_value=""), raw.params], axis=1)
+    params = raw.params.replace(WITHOUT_VALUE, "")
+    runs = pd.concat([raw.runs, raw.tags.reindex(columns=list(TAGS), fill_value=""), params], axis=1)
     runs = runs[runs["run_key"] != ""]
     notes = []
     if len(runs) < len(raw.runs):

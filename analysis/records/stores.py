@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tinylora.records import sqlite_store
 from tinylora.records.store_check import DELETED
 from tinylora.settings.errors import FailureError, UsageError, first_line
-from tinylora.settings.store_urls import STORE, file_of
+from tinylora.settings.store_urls import ARTIFACTS, STORE, file_of
 
 STORE_ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError)
 UNJUDGED = ("eval/test/greedy_outcome/timeout", "eval/test/greedy_outcome/checker_error")
@@ -131,7 +131,7 @@ class SqliteStore:
     """The tables of an SQLite store, never written to."""
 
     def __init__(self, uri: str, path: Path) -> None:
-        self.uri, self.connection = uri, _connect(path)
+        self.uri, self.path, self.connection = uri, path, _connect(path)
 
     def experiments(self) -> dict[str, str]:
         """Name and id of every active experiment."""
@@ -182,7 +182,10 @@ class SqliteStore:
         return points
 
     def artifacts(self, run_ids: Sequence[str], name: str) -> Iterator[bytes | None]:
-        """An artifact of each of these runs, read where MLflow put it; None where a run has none of this name."""
+        """An artifact of each of these runs; None where a run has none of this name.
+
+        It is read where MLflow put it, or beside the store: so the folder of a sweep can be moved or copied.
+        """
         places = dict(self.connection.execute("SELECT run_uuid, artifact_uri FROM runs"))
         for run_id in run_ids:
             place = places.get(run_id) or ""
@@ -192,8 +195,8 @@ class SqliteStore:
             if local is None:
                 yield _downloaded(MlflowClient(self.uri), run_id, name)
             else:
-                file = Path(local) / name
-                yield file.read_bytes() if local and file.is_file() else None
+                files = (Path(local) / name, self.path.with_name(ARTIFACTS) / run_id / "artifacts" / name)
+                yield next((file.read_bytes() for file in files if local and file.is_file()), None)
 
 
 class ClientStore:

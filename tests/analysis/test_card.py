@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ def keep(store: Store, key: str, place: Path) -> None:
     file.append([], before, edge=True, durable=True)
     file.append([], after, edge=True, durable=True)
     (run,) = (each for each in store.client.search_runs([store.experiment_id]) if each.data.tags["run_key"] == key)
-    store.client.log_artifact(run.info.run_id, str(place / SAMPLES))
+    artifacts = place.with_name("mlflow-artifacts") / run.info.run_id / "artifacts"
+    artifacts.mkdir(parents=True)
+    shutil.copy(place / SAMPLES, artifacts)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,12 @@ def test_single_items_leave_the_whole_report_as_it_is(folder: Path, tmp_path: Pa
     after = {path.name: path.read_bytes() for path in out.iterdir()}
     assert after.keys() - before.keys() == {rendering.ONLY}
     assert all(after[name] == content for name, content in before.items())
+
+
+def test_a_sweep_that_was_moved_keeps_its_answers(folder: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(folder, tmp_path / "moved")  # the store names the places where everything was
+    assert build.main(["--outputs-dir", str(moved), "--out", str(tmp_path / "r"), "--format", "svg"]) == 0
+    assert "a is 3" in (tmp_path / "r" / rendering.ANSWERS).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

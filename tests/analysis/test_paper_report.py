@@ -287,7 +287,7 @@ def test_one_draw_that_gains_nothing_makes_a_whole_report(store: Path) -> None:
         made.tags["scale_model"] = "true"
     write_runs(store, runs)
     files = files_of(store)
-    assert {f"figure1-{SMALL}.svg", "figure3.svg"} <= files.keys()
+    assert "figure3.svg" in files and any(re.fullmatch(r"figure1-.*\.svg", name) for name in files)
     assert set(csv(files, "figure3")["size"]) == {min(made.params["trained_values"] for made in runs)}
     assert "nan" not in files["claims.md"].decode()
 

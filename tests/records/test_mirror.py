@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 from support.packs import At, point, steps_in_mlflow
+from support.records import make_folder
 from support.slurm_jobs import call
 
 from tinylora.records import mirror
@@ -15,6 +17,7 @@ from tinylora.records.import_runs import sync
 from tinylora.records.mirror import Mirror
 from tinylora.records.progress import Silent
 from tinylora.records.stopping import Stopped, StopRequest
+from tinylora.settings.config import Adapter, AdapterConfig, Sharing
 from tinylora.settings.errors import FailureError
 from tinylora.train.loop import run_pack
 
@@ -64,3 +67,19 @@ def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path, monkeypatch: p
     uri = f"sqlite:///{outputs / 'mlflow.db'}"
     with mirror._only_writer(uri), pytest.raises(mirror.MlflowException, match="another process"):
         mirror._only_writer(uri).__enter__()
+
+
+def test_mlflow_shows_runs_that_can_be_told_apart_and_nothing_empty(outputs: Path) -> None:
+    tied = {"u": 1, "n_tie": 8}
+    sizes: list[dict[str, Any]] = [{"u": 13}, {"u": 13, "lr": 0.5}, tied, tied | {"sharing": Sharing.structured}]
+    sizes.append({"adapter": AdapterConfig(name=Adapter.lora_xs), "rank": 4})
+    configs = [make_folder(outputs, provenance={"data_commits": ""}, **each).config for each in sizes]
+    assert sync(outputs).problems == []
+    store = Mirror(configs[0])
+    found = store.client.search_runs([store.experiment])
+    names = {run.info.run_name for run in found}
+    assert len(names) == len(configs) and max(map(len, names)) < 80
+    assert any("lora_xs rank=4" in name for name in names)
+    assert store.client.get_experiment(store.experiment).tags["mlflow.experimentKind"] == "custom_model_development"
+    for run in found:
+        assert not {"", "None"} & {*run.data.params.values(), *run.data.tags.values()}

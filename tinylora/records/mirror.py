@@ -41,7 +41,7 @@ from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
 from tinylora.settings.files import held
 from tinylora.settings.rules import shown
-from tinylora.settings.store_urls import file_of, url_of
+from tinylora.settings.store_urls import ARTIFACTS, file_of, url_of
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -62,6 +62,7 @@ from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, lo
 PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
 ENDED = "record/ended"
+TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # so MLflow's pages open on the runs, not on traces
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
 
@@ -133,9 +134,9 @@ class Mirror:
 
     def _made(self, name: str) -> str:
         """The id of the experiment, which is made now. UsageError where MLflow takes no such name."""
-        artifacts = self.file.with_name("mlflow-artifacts").as_uri() if self.file else None
+        artifacts = self.file.with_name(ARTIFACTS).as_uri() if self.file else None
         try:
-            return str(self.client.create_experiment(name, artifact_location=artifacts))
+            return str(self.client.create_experiment(name, artifact_location=artifacts, tags=TRAINING))
         except MlflowException as error:
             if (found := self._found(name)) is not None:  # another process was faster
                 return found
@@ -259,11 +260,12 @@ class Mirror:
             self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)
         tags = {
             "status": status.value,
-            "reason": folder.reason() or "",
             "scale_model": str(scale_model).lower(),
             "label": name_of(folder.config),
             ENDED: ended,
         }
+        if (reason := folder.reason()) or "reason" in now:  # a tag without text is shown as an empty one
+            tags["reason"] = reason or ""
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 

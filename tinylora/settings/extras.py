@@ -17,7 +17,7 @@ def require_extra(extra: str, modules: Sequence[str]) -> None:
         print(
             f"error: {', '.join(lacking)}: not installed\n"
             f"  rule:   these commands need the packages of the extra `{extra}`\n"
-            f"  remedy: pip install 'tinylora[{extra}]', or '.[{extra}]' in a clone; `make install` installs everything",
+            f"  remedy: pip install 'tinylora[{extra}]', or '.[{extra}]' in a clone; `make install` has everything",
             file=sys.stderr,
         )
         raise SystemExit(2)

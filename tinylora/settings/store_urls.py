@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 STORE = "mlflow.db"
+ARTIFACTS = "mlflow-artifacts"  # the folder beside it
 """The default store of an outputs_dir."""
 SQLITE, DRIVER = "sqlite", "sqlite+pysqlite"
 IN_MEMORY = ("", ":memory:")
