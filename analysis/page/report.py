@@ -204,7 +204,9 @@ def _pages(report: Report, name: str) -> dict[str, bytes]:
     counts = report.records.runs["status"].value_counts().sort_index()
     listed = report.runs if len(report.runs) <= MOST_RUNS else report.runs[report.runs["averaged"] == "no"]
     sheets = [card.sheet for card in report.cards if card.sheet is not None]
-    words = {"report": report, "listed": listed, "counts": counts.to_dict(), "scale_sentence": SCALE_SENTENCE}
+    links = {column.key: f"{ANSWERS}#{column.key}" for sheet in sheets for column in sheet.columns}
+    words = {"report": report, "listed": listed, "links": links, "counts": counts.to_dict()}
+    words |= {"scale_sentence": SCALE_SENTENCE}
     pages = {name: rendered("page.html.j2", **words)}
     return pages | ({ANSWERS: rendered("answers.html.j2", sheets=sheets)} if sheets else {})
 

@@ -160,6 +160,7 @@ def test_the_page_can_be_asked(opened: tuple[Browser, Path]) -> None:
     window.open(out / rendering.PAGE, 1400, dark=False)
     window.until("document.querySelectorAll('.chart svg').length === 2")
     shown: Any = window.evaluate("document.body.innerText")
+    assert window.evaluate("document.querySelectorAll('#list-of-runs a[href^=\"answers.html#\"]').length") == 1
     assert re.search(r"62%\s+13 values", shown) and "a is 3" in shown and "no <b>" in shown
     column = "[...document.querySelectorAll('#list-of-runs tbody tr')].map(row => row.cells[0].textContent)"
     keys: Any = window.evaluate(column)
