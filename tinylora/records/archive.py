@@ -1,8 +1,8 @@
 """Records of many runs in one file: run folders in a tar.xz, without what training would continue from.
 
-An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, samples.jsonl.gz, summary.json and
+An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, samples.jsonl.gz, v.jsonl, summary.json and
 adapter.safetensors of every run that has ended. Restored they are run folders again, which `import_runs` brings into
-MLflow. A compact archive leaves out the adapters, the samples and, of the metrics of a step, all but evaluations and
+MLflow. A compact archive leaves out the adapters, v, the samples and, of the metrics of a step, all but evaluations and
 `CURVES`; no value is rounded.
 Where runs and their files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere,
 and an address may hold a password.
@@ -30,6 +30,7 @@ import yaml
 from tinylora.records.archive_check import check_run, check_same
 from tinylora.records.archive_stream import FILES, check_size, foreign, members
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, Status, lines_of, read_yaml, run_folders
+from tinylora.records.kept import KEPT
 from tinylora.records.reading import UNREADABLE, why_unreadable
 from tinylora.records.samples import SAMPLES
 from tinylora.settings.errors import FailureError, UsageError
@@ -96,7 +97,7 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
         if (given := content["config"][group].get(name)) is not None:
             content["config"][group][name] = Path(given).name or given
     files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
-    whole = (ITEMS,) if compact else (METRICS, ITEMS, SAMPLES, ADAPTER)
+    whole = (ITEMS,) if compact else (METRICS, ITEMS, SAMPLES, KEPT, ADAPTER)
     files |= {name: (path / name).read_bytes() for name in whole if (path / name).exists()}
     if compact:
         files[METRICS] = _compact_lines(path)

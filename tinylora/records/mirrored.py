@@ -19,10 +19,11 @@ from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, MetricLine
+from tinylora.records.kept import KEPT
 from tinylora.records.samples import SAMPLES, read_samples, table_of
 
 MARK = "record/lines"
-ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, ADAPTER)
+ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, KEPT, SUMMARY, ADAPTER)
 TABLE = "samples.json"
 BATCH = 1000  # most metrics in one call, MLflow's own limit
 FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
