@@ -4,9 +4,9 @@ The loop is given a recorder and does not know whether it writes. Of the ranks o
 same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
 After every step the order is: the outcomes of evaluations, v there, and the metrics of all lanes, their states (where
-saving costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane continues
-are dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the steps since
-the last saved states.
+saving costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane
+continues are dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the
+steps since the last saved states.
 """
 
 from __future__ import annotations
