@@ -15,6 +15,7 @@ from support.processes import run_without
         ("experiments.sync", "--help"),
         ("experiments.records", "--help"),
         ("experiments.samples", "--help"),
+        ("experiments.evaluate", "--help"),
         ("experiments.plan", "u=1,13"),
         ("analysis.build", "--help"),
     ],

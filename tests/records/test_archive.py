@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.records import append_samples, make_items, make_kept, make_samples, metrics_of
+from support.records import append_samples, make_evaluated, make_items, make_kept, make_samples, metrics_of
 
 from analysis.records import load
 from experiments import records
 from tinylora.records import archive
+from tinylora.records.evaluations import add_evaluation
 from tinylora.records.folder import RunFolder, Status
 from tinylora.records.kept import KeptFile
 from tinylora.settings.config import RunConfig, TrackingConfig
@@ -32,6 +33,7 @@ def make_run(outputs: Path, seed: int, status: Status | None = Status.finished) 
     folder.append_items([item])
     folder.append(0, metrics_of(item) | {"eval/merge_kl": 1e-12})
     KeptFile(folder.path, fsync=False).append(make_kept(0))
+    add_evaluation(folder.path, make_evaluated(1))
     append_samples(folder, 1, make_samples(1), {"train/reward": 1 / 3, "train/loss": 0.5})
     (folder.path / archive.ADAPTER).write_bytes(b"v")
     (folder.path / "state.safetensors").write_bytes(b"state")

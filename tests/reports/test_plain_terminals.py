@@ -38,6 +38,7 @@ COMMANDS = (
     "experiments.questions",
     "experiments.records",
     "experiments.samples",
+    "experiments.evaluate",
     "experiments.pretrain",
     "analysis.build",
     "benchmarks.run",
