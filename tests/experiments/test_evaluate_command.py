@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.packs import point, steps_in_mlflow
 from transformers import AutoModelForCausalLM
 
+from analysis.page.report import make_files
+from analysis.records.load import load as load_records
 from experiments import evaluate
 from tinylora.adapters.attach import load, save_peft
 from tinylora.models.find import MINIATURES
@@ -191,6 +195,12 @@ def test_mlflow_has_what_the_folders_have(once: Path, outputs: Path, capsys: pyt
         assert steps_in_mlflow(config) == list(range(STEPS + 1)), "the run's own metrics stay as they are"
         (artifact,) = outputs.glob(f"mlflow-artifacts/{run.info.run_id}/artifacts/{EVALUATIONS}")
         assert artifact.read_bytes() == (config.folder / EVALUATIONS).read_bytes()
+    evaluated_in_report = make_files(load_records(points(outputs)[0].tracking_uri, "tinylora"))["evaluated.csv"]
+    shown = pd.read_csv(io.BytesIO(evaluated_in_report)).set_index(["run_key", "step"])
+    for config in points(outputs)[:2]:
+        for step in (2, STEPS):
+            score = RunFolder(config).lines()[step].metrics["eval/test/sampled_strict"]
+            assert shown.loc[(config.run_key, step), "sampled_strict"] == pytest.approx(score)
 
 
 def test_a_file_that_was_changed_is_damage_and_the_run_is_whole(

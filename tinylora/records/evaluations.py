@@ -27,6 +27,8 @@ from tinylora.settings.files import write_atomically
 from tinylora.settings.given_files import json_of
 
 EVALUATIONS = "evaluations.jsonl"
+TAG = "record/evaluations"
+"""Of a run in MLflow: a digest of the file that the store has."""
 FIELDS = ("time", "step", "file", "key", "settings", "made_with", "metrics", "outcomes")
 KEY, FILE = re.compile(r"[0-9a-f]{12}"), re.compile(r"[0-9a-f]{16}")
 

@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
-from tinylora.records.evaluations import EVALUATIONS, newest, read_evaluations
+from tinylora.records.evaluations import EVALUATIONS, TAG, newest, read_evaluations
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, MetricLine
 from tinylora.records.kept import KEPT
 from tinylora.records.samples import SAMPLES, read_samples, table_of
@@ -26,8 +26,6 @@ from tinylora.records.samples import SAMPLES, read_samples, table_of
 MARK = "record/lines"
 ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, KEPT, SUMMARY, ADAPTER)
 TABLE = "samples.json"
-EVALUATED = "record/evaluations"
-"""The tag with a digest of the evaluations that a record holds."""
 BATCH = 1000  # most metrics in one call, MLflow's own limit
 FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
 
@@ -70,7 +68,7 @@ def log_evaluations(client: MlflowClient, run: Run, folder: Path) -> None:
     if not path.exists():
         return
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-    if run.data.tags.get(EVALUATED) == digest:
+    if run.data.tags.get(TAG) == digest:
         return
     of_steps = [(line, line.step) for line in newest(read_evaluations(folder)) if line.step is not None]
     metrics = [
@@ -81,7 +79,7 @@ def log_evaluations(client: MlflowClient, run: Run, folder: Path) -> None:
     for start in range(0, len(metrics), BATCH):
         client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
     client.log_artifact(run.info.run_id, str(path))
-    client.set_tag(run.info.run_id, EVALUATED, digest)
+    client.set_tag(run.info.run_id, TAG, digest)
 
 
 class Other(Enum):
