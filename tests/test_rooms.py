@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "records": "command",
         "samples": "display naming command",
         "evaluate": "display planning adapters command",
+        "chat": "display naming adapters command",
         "questions": "command",
         "pretrain": "command",
         "examples": "",

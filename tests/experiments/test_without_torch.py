@@ -16,6 +16,7 @@ from support.processes import run_without
         ("experiments.records", "--help"),
         ("experiments.samples", "--help"),
         ("experiments.evaluate", "--help"),
+        ("experiments.chat", "--help"),
         ("experiments.plan", "u=1,13"),
         ("analysis.build", "--help"),
     ],

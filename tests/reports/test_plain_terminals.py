@@ -39,6 +39,7 @@ COMMANDS = (
     "experiments.records",
     "experiments.samples",
     "experiments.evaluate",
+    "experiments.chat",
     "experiments.pretrain",
     "analysis.build",
     "benchmarks.run",
