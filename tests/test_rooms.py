@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "samples": "display naming command",
         "evaluate": "display planning adapters command",
         "chat": "display naming adapters command",
+        "export": "display naming adapters command",
         "questions": "command",
         "pretrain": "command",
         "examples": "",

@@ -17,6 +17,7 @@ from support.processes import run_without
         ("experiments.samples", "--help"),
         ("experiments.evaluate", "--help"),
         ("experiments.chat", "--help"),
+        ("experiments.export", "--help"),
         ("experiments.plan", "u=1,13"),
         ("analysis.build", "--help"),
     ],

@@ -40,6 +40,7 @@ COMMANDS = (
     "experiments.samples",
     "experiments.evaluate",
     "experiments.chat",
+    "experiments.export",
     "experiments.pretrain",
     "analysis.build",
     "benchmarks.run",
