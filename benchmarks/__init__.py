@@ -5,6 +5,7 @@ steps        a GRPO step of 1 to 32 lanes v TRL's GRPOTrainer with PEFT's TinyLo
 rollouts     sampled tokens v transformers' generate, trained tokens v a plain forward and backward pass
 attach       the basis v PEFT's initialisation
 sweep        a packed sweep v its points one by one; start-up, records
+adapters     adapters that are evaluated in one batch v one by one
 samples      what it costs to record what the model says
 memory       peak memory by lanes, v TRL with PEFT
 answers      the answer checker v Math-Verify, and on the gold answers of data sets

@@ -22,10 +22,7 @@ from typing import Any
 
 from experiments.command import add_outputs_dir, leave, run_command
 from experiments.display import counted, page, visible
-from experiments.jobs import ledger
-from tinylora.records.folder import CONFIG, read_config, run_folders
-from tinylora.records.progress import labels
-from tinylora.records.reading import UNREADABLE, why_unreadable
+from experiments.naming import find_runs, labelled, listed
 from tinylora.records.samples import (
     EVALUATED,
     KINDS,
@@ -38,13 +35,10 @@ from tinylora.records.samples import (
     place_of,
     read_samples,
 )
-from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import TinyLoraError, UsageError
-from tinylora.settings.paths import absolute
 
 FIRST, LAST = "first", "last"
 LONGEST_PROMPT = 400  # characters that are shown
-LISTED = 12  # of what there is, in an error
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     _require_words(options)
-    runs, unread = _read(_of_lane(_find(options.runs, options.outputs_dir), options.lane))
+    runs, unread = _read(_of_lane(find_runs(options.runs, options.outputs_dir), options.lane))
     _require_step(options.step, runs)
     if options.json:
         for run in runs:
@@ -113,59 +107,15 @@ def _require_words(options: argparse.Namespace) -> None:
         )
 
 
-def _find(given: str, outputs_dir: str) -> list[Path]:
-    """The run folders that are meant. Raises UsageError where there is none, or not one run or sweep alone."""
-    path = absolute(given, "runs")
-    if given and path.is_dir():
-        if (path / CONFIG).is_file():
-            return [path]
-        found = list(run_folders(path))
-        if not found and (path / ledger.SWEEP).is_file():
-            found = _of_sweep(ledger.read(path))
-        if not found:
-            raise UsageError(
-                f"{path}: no run", f"a run has a {CONFIG} in its folder", "give the folder of a run or of its sweep"
-            )
-        return found
-    outputs = absolute(outputs_dir, "--outputs-dir")
-    places = {folder.name: [folder] for folder in run_folders(outputs)}
-    places |= {sweep.id: _of_sweep(sweep) for sweep in ledger.all_sweeps(outputs)}
-    keys = [key for key in places if key.startswith(given)]
-    if len(keys) != 1 or not places[keys[0]]:
-        what = "several runs or sweeps" if len(keys) > 1 else "no run"
-        raise UsageError(
-            f"{given}: {what} in {outputs}",
-            f"runs are named by a folder, or by the beginning of a key that no other has; there are {_listed(places)}",
-            "give more of the key, or the folder, or --outputs-dir where it is not `outputs`",
-        )
-    return places[keys[0]]
-
-
-def _of_sweep(sweep: ledger.Sweep) -> list[Path]:
-    """The folders of a submitted sweep's runs that have begun."""
-    folders = [sweep.folder.parents[1] / key for key in sweep.runs]
-    return [folder for folder in folders if (folder / CONFIG).is_file()]
-
-
 def _of_lane(folders: Sequence[Path], lane: str | None) -> list[tuple[str, Path]]:
     """Those whose label has all words of `lane`, or whose key begins with it, each with its label."""
-    configs: list[tuple[Path, RunConfig]] = []
-    for folder in folders:
-        try:
-            configs.append((folder, read_config(folder, folder.parent)))
-        except UNREADABLE as error:
-            if len(folders) == 1:
-                raise
-            print(f"not shown: {why_unreadable(error)}", file=sys.stderr)
-    names = labels([config for _, config in configs])
-    found = [(name, folder) for name, (folder, _) in zip(names, configs, strict=True)]
+    found = [(name, config.folder) for name, config in labelled(folders, "not shown")]
     if lane is None:
         return found
     chosen = [each for each in found if set(lane.split()) <= set(each[0].split()) or each[1].name.startswith(lane)]
     if not chosen:
-        raise UsageError(
-            f"--lane {lane}", f"no run has these words in its label: {_listed(names)}", "give some of them"
-        )
+        names = listed(name for name, _ in found)
+        raise UsageError(f"--lane {lane}", f"no run has these words in its label: {names}", "give some of them")
     return chosen
 
 
@@ -195,7 +145,7 @@ def _require_step(step: str | None, runs: Sequence[Run]) -> None:
     if step is not None and step.isdecimal() and int(step) not in steps:
         raise UsageError(
             f"--step {step}",
-            f"samples are recorded at some steps, which are {_listed(map(str, sorted(steps)))}",
+            f"samples are recorded at some steps, which are {listed(map(str, sorted(steps)))}",
             f"give one of these, or {FIRST} or {LAST}",
         )
 
@@ -285,13 +235,6 @@ def _block(name: str, text: str) -> list[str]:
     """A text with its name in front, the lines below each other."""
     first, *others = text.split("\n")
     return [f"    {name:<11} {visible(first)}", *(f"{'':16}{visible(line)}" for line in others)]
-
-
-def _listed(words: Iterable[str]) -> str:
-    """Some words, for an error: not more than can be read."""
-    known = list(words)
-    more = f", and {len(known) - LISTED} more" if len(known) > LISTED else ""
-    return (", ".join(known[:LISTED]) or "none") + more
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from tinylora.settings.errors import UsageError
 TABLE_1, CLAIMS_TABLE = "table1", "claims"
 NAMES = (*(item.name for item in ITEMS), TABLE_1, CLAIMS_TABLE)
 """Everything that can be asked for by name."""
+EVALUATED, EVALUATED_CAPTION = "evaluated", "Accuracies of adapters that were evaluated after their training"
 MOST_RUNS = 400  # runs that the page lists one by one; beyond, only those that are not averaged
 SCALE_SENTENCE = (
     "This is a scale model, a miniature that ships with the package: it shows how the method behaves on it and says "
@@ -56,6 +57,8 @@ class Report:
     cells: pd.DataFrame
     whole: bool
     """Whether it is everything, and not single items that were asked for."""
+    evaluated: pd.DataFrame
+    """What adapters were found to be worth after their training."""
 
     @property
     def scale_model(self) -> bool:
@@ -137,6 +140,7 @@ def make_report(
         runs,
         cells,
         whole,
+        tables.evaluated_table(records.evaluated if whole else records.evaluated[:0]),
     )
 
 
@@ -183,6 +187,8 @@ def files_of(report: Report) -> dict[str, bytes]:
         numbers, short = verdicts.claims_data(report.checked), verdicts.claims_by_model(report.checked)
         files |= table_files(CLAIMS_TABLE, verdicts.claims_table(report.checked), "Claims of the paper", numbers)
         files |= table_files(f"{CLAIMS_TABLE}-by-model", short, "Claims in short")
+    if len(report.evaluated):
+        files |= table_files(EVALUATED, report.evaluated, EVALUATED_CAPTION, report.records.evaluated)
     for figure in (figure for section in report.sections for figure in section.figures):
         files |= figure.files
     return files | _pages(report, PAGE if report.whole else ONLY)
@@ -238,6 +244,8 @@ def _summary(report: Report) -> str:
             lines.append(f"{len(section.missing)} missing points of the grid {markdown(section.grid)}: see index.html.")
         if lines:
             parts.append("\n".join(f"- {line}" for line in lines))
+    if len(report.evaluated):
+        parts += ["## Evaluated after training", to_markdown(report.evaluated)]
     waiting = [entry.item for entry in report.entries if not entry.drawings]
     if waiting:
         parts.append("Not drawn, for want of runs: " + ", ".join(item.name for item in waiting) + " (see index.html).")

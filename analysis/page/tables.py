@@ -127,6 +127,14 @@ def digests_table(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def evaluated_table(evaluated: pd.DataFrame) -> pd.DataFrame:
+    """What adapters were found to be worth after their training: accuracies in per cent, as people read them."""
+    shares = [name for name in evaluated if name.endswith(("_strict", "_flexible"))]
+    shown = evaluated.assign(**{name: [f"{100 * share:.1f}" for share in evaluated[name]] for name in shares})
+    names = {"run_key": "run", "suite": "set"} | {name: name.replace("_", ", ") for name in shares}
+    return shown.rename(columns=names).astype(str)
+
+
 def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[str, ...]) -> pd.DataFrame:
     """One row per run with everything that the report knows about it."""
     names = ["run_key", "run_id", "label", "status", "reason", "averaged", "scale_model", "method", "seed"]

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.records.apart import apart_settings, told_apart
+from analysis.records.evaluations import read_evaluated
 from analysis.records.items import Items, read_items
 from analysis.records.said import Said
 from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store, unreadable
 from tinylora.records.digests import DIGESTS
+from tinylora.records.evaluations import EVALUATIONS, TAG
 from tinylora.records.items import ITEMS
 from tinylora.records.store_check import deleted
 from tinylora.settings.choices import Strict
@@ -30,7 +32,7 @@ ALL_SCORES = (*SCORES, *SUITE_SCORES, MERGE)
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """Metrics drawn against the step."""
 
-TAGS = ("run_key", "status", "reason", "label", "scale_model")
+TAGS = ("run_key", "status", "reason", "label", "scale_model", TAG)
 _COUNTS = ("trained_values", "degrees_of_freedom", "trained_bytes", "trained_bits")
 SIZES = (*_COUNTS, "modules", "groups", "model.parameters")
 DERIVED = ("lr_setting", "projection_seed_setting", *SIZES)
@@ -69,6 +71,8 @@ class Records:
     """Outcomes by problem of the averaged runs that have them."""
     said: Said = field(default_factory=Said)
     """What the models of the averaged runs have said."""
+    evaluated: pd.DataFrame = field(default_factory=lambda: read_evaluated([])[0])
+    """What adapters of averaged runs were found to be worth after their training, a row for each step and suite."""
 
 
 def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) -> Records:
@@ -85,6 +89,9 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
         history = _history_frame(store, averaged)
         contents = store.artifacts(list(averaged["run_id"]), ITEMS)
         items, broken = read_items(zip(averaged["run_key"], averaged["steps"], contents, strict=True))
+        later = averaged[averaged[TAG] != ""]
+        contents = store.artifacts(list(later["run_id"]), EVALUATIONS)
+        evaluated, unread = read_evaluated(zip(later["run_key"], later["label"], contents, strict=True))
     except STORE_ERRORS as error:
         raise unreadable(uri, error) from error
     except (ValueError, TypeError, KeyError, OverflowError) as error:
@@ -95,9 +102,10 @@ def load(uri: str, experiment: str, damaged: Mapping[str, str] | None = None) ->
     provenance = [name for name in params if _is_provenance(name)]
     what = f"has an {ITEMS} that cannot be read: it counts as a run without one"
     notes = (*notes, *_for_each(what, sorted(broken)))
+    notes = (*notes, *_for_each(f"has an {EVALUATIONS} that cannot be read: it is left out", sorted(unread)))
     settings = tuple([*_settings(params), *apart_settings(runs)])
     ids = dict(zip(averaged["run_key"], averaged["run_id"], strict=True))
-    return Records(runs, history, settings, tuple(provenance), notes, items, Said(store, ids))
+    return Records(runs, history, settings, tuple(provenance), notes, items, Said(store, ids), evaluated)
 
 
 def _is_provenance(param: str) -> bool:

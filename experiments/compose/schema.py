@@ -17,12 +17,12 @@ from tinylora.settings.paths import as_entered
 
 def register() -> None:
     """Make the schema known to Hydra: the root, and the algorithms, which have settings of their own."""
-    root = _open(RunConfig)
-    root.algorithm = _open(AlgorithmConfig)  # the base, so that either algorithm can be merged into it
+    root = opened(RunConfig)
+    root.algorithm = opened(AlgorithmConfig)  # the base, so that either algorithm can be merged into it
     store = ConfigStore.instance()
     store.store(name="run_schema", node=root)
-    store.store(name="grpo_schema", node=_open(GrpoConfig))
-    store.store(name="sft_schema", node=_open(SftConfig))
+    store.store(name="grpo_schema", node=opened(GrpoConfig))
+    store.store(name="sft_schema", node=opened(SftConfig))
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:
@@ -44,14 +44,14 @@ def _with_digest(config: RunConfig) -> RunConfig:
     return replace(config, model=replace(model, chat_template_digest=digest))
 
 
-def _open(schema: Any) -> DictConfig:
+def opened(schema: Any) -> DictConfig:
     """The schema as a node that overrides can change: OmegaConf makes frozen dataclasses read-only."""
     node: DictConfig = schema if isinstance(schema, DictConfig) else OmegaConf.structured(schema)
     OmegaConf.set_readonly(node, None)
     for name in node:
         child = node._get_node(name)
         if isinstance(child, DictConfig):
-            _open(child)
+            opened(child)
             if not is_dataclass(OmegaConf.get_type(child)):  # a mapping, whose names are the user's
                 OmegaConf.set_struct(child, False)
     return node

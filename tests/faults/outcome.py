@@ -17,6 +17,7 @@ import yaml
 
 from tinylora.adapters.adapter_file import read_safetensors
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, PREVIOUS, STATE, SUMMARY
+from tinylora.records.kept import KEPT
 from tinylora.records.samples import SAMPLES
 
 SOURCES = ("git_commit", "git_dirty")  # which may change between two runs that are compared
@@ -60,6 +61,8 @@ def _of_run(found: Path, wanted: Path) -> Iterator[str]:
         yield f"another {ITEMS}"
     if _samples(found) != _samples(wanted):
         yield f"another {SAMPLES}"
+    if _kept(found) != _kept(wanted):
+        yield f"another {KEPT}"
     if _summary(found) != _summary(wanted):
         yield f"another {SUMMARY}"
     for name in (STATE, ADAPTER):
@@ -91,6 +94,10 @@ def _lines(folder: Path) -> list[Any]:
 
 def _items(folder: Path) -> bytes | None:
     return (folder / ITEMS).read_bytes() if (folder / ITEMS).exists() else None
+
+
+def _kept(folder: Path) -> bytes | None:
+    return (folder / KEPT).read_bytes() if (folder / KEPT).exists() else None
 
 
 def _samples(folder: Path) -> bytes | None:

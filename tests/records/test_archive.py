@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.records import append_samples, make_items, make_samples, metrics_of
+from support.records import append_samples, make_evaluated, make_items, make_kept, make_samples, metrics_of
 
 from analysis.records import load
 from experiments import records
 from tinylora.records import archive
+from tinylora.records.evaluations import add_evaluation
 from tinylora.records.folder import RunFolder, Status
+from tinylora.records.kept import KeptFile
 from tinylora.settings.config import RunConfig, TrackingConfig
 from tinylora.settings.errors import UsageError
 
@@ -30,6 +32,8 @@ def make_run(outputs: Path, seed: int, status: Status | None = Status.finished) 
     (item,) = make_items(step=0)
     folder.append_items([item])
     folder.append(0, metrics_of(item) | {"eval/merge_kl": 1e-12})
+    KeptFile(folder.path, fsync=False).append(make_kept(0))
+    add_evaluation(folder.path, make_evaluated(1))
     append_samples(folder, 1, make_samples(1), {"train/reward": 1 / 3, "train/loss": 0.5})
     (folder.path / archive.ADAPTER).write_bytes(b"v")
     (folder.path / "state.safetensors").write_bytes(b"state")
@@ -73,7 +77,7 @@ def test_a_compact_archive_rounds_nothing_and_is_the_same_again(tmp_path: Path) 
     files = archive.read(tmp_path / "one")[run.config.run_key]
     lines = [json.loads(line)["metrics"] for line in files["metrics.jsonl"].splitlines()]
     assert lines == [metrics_of(make_items(0)[0]) | {"eval/merge_kl": 1e-12}, {"train/reward": 1 / 3}]
-    assert not {archive.ADAPTER, archive.SAMPLES} & set(files)
+    assert not {archive.ADAPTER, archive.SAMPLES, archive.KEPT} & set(files)
     assert archive.restore(tmp_path / "one", tmp_path / "b").new == 1, "a run without samples is whole"
     assert files["items.jsonl"] == (run.path / "items.jsonl").read_bytes()
 

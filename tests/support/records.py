@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from tinylora.records.evaluations import Evaluated
 from tinylora.records.folder import ADAPTER, PREVIOUS, STATE, Metrics, RunFolder, Status
 from tinylora.records.items import GREEDY, SAMPLED, ItemLine
+from tinylora.records.kept import KeptV
 from tinylora.records.samples import EVALUATED, Sample, SampleFile
 from tinylora.records.samples import GREEDY as GREEDY_KIND
-from tinylora.settings.config import RunConfig
+from tinylora.settings.config import Precision, RunConfig
 
 DIGESTS = {"model_digest": "aaaa", "data_digest": "bbbb", "prompt_digest": "cccc"}
 
@@ -59,6 +61,19 @@ def append_evaluation(folder: RunFolder, step: int, score: float, suite: str = "
     item = ItemLine(step, suite, "0123456789abcdef", right, right, right[:, None], right[:, None])
     folder.append_items([item])
     folder.append(step, metrics_of(item))
+
+
+def make_kept(step: int, values: int = 13) -> KeptV:
+    """What is kept of a v at a step, always the same."""
+    v = np.arange(values, dtype="<f4") + step
+    return KeptV(step, Precision.fp32, (1, values), v.tobytes(), None)
+
+
+def make_evaluated(step: int, suite: str = "gsm8k", key: str = "0123456789ab") -> Evaluated:
+    """What an adapter was found to be worth after its training, always the same."""
+    (item,) = make_items(step, (suite,))
+    settings, made_with = {"model.name": "miniature-qwen2", "eval.samples": 3}, {"model_digest": "aaaa"}
+    return Evaluated(1e9 + step, step, None, key, settings, made_with, metrics_of(item), item)
 
 
 def make_samples(step: int, suite: str = "test", problems: int = 2, text: str = "1+2=3;#3") -> list[Sample]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -30,6 +31,15 @@ FORMAT = "tinylora-1"
 SPECTRUM_TOLERANCE = 1e-3  # relative; bf16 weights have singular values within this of their fp32 originals
 
 Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """What an adapter file holds, of any kind of adapter."""
+
+    spec: LaneSpec
+    tensors: Tensors  # as `Lane.tensors` gives them
+    header: dict[str, str]
 
 
 def save_adapter(
@@ -65,14 +75,27 @@ def same_spectrum(header: Mapping[str, str], adapter: TinyLora) -> bool:
 
 def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str]]:
     """The spec, rank, v (K, u) in fp32 and whole header of an adapter file. Raises UsageError where it is none."""
+    found = read_adapter_file(path)
+    require(
+        "v" in found.tensors and "rank" in found.header,
+        f"adapter file {path}",
+        f"its header does not say format {FORMAT} and the rank of a basis",
+        "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
+    )
+    v = values(found.tensors["v"], found.tensors.get("scale"))
+    return found.spec, int(found.header["rank"]), v, found.header
+
+
+def read_adapter_file(path: Path) -> AdapterFile:
+    """The content of the adapter file of any adapter. Raises UsageError where it is none, FailureError for damage."""
     given = f"adapter file {path}"
     require(path.exists(), given, "it does not exist", "give the adapter.safetensors of a run folder")
     tensors, header = read_safetensors(path)
     require(
-        header.get("format") == FORMAT and "v" in tensors and "rank" in header,
+        header.get("format") == FORMAT and "spec" in header,
         given,
-        f"its header does not say format {FORMAT} and the rank of a basis",
-        "give the adapter.safetensors of a run with TinyLoRA or LoRA-XS",
+        f"its header does not say format {FORMAT} and how the adapter is made",
+        "give the adapter.safetensors of a run folder",
     )
     spec = {"recipe": 1} | json.loads(header["spec"])  # the first files did not say the recipe
     recipe = spec["recipe"]
@@ -84,7 +107,7 @@ def read_adapter(path: Path) -> tuple[LaneSpec, int, torch.Tensor, dict[str, str
     )
     if recipe < FIRST_WITH_PROJECTION_SEED:
         spec["projection_seed"] = spec["seed"]
-    return build(LaneSpec, spec), int(header["rank"]), values(tensors["v"], tensors.get("scale")), header
+    return AdapterFile(build(LaneSpec, spec), tensors, header)
 
 
 def read_safetensors(path: Path) -> tuple[Tensors, dict[str, str]]:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tinylora.adapters.base import Adapters, AssignRows, Formed
-from tinylora.adapters.lane import Lane, LaneSpec
+from tinylora.adapters.lane import Lane, LaneSpec, require_names
 from tinylora.settings.config import Adapter
 
 
@@ -35,6 +35,14 @@ class FullLane(Lane):
     def _named(self, kept: torch.Tensor) -> dict[str, torch.Tensor]:
         """The update of every parameter by its name."""
         return self.parts(kept)
+
+    def _joined(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """v (values,) of the updates of every parameter."""
+        require_names(parts, self.shapes.keys())
+        for name, shape in self.shapes.items():
+            if parts[name].shape != shape:
+                raise ValueError(f"{name} is of another shape than the model's")
+        return torch.cat([parts[name].flatten() for name in self.shapes])
 
 
 class OwnModel(Adapters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -116,6 +117,24 @@ class Lane(nn.Module):
         kept, scale = self.stored_v()
         return self._named(kept) | ({} if scale is None else {"scale": scale})
 
+    def hold_tensors(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Take what the adapter file of a lane like this one holds. ValueError where that is another kind of lane's."""
+        kept = self._joined({name: tensor for name, tensor in tensors.items() if name != "scale"})
+        if kept.shape != self.v.shape:
+            raise ValueError(f"it holds values of the shape {tuple(kept.shape)}, and not {tuple(self.v.shape)}")
+        self.hold(values(kept, tensors.get("scale")))
+
     def _named(self, kept: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parts of v's stored values by name."""
         return {"v": kept}
+
+    def _joined(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """v's stored values from their parts: the way back of `_named`. ValueError where these are others."""
+        require_names(parts, {"v"})
+        return parts["v"]
+
+
+def require_names(parts: Mapping[str, torch.Tensor], names: Set[str]) -> None:
+    """Raise ValueError unless the parts of some v are these."""
+    if other := sorted(parts.keys() ^ names):
+        raise ValueError(f"{other[0]} is in one of the two alone")

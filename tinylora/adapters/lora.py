@@ -14,14 +14,14 @@ which costs two products for all lanes instead of two for each. It is cheap whil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from tinylora.adapters.base import MapAdapters, bias_of
-from tinylora.adapters.lane import Lane, LaneSpec
+from tinylora.adapters.lane import Lane, LaneSpec, require_names
 from tinylora.adapters.noise import torch_stream
 from tinylora.models.maps import weight_of
 
@@ -51,6 +51,15 @@ class LoraLane(Lane):
         for name, (a, b) in zip(self.shapes, split(kept[None], self.shapes, self.rank), strict=True):
             found |= {f"{name}.lora_A.weight": a[0], f"{name}.lora_B.weight": b[0].T.contiguous()}
         return found
+
+    def _joined(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """v (values,) of the factors of every map."""
+        names = [(f"{name}.lora_A.weight", f"{name}.lora_B.weight") for name in self.shapes]
+        require_names(parts, {name for pair in names for name in pair})
+        for (a, b), (d_out, d_in) in zip(names, self.shapes.values(), strict=True):
+            if (parts[a].shape, parts[b].shape) != ((self.rank, d_in), (d_out, self.rank)):
+                raise ValueError(f"{a} and {b} are of other shapes than the model's map")
+        return torch.cat([part for a, b in names for part in (parts[a].flatten(), parts[b].T.flatten())])
 
 
 def split(v: torch.Tensor, shapes: Shapes, rank: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -1,9 +1,9 @@
 """Records of many runs in one file: run folders in a tar.xz, without what training would continue from.
 
-An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, samples.jsonl.gz, summary.json and
-adapter.safetensors of every run that has ended. Restored they are run folders again, which `import_runs` brings into
-MLflow. A compact archive leaves out the adapters, the samples and, of the metrics of a step, all but evaluations and
-`CURVES`; no value is rounded.
+An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, samples.jsonl.gz, v.jsonl, summary.json,
+adapter.safetensors and evaluations.jsonl of every run that has ended. Restored they are run folders again, which
+`import_runs` brings into MLflow. A compact archive leaves out the adapters, v, the samples and, of the metrics of a
+step, all but evaluations and `CURVES`; no value is rounded.
 Where runs and their files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere,
 and an address may hold a password.
 The same runs give the same bytes.
@@ -29,7 +29,9 @@ import yaml
 
 from tinylora.records.archive_check import check_run, check_same
 from tinylora.records.archive_stream import FILES, check_size, foreign, members
+from tinylora.records.evaluations import EVALUATIONS
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, Status, lines_of, read_yaml, run_folders
+from tinylora.records.kept import KEPT
 from tinylora.records.reading import UNREADABLE, why_unreadable
 from tinylora.records.samples import SAMPLES
 from tinylora.settings.errors import FailureError, UsageError
@@ -38,7 +40,7 @@ from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outp
 
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """What a report draws against the step: kept in compact archives."""
-EVALUATIONS = "eval/"
+OF_EVALUATIONS = "eval/"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
         if (given := content["config"][group].get(name)) is not None:
             content["config"][group][name] = Path(given).name or given
     files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
-    whole = (ITEMS,) if compact else (METRICS, ITEMS, SAMPLES, ADAPTER)
+    whole = (ITEMS, EVALUATIONS) if compact else (METRICS, ITEMS, EVALUATIONS, SAMPLES, KEPT, ADAPTER)
     files |= {name: (path / name).read_bytes() for name in whole if (path / name).exists()}
     if compact:
         files[METRICS] = _compact_lines(path)
@@ -109,7 +111,7 @@ def _compact_lines(path: Path) -> bytes:
     """Every step of a run, with evaluations and `CURVES` alone."""
     kept = []
     for line in lines_of(path):
-        metrics = {n: value for n, value in line.metrics.items() if n in CURVES or n.startswith(EVALUATIONS)}
+        metrics = {n: value for n, value in line.metrics.items() if n in CURVES or n.startswith(OF_EVALUATIONS)}
         kept.append(json.dumps(asdict(line) | {"metrics": metrics}) + "\n")
     return "".join(kept).encode()
 

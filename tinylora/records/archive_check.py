@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tinylora.records.damage import require_whole
 from tinylora.records.digests import contradictions
+from tinylora.records.evaluations import read_evaluations
 from tinylora.records.folder import CONFIG, RunFolder, read_config, read_yaml
 from tinylora.records.reading import UNREADABLE
 from tinylora.settings.errors import UsageError
@@ -15,6 +16,7 @@ def check_run(path: Path) -> None:
     """Raise one of UNREADABLE where a run folder is not the whole record of a run that ended."""
     folder = RunFolder(read_config(path, path.parent))
     require_whole(folder)
+    read_evaluations(path)  # raises where they are damaged
     status = folder.status()
     if status is None or not status.final:
         raise UsageError(f"{path} has not ended", "an archive holds runs that have ended", "let it finish")

@@ -1,8 +1,8 @@
 """Whether a run folder can be trusted: one that cannot is named and set aside, and the others go on.
 
 A run that has not ended continues from a saved state, and needs the metrics of all steps up to it, and the outcomes of
-their evaluations. One that has ended needs all of these, and no state any more. Samples may be missing altogether;
-where there are some, they are those that the metrics count. Bits that have flipped in a number of
+their evaluations. One that has ended needs all of these, and no state any more. Samples and kept v may be missing
+altogether; where there are some, they are those that the metrics speak of. Bits that have flipped in a number of
 metrics.jsonl or summary.json are not noticed; those of a state are, where training continues from it (`train.state`).
 """
 
@@ -28,6 +28,7 @@ from tinylora.records.folder import (
     Status,
 )
 from tinylora.records.items import ITEMS, lines_with_items
+from tinylora.records.kept import KEPT, lines_with_kept
 from tinylora.records.measured import MetricLine, read_lines, wrong_end
 from tinylora.records.reading import UNREADABLE, config_of, saved_step, why_unreadable
 from tinylora.records.samples import SAMPLES, lines_with_samples
@@ -73,6 +74,9 @@ def _require_whole(folder: RunFolder) -> None:
         raise _damaged(
             folder.path / SAMPLES, f"{wrong} ({NOT_NEEDED})", "continues with the samples of all steps before"
         )
+    count, wrong = lines_with_kept(folder.path, lines)
+    if saved and not any(0 <= step < count for step in saved):
+        raise _damaged(folder.path / KEPT, f"{wrong} ({NOT_NEEDED})", "continues with the v of all evaluations before")
     if absent:
         raise _damaged(
             folder.path / CONFIG, f"it has no {absent[0]}", "continues with the files that it was begun with"
@@ -93,6 +97,10 @@ def _require_end(folder: RunFolder, summary: dict[str, Any], lines: Sequence[Met
         raise _damaged(folder.path / ITEMS, differs, "that has ended has the outcomes of its evaluations, which agree")
     if (differs := lines_with_samples(folder.path, lines)[1]) is not None:
         raise _damaged(folder.path / SAMPLES, f"{differs} ({NOT_NEEDED})", "that has ended has its samples, or none")
+    if (differs := lines_with_kept(folder.path, lines)[1]) is not None:
+        raise _damaged(
+            folder.path / KEPT, f"{differs} ({NOT_NEEDED})", "that has ended has v at each evaluation, or no file"
+        )
 
 
 @dataclass(frozen=True)
@@ -138,7 +146,7 @@ def _look(folder: RunFolder) -> Seen:
 def _signature(path: Path) -> list[object]:
     """Time, size and number of the files that are looked at."""
     found: list[object] = []
-    for name in (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, STATE, PREVIOUS):
+    for name in (CONFIG, METRICS, ITEMS, SAMPLES, KEPT, SUMMARY, STATE, PREVIOUS):
         try:
             status = (path / name).stat()
             found.append((status.st_mtime_ns, status.st_size, status.st_ino))
@@ -155,7 +163,7 @@ def _require_place(path: Path) -> None:
 
 
 def _require_not_begun(path: Path) -> None:
-    left = [name for name in (METRICS, ITEMS, SAMPLES, STATE, PREVIOUS, SUMMARY) if (path / name).exists()]
+    left = [name for name in (METRICS, ITEMS, SAMPLES, KEPT, STATE, PREVIOUS, SUMMARY) if (path / name).exists()]
     if left:
         raise _damaged(path / CONFIG, f"it is missing, and {', '.join(left)} is there", "says what it is a run of")
 

@@ -3,7 +3,7 @@
     config.yaml            settings, identity and provenance (digests, versions, commit)
     metrics.jsonl          one line per step with all its metrics, in order; step 0 is the untrained model
     items.jsonl            which problems were answered rightly, one line for each evaluation and suite (see `items`)
-    samples.jsonl.gz       some of what the model said (see `samples`)
+    samples.jsonl.gz, v.jsonl   some of what the model said (see `samples`), v at every evaluation (see `kept`)
     state.safetensors      what is needed to continue (see `train.state`)
     adapter.safetensors    the stored v of a finished run
     summary.json           how it ended: status, reason, first and last metrics

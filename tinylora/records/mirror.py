@@ -57,7 +57,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from tinylora.records.mirrored import MARK as MARKER  # noqa: E402 - after MLflow's settings
-from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, log_artifacts, marked  # noqa: E402
+from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, log_artifacts, log_evaluations, marked  # noqa: E402
 
 PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
@@ -208,6 +208,7 @@ class Mirror:
         for batch in batches(lines[count - 1 if old else count : settled]):
             self.client.log_batch(run.info.run_id, metrics=batch)
         self._conclude(run, folder, lines, scale_model=bool(provenance.get("scale_model")))
+        log_evaluations(self.client, run, folder.path)
         for record in records:
             if self._replaced(record, held[record.info.run_id]):
                 self.client.delete_run(record.info.run_id)

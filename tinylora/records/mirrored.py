@@ -15,14 +15,16 @@ from enum import Enum
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
+from tinylora.records.evaluations import EVALUATIONS, TAG, newest, read_evaluations
 from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, MetricLine
+from tinylora.records.kept import KEPT
 from tinylora.records.samples import SAMPLES, read_samples, table_of
 
 MARK = "record/lines"
-ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, SUMMARY, ADAPTER)
+ARTIFACTS = (CONFIG, METRICS, ITEMS, SAMPLES, KEPT, SUMMARY, ADAPTER)
 TABLE = "samples.json"
 BATCH = 1000  # most metrics in one call, MLflow's own limit
 FIRST_MARK = 2**48  # marks are above every step, and below 2**53: whole as MLflow's numbers
@@ -54,6 +56,30 @@ def log_artifacts(client: MlflowClient, run_id: str, folder: Path) -> None:
     if (folder / SAMPLES).exists():  # not by `log_table`, which adds to a table that is there
         client.log_text(run_id, table_of(read_samples(folder / SAMPLES)[0]), TABLE)
         client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([{"path": TABLE, "type": "table"}]))
+
+
+def log_evaluations(client: MlflowClient, run: Run, folder: Path) -> None:
+    """Write what the adapters of a run were found to be worth after its training, unless it is there already.
+
+    The newest result of a step and a suite is a metric, `after/<suite>/sampled_strict` and so on, which is not mistaken
+    for one of the run's own; the file is an artifact. A damaged file is named.
+    """
+    path = folder / EVALUATIONS
+    if not path.exists():
+        return
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    if run.data.tags.get(TAG) == digest:
+        return
+    of_steps = [(line, line.step) for line in newest(read_evaluations(folder)) if line.step is not None]
+    metrics = [
+        Metric(f"after/{name.removeprefix('eval/')}", float(value), int(line.time * 1000), step)
+        for line, step in of_steps
+        for name, value in line.metrics.items()
+    ]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run.info.run_id, metrics=metrics[start : start + BATCH])
+    client.log_artifact(run.info.run_id, str(path))
+    client.set_tag(run.info.run_id, TAG, digest)
 
 
 class Other(Enum):

@@ -49,24 +49,37 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, 
     settings = pack.config.eval
     found = {lane: Evaluation({}, [], []) for lane in lanes}
     for number, suite in enumerate(pack.task.suites(settings)):
-        samples = max(suite.samples, settings.samples)
-        progress.phase(
-            f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {samples} samples and greedy"
-        )
-        answers, rollout = _decode(pack, lanes, suite, samples)
-        if all(pack.lanes[lane].failure for lane in lanes):
+        answers, measured = evaluate_suite(pack, lanes, suite, progress)
+        if not measured:
             return {}
-        for lane, measured in zip(lanes, _measure(pack, lanes, suite, answers, rollout), strict=True):
-            found[lane].metrics.update(measured.metrics)
-            found[lane].items.extend(measured.items)
-            found[lane].samples.extend(measured.samples)
+        for lane, of_suite in measured.items():
+            found[lane].metrics.update(of_suite.metrics)
+            found[lane].items.extend(of_suite.items)
+            found[lane].samples.extend(of_suite.samples)
         if number == 0:
-            greedy = replace(answers, tokens=answers.tokens[:: 1 + samples])
+            greedy = replace(answers, tokens=answers.tokens[:: answers.samples])
             for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
                 found[lane].metrics.update(checked)
                 if not math.isfinite(checked.get("eval/merge_kl", 0.0)) and pack.lanes[lane].failure is None:
                     pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
     return {lane: evaluation for lane, evaluation in found.items() if pack.lanes[lane].failure is None}
+
+
+def evaluate_suite(
+    pack: Pack, lanes: Sequence[int], suite: Suite, progress: Progress
+) -> tuple[Completions, dict[int, Evaluation]]:
+    """What some lanes answer on one suite, lane by lane, and what it is worth, by lane; nothing where all of them fail.
+
+    What a lane without probabilities says is measured all the same: its `failure` says not to believe it.
+    """
+    samples = max(suite.samples, pack.config.eval.samples)
+    progress.phase(
+        f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {samples} samples and greedy"
+    )
+    answers, rollout = _decode(pack, lanes, suite, samples)
+    if all(pack.lanes[lane].failure for lane in lanes):
+        return answers, {}
+    return answers, dict(zip(lanes, _measure(pack, lanes, suite, answers, rollout), strict=True))
 
 
 def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> tuple[Completions, Rollout]:

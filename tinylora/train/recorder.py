@@ -3,10 +3,10 @@
 The loop is given a recorder and does not know whether it writes. Of the ranks of a pack (`engine.ranks`) all do the
 same work: the one that leads has a `FolderRecorder`, the others a `Recorder`, which is silent.
 
-After every step the order is: the outcomes of evaluations and the metrics of all lanes, their states (where saving
-costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane continues are
-dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the steps since
-the last saved states.
+After every step the order is: the outcomes of evaluations, v there, and the metrics of all lanes, their states (where
+saving costs little time), the fate of lanes that ended, the mirror. Metrics beyond the state from which a lane
+continues are dropped, and written anew when the steps are made again, with the same result. So a kill costs at most the
+steps since the last saved states.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from tinylora.adapters.adapter_file import save_adapter
 from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
+from tinylora.records.kept import KeptFile
 from tinylora.records.samples import SampleFile
 from tinylora.records.source import git_state
 from tinylora.train.evaluate import Evaluation
+from tinylora.train.kept import kept_of
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
 from tinylora.train.state import drop_states_after, newest_step, save_state
 
@@ -68,6 +70,7 @@ class FolderRecorder(Recorder):
     def __init__(self, pack: Pack, folders: Sequence[RunFolder], mirror: Mirror | Unmirrored) -> None:
         self.pack, self.folders, self.mirror = pack, folders, mirror
         self.samples = [SampleFile(folder.path, folder.config.fsync) for folder in folders]
+        self.kept = [KeptFile(folder.path, folder.config.fsync) for folder in folders]
         self._all_saved, self._saved_at, self._saving_seconds = False, -math.inf, 0.0
 
     def begin(self) -> None:
@@ -77,17 +80,19 @@ class FolderRecorder(Recorder):
             folder.reopen()
 
     def drop_after(self, steps: Mapping[int, int]) -> None:
-        """Drop the lines of metrics and items, the samples and the states after these steps."""
+        """Drop the lines of metrics and items, the samples, the kept v and the states after these steps."""
         for index, step in steps.items():
             self._drop_records_after(index, step)
             drop_states_after(self.folders[index].path, step)
 
     def _drop_records_after(self, index: int, step: int) -> None:
         self.folders[index].drop_after(step)
-        self.samples[index].resume(self.folders[index].lines())
+        lines = self.folders[index].lines()
+        self.samples[index].resume(lines)
+        self.kept[index].resume(lines)
 
     def step(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
-        """Add to the samples, items and metrics of each lane; save states unless that took too much time lately."""
+        """Add to the records of each lane, its metrics last; save states unless that took too much time lately."""
         lanes = [self.pack.lanes[index] for index in metrics]
         now = time.perf_counter()
         self._all_saved = (
@@ -100,6 +105,8 @@ class FolderRecorder(Recorder):
             counted = self.samples[lane.index].append(lane.samples, shown, edge, durable)
             if evaluation is not None:
                 folder.append_items(evaluation.items)
+                if (kept := kept_of(lane)) is not None:
+                    self.kept[lane.index].append(kept)
             folder.append(lane.step, metrics[lane.index] | counted, durable)
         if self._all_saved:
             for lane in lanes:

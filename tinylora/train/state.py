@@ -18,6 +18,7 @@ from safetensors.torch import save
 from tinylora.adapters.adapter_file import Tensors, damaged, read_safetensors
 from tinylora.records.folder import PREVIOUS, STATE, DamagedError, RunFolder, saved_step
 from tinylora.records.items import lines_with_items
+from tinylora.records.kept import lines_with_kept
 from tinylora.records.samples import lines_with_samples
 from tinylora.settings.errors import FailureError
 from tinylora.settings.files import fsync_folder, write_part
@@ -62,7 +63,9 @@ def usable_states(folder: RunFolder) -> dict[int, State]:
     """The saved states from which a run can continue: those with the records of all steps up to them."""
     lines = folder.lines()
     steps = min(
-        lines_with_items(folder.path, lines, folder.config.recipe)[0], lines_with_samples(folder.path, lines)[0]
+        lines_with_items(folder.path, lines, folder.config.recipe)[0],
+        lines_with_samples(folder.path, lines)[0],
+        lines_with_kept(folder.path, lines)[0],
     )
     return {step: state for step, state in load_states(folder.path).items() if step < steps}
 
