@@ -100,7 +100,8 @@ def _warning_notes(runs: pd.DataFrame) -> list[str]:
     for key, text in zip(runs["run_key"], runs[WARNINGS].fillna(""), strict=True):
         for warning in re.split(r"\n(?=\S)", text):
             if warning:
-                said.setdefault(warning.partition(" since step ")[0], {})[key] = " ".join(warning.split())
+                parts = [" ".join(line.split()) for line in warning.splitlines()]
+                said.setdefault(warning.partition(" since step ")[0], {})[key] = "; ".join(parts)
     return [
         f"Warning in {_list(pd.Series(list(of)))} ({len(of)} of {len(runs)}). Of {min(of)}: {of[min(of)]}."
         for _, of in sorted(said.items())

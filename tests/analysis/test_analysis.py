@@ -254,7 +254,7 @@ def test_warnings_of_training_are_listed_by_kind(store: Store) -> None:
     summary = summary_of(cells_of(store)[0]).replace("\\", "")
     assert "Warning in runs aaaaaaaaaaaa, bbbbbbbbbbbb (2 of 3). Of aaaaaaaaaaaa: no signal since step 3" in summary
     assert "Warning in run aaaaaaaaaaaa (1 of 3). Of aaaaaaaaaaaa: answers are cut since step 7" in summary
-    assert "cause: the rate remedy: give lr=0.1." in summary
+    assert "reward 0.00; cause: the rate; remedy: give lr=0.1." in summary
 
 
 def test_models_may_have_weights_of_their_own_and_runs_of_one_model_may_not() -> None:
