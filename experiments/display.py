@@ -25,6 +25,7 @@ from tinylora.records.progress import LaneProgress, Progress, Silent
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with the time that the pack has taken
 FRAME_ROWS = 7  # terminal rows around the lanes: phase, frame, heading, totals
 MOST_ROWS = 24
+MOST_NAMED = 4  # runs of which one thing is to be said
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
 WIDEST = 100_000  # columns of a line that is never folded
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
@@ -60,6 +61,10 @@ class PlainProgress(Silent):
         """A line for a new phase; for a phase that returns, or counts on, only when there was none for a while."""
         if self._is_new(re.sub(r"\d+", "#", text)) or self._paused():
             self._say(text)
+
+    def warn(self, text: str) -> None:
+        """The text, whatever was said before."""
+        self._say(f"warning: {text}")
 
     def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
         """A line for each lane that has ended otherwise than finished, and now and then one for all."""
@@ -97,6 +102,10 @@ class LiveProgress(Live):
         """Show what happens now; the time left, which is that of training, is forgotten where this changes."""
         if text != self.text:
             self.text, self.seconds_left = text, None
+
+    def warn(self, text: str) -> None:
+        """The text, above what redraws itself, where it stays."""
+        self.console.print(Text(f"warning: {text}"), soft_wrap=True)
 
     def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
         """Show where the lanes are."""
@@ -189,8 +198,20 @@ def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
     for label, record in records:
         if record.reason:
             print(f"{label}: {record.status.value}: {record.reason}")
+    _print_warnings(records)
     if any(record.config.model.identity.startswith("miniature") for _, record in records):
         print(SCALE_MODELS)
+
+
+def _print_warnings(records: Sequence[tuple[str, RunRecord]]) -> None:
+    """What was said of the training of runs: the same words once, with the names of all runs that they are of."""
+    said: dict[str, list[str]] = {}
+    for label, record in records:
+        for warning in record.warnings:
+            said.setdefault(warning, []).append(label)
+    for warning, names in said.items():
+        more = f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        print(f"warning: {'; '.join(names[:MOST_NAMED])}{more}: {warning}")
 
 
 def plain_table(rows: Sequence[Sequence[str]], numbers: int = 0) -> list[str]:

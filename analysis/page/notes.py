@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pandas as pd
 
@@ -15,6 +16,7 @@ from analysis.statistics.grid import in_order
 from analysis.statistics.measured import GREEDY, TEST
 from analysis.statistics.text import percent, show
 from tinylora.records.digests import DIGESTS
+from tinylora.records.measured import WARNINGS
 
 WITHIN_CELLS = ("basis_digest", "data_digest", "data_commits", "data_notes")
 """Provenance that may differ between cells (another rank, other demonstrations), but not between seeds."""
@@ -44,6 +46,7 @@ def section_notes(
         *_seed_notes(cells),
         *size_notes(averaged),
         *_failed_notes(runs),
+        *_warning_notes(runs),
         *_rate_notes(cells),
         *_score_gaps(averaged),
         *_curve_gaps(averaged, history),
@@ -89,6 +92,20 @@ def items_notes(runs: pd.DataFrame, items: Items) -> list[str]:
 def _failed_notes(runs: pd.DataFrame) -> list[str]:
     failed = int((runs["stand_in"] != "").sum())
     return [f"{failed} run(s) failed: they count with the score of the untrained model."] if failed else []
+
+
+def _warning_notes(runs: pd.DataFrame) -> list[str]:
+    """What was said of the training of runs, by kind: how many, and the words of the first."""
+    said: dict[str, dict[str, str]] = {}
+    for key, text in zip(runs["run_key"], runs[WARNINGS].fillna(""), strict=True):
+        for warning in re.split(r"\n(?=\S)", text):
+            if warning:
+                parts = [" ".join(line.split()) for line in warning.splitlines()]
+                said.setdefault(warning.partition(" since step ")[0], {})[key] = "; ".join(parts)
+    return [
+        f"Warning in {_list(pd.Series(list(of)))} ({len(of)} of {len(runs)}). Of {min(of)}: {of[min(of)]}."
+        for _, of in sorted(said.items())
+    ]
 
 
 def _rate_notes(cells: pd.DataFrame) -> list[str]:

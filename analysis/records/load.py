@@ -16,8 +16,9 @@ from analysis.records.stores import STORE_ERRORS, Raw, Store, damage, open_store
 from tinylora.records.digests import DIGESTS
 from tinylora.records.evaluations import EVALUATIONS, TAG
 from tinylora.records.items import ITEMS
+from tinylora.records.measured import WARNINGS
 from tinylora.records.store_check import deleted
-from tinylora.settings.choices import Strict
+from tinylora.settings.choices import OnNoSignal, Strict
 from tinylora.settings.errors import FailureError, UsageError
 
 WAYS = ("greedy_strict", "greedy_flexible", "sampled_strict", "sampled_flexible")
@@ -32,7 +33,7 @@ ALL_SCORES = (*SCORES, *SUITE_SCORES, MERGE)
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
 """Metrics drawn against the step."""
 
-TAGS = ("run_key", "status", "reason", "label", "scale_model", TAG)
+TAGS = ("run_key", "status", "reason", "label", "scale_model", TAG, WARNINGS)
 _COUNTS = ("trained_values", "degrees_of_freedom", "trained_bytes", "trained_bits")
 SIZES = (*_COUNTS, "modules", "groups", "model.parameters")
 DERIVED = ("lr_setting", "projection_seed_setting", *SIZES)
@@ -50,6 +51,7 @@ INFINITE = 1e308  # MLflow keeps the largest number for an infinite one
 DAMAGED = "damaged"
 """Status of a run whose folder cannot be read, whatever the store says of it."""
 BEFORE = {"recipe": "1", "task.strict": Strict.form.value, "eval.samples": "1", "rounding": "nearest"}
+BEFORE |= {"on_no_signal": OnNoSignal.warn.value}
 """Settings that were added later, and what runs did whose records lack them (see `tinylora.settings.identity`)."""
 
 

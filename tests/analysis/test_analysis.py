@@ -245,6 +245,18 @@ def test_unlike_runs_are_noted(store: Store) -> None:
     assert "1 of 2 runs were made with uncommitted changes" in summary
 
 
+def test_warnings_of_training_are_listed_by_kind(store: Store) -> None:
+    text = "{} since step {}: reward 0.00\n  cause:  the rate\n  remedy: give lr=0.1"
+    both = "\n".join([text.format("no signal", 3), text.format("answers are cut", 7)])
+    store.add({"seed": 0}, run_key="aaaaaaaaaaaa", warnings=both)
+    store.add({"seed": 1}, run_key="bbbbbbbbbbbb", warnings=text.format("no signal", 5), status="failed")
+    store.add({"seed": 2})
+    summary = summary_of(cells_of(store)[0]).replace("\\", "")
+    assert "Warning in runs aaaaaaaaaaaa, bbbbbbbbbbbb (2 of 3). Of aaaaaaaaaaaa: no signal since step 3" in summary
+    assert "Warning in run aaaaaaaaaaaa (1 of 3). Of aaaaaaaaaaaa: answers are cut since step 7" in summary
+    assert "reward 0.00; cause: the rate; remedy: give lr=0.1." in summary
+
+
 def test_models_may_have_weights_of_their_own_and_runs_of_one_model_may_not() -> None:
     models, digests = ["one", "one", "other"], ["a", "a", "b"]
     runs = pd.DataFrame({"model.name": models, "model_digest": digests, "git_commit": digests, "cell": [0, 0, 1]})

@@ -38,6 +38,8 @@ BAD_VALUES = {  # command line: what the message must name
     "precision=fp32,fp8": ["precision=fp8", "fp32, bf16, fp16"],
     "sharing=diagonal": ["sharing=diagonal", "tiled, structured"],
     "sharing=diagonal n_tie=1": ["sharing=diagonal", "tiled, structured"],
+    "on_no_signal=halt": ["on_no_signal=halt", "warn, stop", "give on_no_signal="],
+    "algorithm=sft on_no_signal=stop": ["on_no_signal=stop", "algorithm=grpo"],
     "foo=3": ["foo=3", "no setting `foo`", "precision"],
     "+foo=3": ["foo=3", "no setting `foo`"],
     "modle=miniature-llama": ["modle=miniature-llama", "did you mean model?"],

@@ -79,6 +79,26 @@ def test_a_log_tells_of_a_failed_lane_at_once_and_once() -> None:
     assert stream.getvalue().splitlines()[1:] == ["u=3: failed at step 1"]
 
 
+def test_warnings_are_said_whatever_was_said_before() -> None:
+    stream = io.StringIO()
+    progress = PlainProgress(stream, clock=Clock())
+    progress.warn("u=1: no signal since step 3")
+    progress.warn("u=13: no signal since step 4")
+    lines = ["warning: u=1: no signal since step 3", "warning: u=13: no signal since step 4"]
+    assert stream.getvalue().splitlines() == lines
+    console = Console(file=io.StringIO(), width=30, height=24, force_terminal=True, color_system=None)
+    with LiveProgress(console) as live:
+        live.warn("u=1: no signal [x] since step 3, and long")
+    assert "warning: u=1: no signal [x] since step 3, and long\n" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_summary_says_the_same_warning_once_for_all_its_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = replace(record(), warnings=("no signal",)), replace(record(), warnings=("no signal", "answers are cut"))
+    print_summary([("u=1", one), ("u=2", two), ("u=3", record()), *((f"u={u}", one) for u in range(4, 8))])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert said == ["warning: u=1; u=2; u=4; u=5; and 2 more: no signal", "warning: u=2: answers are cut"]
+
+
 def test_one_lane_is_named_and_many_are_counted() -> None:
     assert totals(lanes(1, 5)) == "u=1: step 5/60, reward 0.50, length 24"
     mixed = [*lanes(2, 5), LaneProgress("u=9", 3, 60, state="failed")]

@@ -14,6 +14,7 @@ from support.slurm_jobs import call
 from tinylora.records import mirror
 from tinylora.records.folder import RunFolder, Status, Unmirrored
 from tinylora.records.import_runs import sync
+from tinylora.records.measured import WARNINGS
 from tinylora.records.mirror import Mirror
 from tinylora.records.progress import Silent
 from tinylora.records.stopping import Stopped, StopRequest
@@ -60,6 +61,17 @@ def test_a_store_that_fails_during_training_stops_nothing_and_is_made_up_for(
     assert found.data.tags["status"] == "finished"
     assert found.info.status == "FINISHED"
     assert "eval/test/greedy_strict" in found.data.metrics
+
+
+def test_warnings_are_in_the_store(outputs: Path) -> None:
+    told, silent = (make_folder(outputs, status=None, seed=seed) for seed in (0, 1))
+    told.conclude(Status.finished, None, {WARNINGS: ["no signal\n  remedy: a", "x" * 9000]})
+    silent.conclude(Status.finished, None, {})
+    assert sync(outputs).problems == []
+    store = Mirror(told.config)
+    tags = {run.data.tags["run_key"]: run.data.tags for run in store.client.search_runs([store.experiment])}
+    assert tags[told.config.run_key]["warnings"].startswith("no signal\n  remedy: a\nxxx")
+    assert "warnings" not in tags[silent.config.run_key]
 
 
 def test_two_writers_of_one_sqlite_file_take_turns(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

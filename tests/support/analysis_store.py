@@ -76,6 +76,7 @@ class Store:
         reason: str = "",
         run_key: str | None = None,
         end_time: int = 2000,
+        warnings: str = "",
     ) -> str:
         """Record one run; `accuracy` is its final sampled strict test accuracy. Returns its run_key."""
         params = DEFAULTS | (settings or {})
@@ -86,6 +87,7 @@ class Store:
         key = run_key or hashlib.sha256(str(sorted(params.items())).encode()).hexdigest()[:12]
         run = self.client.create_run(self.experiment_id, start_time=1000)
         tags = {"run_key": key, "status": status, "reason": reason, "label": "demo", "scale_model": "true"}
+        tags |= {"warnings": warnings} if warnings else {}
         scores = accuracy, accuracy if validation is None else validation, base
         metrics = _metrics(params, *scores, rewards) if status == "finished" else []
         self.client.log_batch(

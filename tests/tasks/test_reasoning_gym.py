@@ -108,6 +108,45 @@ def test_the_asked_for_form_is_strict_and_any_other_flexible() -> None:
         assert [score.flexible for score in scores] == [RIGHT, WRONG, RIGHT, NONE]
 
 
+SENTENCES = {  # what models say where they are asked for no form; %s is the number
+    "To find the answer to 5 - 4 = %s, we can perform the subtraction.": True,
+    "The answer to the problem 5 + 3 = %s is %s.": True,
+    "The final answer is **%s**.": True,
+    "12 - 4 is %s.": True,
+    "12 - 4 = %s": True,
+    "Let me see. I add them.\nSo the sum is %s.": True,
+    r"First I add, and so \boxed{%s}.": True,
+    "That is not %s.": False,
+    "It is twice %s.": False,
+    "The answer is %s1.": False,
+    "%s or 1000": False,
+    "12 - 4 = %s0": False,
+}
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_an_answer_in_a_sentence_is_read_where_no_form_is_asked_for(sentence: str) -> None:
+    plain, boxed = load(template=Template.plain), load(template=Template.boxed)
+    problem = plain.batch(0, 1, 1)[0]
+    said = sentence.replace("%s", problem.answer)
+    (score,), (by_form,) = plain.score_all([problem], [said]), boxed.score_all([problem], [said])
+    assert (score.strict is RIGHT, score.flexible is RIGHT) == (SENTENCES[sentence],) * 2
+    assert by_form.flexible is score.flexible
+    assert (by_form.strict is RIGHT) is ("boxed" in sentence), "where a form is asked for, it earns the reward"
+
+
+def test_answers_of_words_and_of_several_lines_are_read_whole() -> None:
+    task = load("knights_knaves", template=Template.plain)
+    problem = task.batch(0, 1, 1)[0]
+    answers = [problem.answer, f"I think so.\nThe answer is: {problem.answer}", f"Hm.\n{problem.answer}", "Who knows?"]
+    assert [score.strict for score in task.score_all([problem] * 4, answers)] == [RIGHT, RIGHT, RIGHT, WRONG]
+    task = load("spiral_matrix", template=Template.plain)
+    problem = task.batch(0, 1, 1)[0]
+    first, rest = problem.answer.split(maxsplit=1)
+    answers = [problem.answer, f"The answer is {problem.answer}.", f"The answer is {first}.", rest]
+    assert [score.strict for score in task.score_all([problem] * 4, answers)] == [RIGHT, RIGHT, WRONG, WRONG]
+
+
 def test_answers_that_only_the_generator_can_check_are_checked_by_it() -> None:
     task = load("graph_color", min_num_vertices=3, max_num_vertices=3, num_colors=3)
     problem = task.batch(0, 1, 1)[0]

@@ -27,10 +27,11 @@ from tinylora.answers.rewards import Outcome, Score
 from tinylora.answers.workers import Job, judge_all
 from tinylora.settings.config import Checker, Strict, Template
 
-__all__ = ["VERSION", "EntryJob", "check", "check_all", "gold_answer", "read_answer", "score_entries"]
+__all__ = ["VERSION", "EntryJob", "best_of", "check", "check_all", "gold_answer", "read_answer", "score_entries"]
 
-VERSION = 2
-"""Of the checker, for the records: raised by 1 when an answer gets another verdict. 1: before verdicts had versions."""
+VERSION = 3
+"""Of the checker, for the records: raised by 1 when an answer gets another verdict. 1: before verdicts had versions; 3:
+sentences that hold the answer to a generated problem."""
 
 _SEVERITY = (Outcome.correct, Outcome.timeout, Outcome.checker_error, Outcome.wrong)
 
@@ -192,6 +193,9 @@ def _outcome(verdict: Any) -> Outcome:
 
 
 def _best(gold: str, verdicts: Sequence[Outcome]) -> Outcome:
-    if not readable(gold):
-        return Outcome.checker_error
+    return best_of(verdicts) if readable(gold) else Outcome.checker_error
+
+
+def best_of(verdicts: Sequence[Outcome]) -> Outcome:
+    """The verdict on an answer from those on its readings; no_answer where there is none."""
     return min(verdicts, key=_SEVERITY.index) if verdicts else Outcome.no_answer

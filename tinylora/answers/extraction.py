@@ -115,17 +115,25 @@ def last_box(text: str) -> str | None:
     return found[-1][2].strip() if found else None
 
 
-def final_texts(completion: str, template: Template) -> tuple[str | None, str | None]:
-    """The likeliest final answer in the asked-for format, and in any or else the last line; None where there is none.
+def final_answers(completion: str, template: Template) -> tuple[list[str], list[str]]:
+    """The readings of the final answer in the asked-for form, and of that in any form; likeliest first, empty: none.
 
-    For answers of any kind, words and grids too: `plain` asks for nothing but the answer, so there it is all that is
-    said.
+    For answers of any kind, words and grids too, which their own check compares to the letter: so the last line is read
+    as well, and of `5 + 3 = 8` what it comes to. `plain` asks for nothing but the answer: it is all that is said, or
+    what is read in it as the answer.
     """
     text = spoken(completion).strip()
-    whole = [text] if text else []
-    strict = whole if template is Template.plain else asked(text, template)
-    flexible = asked(text, template) or asked(text, Template.plain) or [line.strip() for line in text.splitlines()[-1:]]
-    return next(iter(strict), None), next(iter(flexible), None)
+    lines = [line.strip() for line in _before_next_question(text).splitlines()[-1:]]
+    marked = asked(text, template) or asked(text, Template.plain)
+    loose = marked or [*lines, *anywhere(text)]
+    strict = [text, *loose] if template is Template.plain and text else asked(text, template)
+    return _with_results(strict), _with_results(loose)
+
+
+def _with_results(readings: list[str]) -> list[str]:
+    """Readings, each once, and what stands behind the last `=` of each."""
+    results = [result for reading in readings if (result := reading.rpartition("=")[2].strip(" $."))]
+    return list(dict.fromkeys([*readings, *results]))
 
 
 def asked(text: str, template: Template) -> list[str]:

@@ -6,7 +6,7 @@
     samples.jsonl.gz, v.jsonl   some of what the model said (see `samples`), v at every evaluation (see `kept`)
     state.safetensors      what is needed to continue (see `train.state`)
     adapter.safetensors    the stored v of a finished run
-    summary.json           how it ended: status, reason, first and last metrics
+    summary.json           how it ended: status, reason, warnings, first and last metrics
 
 MLflow is a mirror of these folders (see `mirror`). `reading` finds and reads them, `damage` says which can be trusted.
 """
@@ -35,6 +35,7 @@ from tinylora.records.measured import (
     FINISHED,
     METRICS,
     SUMMARY,
+    WARNINGS,
     MetricLine,
     Metrics,
     line_of,
@@ -103,10 +104,9 @@ class RunRecord:
     config: RunConfig
     status: Status
     reason: str | None
-    skipped: bool
-    """Ended before, not trained now."""
-    summary: Metrics
-    """The last metrics by name, and those of the untrained model with `base/` in front."""
+    skipped: bool  # ended before, not trained now
+    summary: Metrics  # the last metrics by name, and those of the untrained model with `base/` in front
+    warnings: Sequence[str] = ()  # what was said of its training, each in three lines
 
 
 class RunFolder:
@@ -227,8 +227,7 @@ class RunFolder:
 
     def reason(self) -> str | None:
         """Why the run failed or was cut short."""
-        summary = self.summary()
-        return summary["reason"] if summary else None
+        return (self.summary() or {}).get("reason")
 
     def reopen(self) -> None:
         """Forget how an unfinished run ended last time: it goes on."""
@@ -240,7 +239,8 @@ class RunFolder:
         assert summary is not None, f"{self.path} has no summary yet"
         metrics = {f"base/{name}": value for name, value in summary["base"].items()} | summary["last"]
         metrics |= {name: summary[name] for name in COUNTS if name in summary}
-        return RunRecord(self.config, Status(summary["status"]), summary["reason"], skipped, metrics)
+        status, said = Status(summary["status"]), summary.get(WARNINGS, ())
+        return RunRecord(self.config, status, summary["reason"], skipped, metrics, said)
 
     def summary(self) -> dict[str, Any] | None:
         """The content of summary.json, or None where the run has not ended. Raises DamagedError."""

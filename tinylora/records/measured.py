@@ -20,6 +20,8 @@ FINISHED, FAILED, CUT_SHORT = "finished", "failed", "cut short"
 """How a run ends."""
 COUNTS = ("trained_values", "trained_bytes")
 """What a summary counts beside its metrics ."""
+WARNINGS = "warnings"
+"""In a summary: what was said of the training, where anything was."""
 METRIC_NAME = re.compile(r"[/\w.\- :]{1,250}")  # MLflow's own rule
 LATEST = 1e11  # seconds since the epoch: the year 5138
 LARGEST = 2**63
@@ -113,6 +115,9 @@ def parse_summary(content: bytes) -> dict[str, Any]:
     for name in COUNTS:
         if not isinstance(summary.get(name), int | None):
             raise ValueError(f"its {name} is no whole number")
+    warnings = summary.get(WARNINGS, [])
+    if not (isinstance(warnings, list) and all(isinstance(warning, str) for warning in warnings)):
+        raise ValueError("its warnings are no list of texts")
     return summary
 
 

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 from tinylora.records.described import name_of, parameters
 from tinylora.records.digests import contradictions
 from tinylora.records.folder import SUMMARY, RunFolder, Status
+from tinylora.records.measured import WARNINGS
 from tinylora.records.sqlite_store import (
     SECONDS_FOR_THE_LOCK,
     damage_of,
@@ -63,6 +64,7 @@ PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
 ENDED = "record/ended"
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # so MLflow's pages open on the runs, not on traces
+LONGEST_TAG = 5000  # characters, of all versions of MLflow
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
 
@@ -267,6 +269,8 @@ class Mirror:
         }
         if (reason := folder.reason()) or "reason" in now:  # a tag without text is shown as an empty one
             tags["reason"] = reason or ""
+        if said := (folder.summary() or {}).get(WARNINGS):
+            tags[WARNINGS] = "\n".join(said)[:LONGEST_TAG]
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 

@@ -35,6 +35,9 @@ class Progress(AbstractContextManager["Progress", None], Protocol):
     def phase(self, text: str) -> None:
         """What happens now: "loading miniature-qwen2", "evaluating before training"."""
 
+    def warn(self, text: str) -> None:
+        """What a person should know at once, and still see at the end; of one or more lines."""
+
     def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:
         """Where the lanes are, and how long the pack still takes (None: not known yet)."""
 
@@ -46,6 +49,9 @@ class Silent(Progress):
         pass
 
     def phase(self, text: str) -> None:
+        """Say nothing."""
+
+    def warn(self, text: str) -> None:
         """Say nothing."""
 
     def lanes(self, lanes: Sequence[LaneProgress], seconds_left: float | None) -> None:

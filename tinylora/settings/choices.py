@@ -57,6 +57,13 @@ class Rounding(Enum):
     master = "master"
 
 
+class OnNoSignal(Enum):
+    """What is done about a run all of whose samples earn the same for steps: it is said, or the run ends, too."""
+
+    warn = "warn"
+    stop = "stop"
+
+
 class Sharing(Enum):
     """Which modules share a v: neighbours in depth (tiled) or neighbours of one type (structured)."""
 

@@ -18,6 +18,7 @@ from tinylora.settings.choices import (
     Attention,
     Checker,
     Demonstrations,
+    OnNoSignal,
     Precision,
     Rounding,
     Sharing,
@@ -54,7 +55,14 @@ from tinylora.settings.rates import guessed_rate, offered_rates, rate_of
 from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32, require_kinds, require_path
 from tinylora.settings.seeds import stream_seed
 from tinylora.settings.store_urls import STORE, url_of
-from tinylora.settings.uses import DRAWS_PROJECTIONS, FIRST_WITH_PROJECTION_SEED, TIES_SOME, TRAINS, of_adapters
+from tinylora.settings.uses import (
+    DRAWS_PROJECTIONS,
+    FIRST_WITH_PROJECTION_SEED,
+    SAMPLES_GROUPS,
+    TIES_SOME,
+    TRAINS,
+    of_adapters,
+)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,9 @@ class RunConfig:
     resolves to. Recipes 1 and 2 drew P from `seed`, the same for all models."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps, given=TRAINS)
     """Optimizer steps."""
+    on_no_signal: OnNoSignal = setting(OnNoSignal.warn, Role.identity, used=SAMPLES_GROUPS, absent=OnNoSignal.warn)
+    """GRPO: what is done where all groups of ten steps earn the same: `warn` says so, `stop` also ends the run as
+    failed, with its last v evaluated. Which it is changes nothing for a run that has a signal."""
     model: ModelConfig = field(default_factory=ModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     algorithm: AlgorithmConfig = field(default_factory=GrpoConfig)

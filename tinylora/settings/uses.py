@@ -58,6 +58,7 @@ def _reads_sets(run: Any) -> bool:
 
 
 TRAINS = Need("something that is trained: another adapter than none", lambda run: run.trains)
+SAMPLES_GROUPS = Need("algorithm=grpo", lambda run: run.trains and run.algorithm.name is Algorithm.grpo)
 TIES_SOME = Need(
     "adapter=tinylora or lora_xs, with n_tie below all",
     lambda run: run.adapter.name.has_basis and run.n_tie != ALL,

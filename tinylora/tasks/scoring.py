@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinylora.answers import EntryJob, check_all, read_answer, score_entries
-from tinylora.answers.extraction import final_texts
+from tinylora.answers import EntryJob, best_of, check_all, read_answer, score_entries
+from tinylora.answers.extraction import final_answers
 from tinylora.answers.rewards import Outcome, Score
 from tinylora.settings.config import TaskConfig, Template
 from tinylora.tasks.problem import Entry, Problem
@@ -40,23 +40,26 @@ def answer_of(problem: Problem, completion: str, config: TaskConfig) -> str | No
     The likeliest reading, to be shown: a verdict may rest on another one.
     """
     if problem.entry is not None:
-        return next(filter(None, final_texts(completion, config.template)), None)
+        strict, flexible = final_answers(completion, config.template)
+        return next(iter([*strict, *flexible]), None)
     return read_answer(completion, config.template, config.strict)
 
 
 def _judge(answered: Sequence[tuple[Entry, str]], template: Template) -> list[Score]:
-    """The verdicts on completions to generated problems."""
-    finals = [final for _, text in answered for final in final_texts(text, template)]  # strict, flexible, strict, ...
-    entries = [entry for entry, _ in answered for _ in range(2)]
+    """The verdicts on completions to generated problems: of an answer that can be read in several ways, the best."""
+    read = [final_answers(text, template) for _, text in answered]
     jobs = [
-        EntryJob(**vars(entry), answer=final) for entry, final in zip(entries, finals, strict=True) if final is not None
+        EntryJob(**vars(entry), answer=reading)
+        for (entry, _), (strict, flexible) in zip(answered, read, strict=True)
+        for reading in dict.fromkeys([*strict, *flexible])
     ]
-    verdicts = iter(score_entries(jobs))
-    outcomes = [Outcome.no_answer if final is None else _outcome(next(verdicts)) for final in finals]
-    return [
-        Score(strict, strict if strict is Outcome.correct else flexible)
-        for strict, flexible in zip(outcomes[::2], outcomes[1::2], strict=True)
-    ]
+    verdicts = iter(map(_outcome, score_entries(jobs)))
+    scores = []
+    for strict, flexible in read:
+        of_reading = {reading: next(verdicts) for reading in dict.fromkeys([*strict, *flexible])}
+        by_form, anywhere = (best_of([of_reading[reading] for reading in readings]) for readings in (strict, flexible))
+        scores.append(Score(by_form, by_form if by_form is Outcome.correct else anywhere))
+    return scores
 
 
 def _outcome(verdict: float | Outcome) -> Outcome:

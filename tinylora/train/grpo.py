@@ -166,6 +166,8 @@ def _describe(rewards: torch.Tensor, scores: Sequence[Score], rollout: Rollout, 
     shares = {f"train/outcome/{o.name}": counts[o] / len(scores) for o in Outcome}
     return shares | {
         "train/reward": float(rewards.mean()),
+        "train/flexible": sum(score.flexible is Outcome.correct for score in scores) / len(scores),
+        "train/token_entropy": -float(rollout.logp[own].sum() / rollout.lengths[own].sum()),
         "train/zero_variance": zero_variance_share(rewards),
         "train/completion_tokens": float(rollout.lengths[own].float().mean()),
         "train/truncated": float(rollout.truncated[own].float().mean()),

@@ -21,8 +21,9 @@ from tinylora.settings.config import Algorithm, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.train.evaluate import Evaluation, evaluate
 from tinylora.train.grpo import grpo_step
+from tinylora.train.guards import Kind
 from tinylora.train.inputs import require_noted_template
-from tinylora.train.pack import LaneMetrics, LaneRun, Pack, load_pack
+from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, load_pack
 from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
 from tinylora.train.state import State, common_states, restore, set_aside_damaged, usable_states
@@ -143,6 +144,9 @@ def _train(
     progress.phase("trained values: " + ", ".join(counts))
     recorder.begin()
     states = common_states([usable_states(folder) for folder in folders])
+    for lane, folder, state in zip(pack.lanes, folders, states, strict=True):
+        if state is not None:
+            lane.watch.see_again(line for line in folder.lines() if line.step <= state.step)
     PackRun(pack, recorder, progress, stop).run(states)
 
 
@@ -187,6 +191,25 @@ class PackRun:
                 restore(lane, state)
                 self.pack.engine.adapters.round()
         self.recorder.drop_after({index: -1 if state is None else state.step for index, state in enumerate(states)})
+        self._end(self.pack.lanes)  # one that was killed as it ended
+
+    def _end(self, lanes: Sequence[LaneRun]) -> None:
+        """Conclude those of some lanes that have failed, or have no signal and are to stop then."""
+        for lane in lanes:
+            if not lane.done:
+                lane.failure = lane.failure or lane.watch.end
+            if lane.failure is not None:
+                self.recorder.conclude(lane, Status.failed, lane.failure)
+
+    @staticmethod
+    def _companies(lanes: Sequence[LaneRun]) -> list[list[LaneRun]]:
+        """The lanes that are computed in one batch: those that had no signal once are apart from the others.
+
+        Rounding depends on what else is in a batch. So the others are the same bit for bit, whether these go on or not.
+        """
+        with_signal = [lane for lane in lanes if lane.watch.of_kind(Kind.no_signal) is None]
+        without = [lane for lane in lanes if lane.watch.of_kind(Kind.no_signal) is not None]
+        return [company for company in (with_signal, without) if company]
 
     def _active(self) -> list[LaneRun]:
         return [lane for lane in self.pack.lanes if lane.failure is None and not lane.done]
@@ -214,22 +237,32 @@ class PackRun:
         self.progress.phase(f"training {len(active)} lanes")
         started = time.perf_counter()
         train = grpo_step if self.pack.config.algorithm.name is Algorithm.grpo else sft_step
-        metrics = train(self.pack, active)
+        metrics: LaneMetrics = {}
+        for company in self._companies(active):
+            metrics |= train(self.pack, company)
         going = [lane for lane in active if lane.failure is None]
         for lane in going:
             lane.step += 1
+            metrics[lane.index] |= self._watch(lane, metrics[lane.index])
         every = self.pack.config.eval.every
-        due = [lane.index for lane in going if lane.done or (every > 0 and lane.step % every == 0)]
-        found = evaluate(self.pack, due, self.progress) if due else {}
+        due = [lane for lane in going if lane.done or lane.watch.end or (every > 0 and lane.step % every == 0)]
+        found: dict[int, Evaluation] = {}
+        for company in self._companies(due):
+            found |= evaluate(self.pack, [lane.index for lane in company], self.progress)
         for index, evaluation in found.items():
             metrics[index] |= evaluation.metrics
         self._record({lane.index: metrics[lane.index] for lane in going}, found)
-        for lane in active:
-            if lane.failure is not None:
-                self.recorder.conclude(lane, Status.failed, lane.failure)
+        self._end(active)
         self.recorder.push()
         self.step_seconds.append(time.perf_counter() - started)
         self._show()
+
+    def _watch(self, lane: LaneRun, metrics: Metrics) -> Metrics:
+        """Say what a lane's step shows for the first time (`guards`); returns it as metrics."""
+        alerts = lane.watch.see(lane.step, metrics)
+        for alert in alerts:
+            self.progress.warn(f"{lane.label}: {alert}")
+        return {alert.kind.metric: float(alert.since) for alert in alerts}
 
     def _record(self, metrics: LaneMetrics, evaluations: Mapping[int, Evaluation]) -> None:
         self.last |= metrics

@@ -35,6 +35,7 @@ from tinylora.settings.files import cache_folder
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 from tinylora.tasks.question_sets import QuestionTask
+from tinylora.train.guards import Watch
 from tinylora.train.inputs import require_template
 
 Metrics = dict[str, float]
@@ -51,6 +52,7 @@ class LaneRun:
     label: str
     adapter: Lane
     optimizer: torch.optim.Adam
+    watch: Watch  # what its steps have shown
     step: int = 0  # optimizer steps done
     tokens_sampled: int = 0  # in the rollouts of these steps
     tokens_trained: int = 0  # completion tokens that had a part in their gradients
@@ -179,7 +181,7 @@ def make_adapters(
 def open_lane(adapters: Adapters, index: int, config: RunConfig, label: str) -> LaneRun:
     """A lane before its first step, with Adam on its v."""
     adapter = adapters.lane(index)
-    return LaneRun(index, config, label, adapter, torch.optim.Adam([adapter.v], lr=config.learning_rate))
+    return LaneRun(index, config, label, adapter, torch.optim.Adam([adapter.v], lr=config.learning_rate), Watch(config))
 
 
 def apply_gradient(adapters: Adapters, lane: LaneRun, loss: float) -> dict[str, float]:

@@ -26,11 +26,12 @@ from tinylora.models.find import MINIATURES, resolved_commit
 from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
 from tinylora.records.kept import KeptFile
+from tinylora.records.measured import WARNINGS
 from tinylora.records.samples import SampleFile
 from tinylora.records.source import git_state
 from tinylora.train.evaluate import Evaluation
 from tinylora.train.kept import kept_of
-from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack
+from tinylora.train.pack import LaneMetrics, LaneRun, Pack
 from tinylora.train.state import drop_states_after, newest_step, save_state
 
 if TYPE_CHECKING:
@@ -122,8 +123,10 @@ class FolderRecorder(Recorder):
             if self.pack.basis is not None:
                 origin["basis_digest"] = self.pack.basis.digest
             save_adapter(folder.path / ADAPTER, self.pack.engine.adapters, lane.index, origin, lane.config.fsync)
-        counts: Metrics = {"trained_values": trained.trained_values, "trained_bytes": trained.trained_bytes}
-        folder.conclude(status, reason, counts)
+        extra: dict[str, Any] = {"trained_values": trained.trained_values, "trained_bytes": trained.trained_bytes}
+        if lane.watch.alerts:
+            extra[WARNINGS] = [str(alert) for alert in lane.watch.alerts]
+        folder.conclude(status, reason, extra)
 
     def save(self) -> None:
         """Save the state of every lane whose newest saved state is older than its step."""
