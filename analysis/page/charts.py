@@ -22,7 +22,7 @@ METRICS = {
     "train/reward": "reward of training completions",
     "eval/validation/sampled_strict": "accuracy on validation problems, sampled",
     "train/completion_tokens": "tokens of a training completion",
-    "train/entropy": "entropy of a token (nats)",
+    "train/token_entropy": "entropy of a token (nats)",
 }
 """What can be drawn against the step, and its name on the chart; those that no run has are left out."""
 MOST_POINTS = 15_000  # of all curves of a chart: a quarter of a megabyte of the page

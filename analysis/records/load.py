@@ -30,7 +30,7 @@ SUITE_SCORES = tuple(f"{suite}/sampled_strict" for suite in SUITES)
 MERGE = "merge_kl"
 """Under `eval/`: KL between merged weights and adapter form."""
 ALL_SCORES = (*SCORES, *SUITE_SCORES, MERGE)
-CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
+CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff", "train/token_entropy")
 """Metrics drawn against the step."""
 
 TAGS = ("run_key", "status", "reason", "label", "scale_model", TAG, WARNINGS)

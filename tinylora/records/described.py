@@ -1,9 +1,11 @@
-"""What MLflow is told of a run: its name and its parameters."""
+"""What MLflow is told of a run: its name, its parameters and how it ended."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylora.records.measured import WARNINGS
 from tinylora.settings.choices import Adapter
 from tinylora.settings.config import RunConfig, flatten
 
@@ -16,6 +18,8 @@ SIZES: dict[Adapter, tuple[str, ...]] = {
 """The settings that say how large an update is, by adapter; others have none."""
 PLAIN = {"n_tie": "all", "sharing": "tiled"}
 """What a name leaves out."""
+
+LONGEST_TAG = 5000  # characters, of all versions of MLflow
 
 
 def name_of(config: RunConfig) -> str:
@@ -40,3 +44,12 @@ def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
     origin = {name: value for name, value in provenance.items() if name != "scale_model"}
     every = flatten(config.scientific()) | {"recipe": config.recipe} | origin
     return {name: value for name, value in every.items() if value is not None and value != ""}
+
+
+def tags_of(
+    config: RunConfig, status: str, reason: str | None, warnings: Sequence[str], now: Mapping[str, str]
+) -> dict[str, str]:
+    """How a run ended; `now` are the tags that the store has. Without a text there is no tag, unless one was there."""
+    tags = {"status": status, "label": name_of(config)}
+    texts = {"reason": reason or "", WARNINGS: "\n".join(warnings)[:LONGEST_TAG]}
+    return tags | {name: text for name, text in texts.items() if text or name in now}

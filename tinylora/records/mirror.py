@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinylora.records.described import name_of, parameters
+from tinylora.records.described import name_of, parameters, tags_of
 from tinylora.records.digests import contradictions
 from tinylora.records.folder import SUMMARY, RunFolder, Status
 from tinylora.records.measured import WARNINGS
@@ -64,7 +64,6 @@ PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
 ENDED = "record/ended"
 TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # so MLflow's pages open on the runs, not on traces
-LONGEST_TAG = 5000  # characters, of all versions of MLflow
 SECONDS_BETWEEN_PUSHES = 5.0
 SECONDS_AFTER_A_FAILURE = 60.0
 
@@ -261,16 +260,9 @@ class Mirror:
         else:
             log_artifacts(self.client, run.info.run_id, folder.path)
             self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)
-        tags = {
-            "status": status.value,
-            "scale_model": str(scale_model).lower(),
-            "label": name_of(folder.config),
-            ENDED: ended,
-        }
-        if (reason := folder.reason()) or "reason" in now:  # a tag without text is shown as an empty one
-            tags["reason"] = reason or ""
-        if said := (folder.summary() or {}).get(WARNINGS):
-            tags[WARNINGS] = "\n".join(said)[:LONGEST_TAG]
+        said = (folder.summary() or {}).get(WARNINGS, [])
+        tags = tags_of(folder.config, status.value, folder.reason(), said, now) | {ENDED: ended}
+        tags["scale_model"] = str(scale_model).lower()
         self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
 
