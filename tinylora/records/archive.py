@@ -38,7 +38,7 @@ from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import fsync_folder, held
 from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outputs, temporary
 
-CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff")
+CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff", "train/token_entropy")
 """What a report draws against the step: kept in compact archives."""
 OF_EVALUATIONS = "eval/"
 
