@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from io import StringIO
+from pathlib import Path
 from statistics import fmean
 from typing import Self, TextIO
 
@@ -19,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinylora.engine.ranks import rank_of_process
-from tinylora.records.folder import RunRecord
+from tinylora.records.folder import RunRecord, Status
 from tinylora.records.progress import LaneProgress, Progress, Silent
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 5.0, 60.0  # seconds between lines, growing with the time that the pack has taken
@@ -29,12 +31,9 @@ MOST_NAMED = 4  # runs of which one thing is to be said
 NARROWEST = {"length": 60, "reward": 45}  # terminal columns from which a column is shown
 WIDEST = 100_000  # columns of a line that is never folded
 SCALE_MODELS = "Miniature models are scale models: their accuracies compare settings, not language models."
-SUMMARY_COLUMNS = {
-    "trained values": "trained_values",
-    "base, sampled": "base/eval/test/sampled_strict",
-    "trained, sampled": "eval/test/sampled_strict",
-    "trained, greedy": "eval/test/greedy_strict",
-}
+ACCURACIES = {"sampled": "eval/test/sampled_strict", "greedy": "eval/test/greedy_strict"}
+"""Test accuracies of the final table, before and after training: its column and the metric."""
+FINISHED = Status.finished.value
 
 
 def open_progress(title: str = "") -> Progress:
@@ -177,20 +176,23 @@ def time_left(seconds: float | None) -> str:
     return f", about {seconds / 3600:.1f} h left"
 
 
-def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
-    """The table of a sweep's runs, each a label and its record, with the reasons of those that did not finish."""
+def print_summary(records: Sequence[tuple[str, RunRecord]], seconds: float | None = None) -> None:
+    """The table of a sweep's runs, each a label and its record, with the reasons of those that did not finish.
+
+    Then how many `seconds` the sweep took, and what to do next.
+    """
     console = Console()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("run", overflow="fold")
-    table.add_column("status")
-    for name in SUMMARY_COLUMNS:
-        table.add_column(name, justify="right")
-    table.add_column("folder", no_wrap=len(str(records[0][1].config.folder)) < console.width // 2, overflow="fold")
-    for label, record in records:
-        values, *accuracies = (record.summary.get(name) for name in SUMMARY_COLUMNS.values())
-        status = f"{record.status.value} before" if record.skipped else record.status.value
-        numbers = [_number(values, 0), *(_number(accuracy, 3) for accuracy in accuracies)]
-        table.add_row(Text(label), status, *numbers, Text(str(record.config.folder)))
+    statuses = [f"{record.status.value} before" if record.skipped else record.status.value for _, record in records]
+    shown = set(statuses) != {FINISHED}
+    for name in (*(["status"] if shown else []), "values", *ACCURACIES):
+        table.add_column(name, justify="left" if name == "status" else "right", no_wrap=True)
+    table.add_column("folder", no_wrap=True)
+    for (label, record), status in zip(records, statuses, strict=True):
+        changes = [_change(record, name) for name in ACCURACIES.values()]
+        values = _number(record.summary.get("trained_values"), 0)
+        table.add_row(Text(label), *([status] if shown else []), values, *changes, record.config.run_key)
     if console.is_terminal:
         console.print(table)
     else:
@@ -201,6 +203,29 @@ def print_summary(records: Sequence[tuple[str, RunRecord]]) -> None:
     _print_warnings(records)
     if any(record.config.model.identity.startswith("miniature") for _, record in records):
         print(SCALE_MODELS)
+    _print_next(records, seconds)
+
+
+def _change(record: RunRecord, name: str) -> str:
+    """An accuracy before and after training: 0.451 -> 0.652."""
+    return f"{_number(record.summary.get(f'base/{name}'), 3)} -> {_number(record.summary.get(name), 3)}"
+
+
+def _print_next(records: Sequence[tuple[str, RunRecord]], seconds: float | None) -> None:
+    """Where the runs lie, how long all of it took, and the commands that show more."""
+    folders = list(dict.fromkeys(record.config.outputs_dir for _, record in records))
+    took = f", in {minutes_and_seconds(seconds)}" if seconds is not None else ""
+    print(f"folders of the runs: {', '.join(folders)}{took}")
+    for folder in folders:
+        place = "" if Path(folder) == Path.cwd() / "outputs" else f" --outputs-dir {shlex.quote(folder)}"
+        print(f"next: python -m analysis.build{place} --open")
+        print(f"      python -m experiments.samples {shlex.quote(folder)} --flips")
+
+
+def minutes_and_seconds(seconds: float) -> str:
+    """A time that is over: "48 s", "4 min 6 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _print_warnings(records: Sequence[tuple[str, RunRecord]]) -> None:

@@ -36,9 +36,10 @@ def run_sweep(
     """
     check(points, in_jobs=isinstance(mirror, Unmirrored))
     names = dict(zip([point.run_key for point in points], labels(points), strict=True))
+    begun = time.monotonic()
     records = run_packs(in_order(points), names, mirror, stop)
     if rank_of_process() == 0:
-        print_summary([(names[point.run_key], records[point.run_key]) for point in points])
+        print_summary([(names[point.run_key], records[point.run_key]) for point in points], time.monotonic() - begun)
     return [records[point.run_key] for point in points]
 
 

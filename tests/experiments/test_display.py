@@ -39,7 +39,7 @@ def lanes(count: int, step: int, state: str = "training") -> list[LaneProgress]:
 
 
 def record(reason: str | None = None, skipped: bool = False) -> RunRecord:
-    summary = {"trained_values": 13.0, "base/eval/test/sampled_strict": 0.5}
+    summary = {"trained_values": 13.0, "base/eval/test/sampled_strict": 0.5, "base/eval/test/greedy_strict": 0.25}
     if reason is not None:
         return RunRecord(CONFIG, Status.failed, reason, skipped, summary)
     trained = {"eval/test/sampled_strict": 0.625, "eval/test/greedy_strict": 0.75}
@@ -148,24 +148,23 @@ def test_a_terminal_is_left_as_it_was() -> None:
 
 
 def test_the_summary_has_every_run_and_the_reason_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
-    print_summary([("u=1", record()), ("u=2", record(skipped=True)), ("u=3 [x]", record("the loss is nan at step 7"))])
+    runs = [("u=1", record()), ("u=2", record(skipped=True)), ("u=3 [x]", record("the loss is nan at step 7"))]
+    print_summary(runs, 246.0)
     text = capsys.readouterr().out
-    rows = [line.split() for line in text.splitlines()]
-    folder = str(CONFIG.folder)
-    assert ["u=1", "finished", "13", "0.500", "0.625", "0.750", folder] in rows
-    assert ["u=2", "finished", "before", "13", "0.500", "0.625", "0.750", folder] in rows
-    assert [
-        "u=3",
-        "[x]",
-        "failed",
-        "13",
-        "0.500",
-        "-",
-        "-",
-        folder,
-    ] in rows  # a missing accuracy is a gap, never a zero
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    key = CONFIG.run_key
+    assert f"u=1 finished 13 0.500 -> 0.625 0.250 -> 0.750 {key}" in rows
+    assert f"u=2 finished before 13 0.500 -> 0.625 0.250 -> 0.750 {key}" in rows
+    assert f"u=3 [x] failed 13 0.500 -> - 0.250 -> - {key}" in rows  # a missing accuracy is a gap, never a zero
+    assert "in 4 min 6 s" in text and f"--outputs-dir {CONFIG.outputs_dir} --open" in text
     assert "u=3 [x]: failed: the loss is nan at step 7" in text
     assert "scale models" in text
+
+
+def test_a_summary_of_finished_runs_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary([("u=1000 bf16 structured", record()), ("u=1 fp32", record())])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines[:5]) <= 80 and "status" not in lines[1]
 
 
 def test_lines_of_a_table_are_aligned_and_never_folded() -> None:
