@@ -7,6 +7,7 @@ set -u
 folder=$1
 here=(outputs_dir="$folder" hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true)
 both=model=miniature-qwen2,miniature-llama
+small=(algorithm.samples=4) # of each prompt, as +study=sizes has: runs of several figures are one run
 
 sweep() {
     # A search whose best rate stays at an edge ends with status 1, and the report flags that rate.
@@ -16,10 +17,10 @@ sweep() {
 
 sweep +study=sizes $both
 sweep +study=supervised $both
-sweep +paper=figure4 $both precision=fp32,bf16 n_tie=8,2,1
-sweep +paper=figure7 $both rank=1,2,16,64 u=16
+sweep +paper=figure4 $both "${small[@]}" precision=fp32,bf16 n_tie=8,2,1
+sweep +paper=figure8 $both "${small[@]}" n_tie=1,all u=1,16
+sweep +paper=figure7 $both "${small[@]}" rank=1,2,16,64 u=16
 sweep +study=precision
 sweep +study=convergence $both
-sweep +paper=figure8 $both
-sweep +paper=figure5 $both
-sweep +paper=figure6 $both
+sweep +paper=figure6 $both "${small[@]}"
+sweep +paper=figure5 $both "${small[@]}" u=1,32 steps=60
