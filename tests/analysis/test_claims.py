@@ -16,7 +16,7 @@ from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
 from analysis.paper.effect import FEWEST_DRAWS, Effect
-from analysis.statistics import bootstrap, compare, coverage
+from analysis.statistics import agreement, bootstrap, compare, coverage
 from analysis.statistics.crossed import Cell, crossed, share_interval, share_of_gain
 
 NAN = float("nan")
@@ -206,3 +206,26 @@ def test_latex_is_escaped_and_ruled() -> None:
     assert r"50\% \& more & 1,000 \\" in text
     assert r"\caption{Of n\_tie}" in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+def test_further_draws_agree_or_not_whatever_their_intervals(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["claim", "measured_on", "effect", "bound", "upper", "margin", "verdict"]
+    study = [
+        ("a", "x", 6.0, 5.0, False, None, "holds"),
+        ("b", "x", 6.0, 5.0, True, None, "reversed"),
+        ("c", "x", 0.2, 0.0, False, 1.0, "equivalent"),
+        ("d", "x", 9.0, 5.0, False, None, "inconclusive"),
+        ("e", "x", 9.0, 5.0, False, None, "holds"),
+    ]
+    again = {"a": 5.1, "b": 4.0, "c": -0.9, "d": 9.0}  # e was not measured again
+    for name, effects in (("study", {}), ("again", again)):
+        rows = [(*row[:2], effects.get(row[0], row[2]), *row[3:]) for row in study if not effects or row[0] in effects]
+        pd.DataFrame(rows, columns=names).to_csv(tmp_path / f"{name}.csv", index=False)
+    paths = [str(tmp_path / "study.csv"), str(tmp_path / "again.csv")]
+    assert agreement.main(paths) == 0
+    assert "2 of 3 decided verdicts agree" in capsys.readouterr().out
+    (tmp_path / "again.csv").write_text("claim,effect\n")
+    assert agreement.main(paths) == 2
+    assert "it lacks bound, margin" in capsys.readouterr().err
