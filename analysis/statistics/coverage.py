@@ -32,7 +32,8 @@ SPREAD = 1.5  # standard deviation of the difficulty of problems, in logits
 SMOOTHING = 0.01
 MOST = 0.995
 FEWEST_FITTED = 8  # draws of a cell whose distribution is taken as one
-COUNTS = (3, 5, 8, 10, 16)
+COUNTS, OF_REPORTS = (3, 5, 8, 10, 16), (8, 16)
+"""Numbers of draws, for made-up distributions and for those of a report."""
 TRUTH = 200_000  # draws of which the true mean is taken
 SEED = 26
 
@@ -139,11 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--draws", help="draws.csv of a report: its distributions in place of made-up ones")
     options = parser.parse_args(arguments)
     try:
-        distributions = DISTRIBUTIONS
+        distributions, counts = DISTRIBUTIONS, COUNTS
         if options.draws is not None:
-            distributions = fitted(read_draws(absolute(options.draws, "--draws")))
+            distributions, counts = fitted(read_draws(absolute(options.draws, "--draws"))), OF_REPORTS
         error = math.sqrt(0.95 * 0.05 / max(options.repeats, 1))
-        print(table(distributions, COUNTS, options.repeats).to_markdown(index=False, disable_numparse=True))
+        print(table(distributions, counts, options.repeats).to_markdown(index=False, disable_numparse=True))
         print(f"\nin per cent of {options.repeats} trials; standard error {100 * error:.1f}")
     except TinyLoraError as error:
         print(error, file=sys.stderr)
