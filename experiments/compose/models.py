@@ -56,8 +56,8 @@ def with_hub_model(words: Sequence[str]) -> list[str]:
     repository, chosen = given.get(HUB), given.get(MODEL)
     if chosen == ANY and not isinstance(repository, str):
         raise UsageError(f"{MODEL}={ANY}", "it stands for any repository of the hub", f"give {HUB}=<owner>/<name>")
-    if not isinstance(repository, str) or "model.path" in given:
-        return list(words)
+    if not isinstance(repository, str) or "model.path" in given or not repository.strip():
+        return list(words)  # a blank one is refused with all other settings
     option = option_of(repository) or ANY
     if chosen not in (None, option):
         raise UsageError(
