@@ -32,7 +32,8 @@ SPREAD = 1.5  # standard deviation of the difficulty of problems, in logits
 SMOOTHING = 0.01
 MOST = 0.995
 FEWEST_FITTED = 8  # draws of a cell whose distribution is taken as one
-COUNTS, OF_REPORTS = (3, 5, 8, 10, 16), (8, 16)
+COUNTS: tuple[int, ...] = (3, 5, 8, 10, 16)
+OF_REPORTS: tuple[int, ...] = (8, 16)
 """Numbers of draws, for made-up distributions and for those of a report."""
 TRUTH = 200_000  # draws of which the true mean is taken
 SEED = 26

@@ -25,6 +25,6 @@ def require_extra(extra: str, modules: Sequence[str]) -> None:
 
 def _is_there(module: str) -> bool:
     try:
-        return importlib.util.find_spec(module) is not None
+        return module in sys.modules or importlib.util.find_spec(module) is not None
     except ImportError:
         return False
