@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(module: str, tmp_path: P
     (tmp_path / "logging.py").write_text(SLOW)  # of the standard library: some module of any command imports it
     (tmp_path / f"{module}.py").write_text(SLOW)
     command = [sys.executable, "-S", "-m", "experiments.run", "u=13"]
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    packages = sysconfig.get_path("purelib")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (tmp_path, ROOT, packages)))}
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -233,10 +233,11 @@ def test_options_for_what_is_made_are_the_one_place(text: str, home: Path, monke
 
     def keep(*given: Any) -> dict[str, bytes]:
         made.extend(each for each in given if isinstance(each, Path))
-        return {"summary.md": b""}
+        return {}
 
-    for name in ("import_run_folders", "load.load", "report.make_files", "write_files"):
+    for name in ("import_run_folders", "load.load", "report.files_of", "write_files", "terminal.lines_of"):
         monkeypatch.setattr(f"analysis.build.{name}", keep)
+    monkeypatch.setattr("analysis.build.report.make_report", lambda *_: SimpleNamespace(whole=False))
     monkeypatch.setattr(pretrain, "pretrain", lambda args: keep(args.out))
     monkeypatch.setattr(benchmarks.run, "require_peers", keep)
     monkeypatch.setattr(benchmarks.run, "_measure", keep)

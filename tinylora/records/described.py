@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tinylora.records.measured import WARNINGS
@@ -46,10 +46,7 @@ def parameters(config: RunConfig, provenance: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in every.items() if value is not None and value != ""}
 
 
-def tags_of(
-    config: RunConfig, status: str, reason: str | None, warnings: Sequence[str], now: Mapping[str, str]
-) -> dict[str, str]:
-    """How a run ended; `now` are the tags that the store has. Without a text there is no tag, unless one was there."""
+def tags_of(config: RunConfig, status: str, reason: str | None, warnings: Sequence[str]) -> dict[str, str | None]:
+    """How a run ended; a tag without a text, which is not to be there, is None."""
     tags = {"status": status, "label": name_of(config)}
-    texts = {"reason": reason or "", WARNINGS: "\n".join(warnings)[:LONGEST_TAG]}
-    return tags | {name: text for name, text in texts.items() if text or name in now}
+    return tags | {"reason": reason or None, WARNINGS: "\n".join(warnings)[:LONGEST_TAG] or None}

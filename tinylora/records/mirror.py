@@ -261,9 +261,12 @@ class Mirror:
             log_artifacts(self.client, run.info.run_id, folder.path)
             self.client.set_terminated(run.info.run_id, word, lines[-1].stamp if lines else None)
         said = (folder.summary() or {}).get(WARNINGS, [])
-        tags = tags_of(folder.config, status.value, folder.reason(), said, now) | {ENDED: ended}
-        tags["scale_model"] = str(scale_model).lower()
-        self.client.log_batch(run.info.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        tags = tags_of(folder.config, status.value, folder.reason(), said)
+        for name in [name for name, text in tags.items() if text is None and name in now]:
+            self.client.delete_tag(run.info.run_id, name)
+        tags |= {"scale_model": str(scale_model).lower(), ENDED: ended}
+        shown = [RunTag(name, text) for name, text in tags.items() if text is not None]
+        self.client.log_batch(run.info.run_id, tags=shown)
 
 
 def _digest_of_end(folder: RunFolder, lines: Sequence[MarkedLine]) -> str:
