@@ -87,6 +87,13 @@ NASTY = {
 }
 
 
+OWN_SCRIPT = re.compile(
+    r'<script>$|<script src="vega-lite-[\d.]+js"></script>$'
+    r'|<script type="application/json" class="spec" data-place="chart-[a-z]+-\d+">[^<>]*</script>$'
+)
+"""The scripts of the page itself; what a chart is made of holds no sign of HTML."""
+
+
 @pytest.fixture
 def store(tmp_path: Path, empty_store: Path) -> Store:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
@@ -105,7 +112,8 @@ def test_names_of_users_are_text_in_every_file(store: Store, tmp_path: Path) -> 
     assert len(files) > 5
     for name, text in files.items():
         if name.endswith((".html", ".svg")):
-            assert "<img" not in text and "<script>alert" not in text and "&lt;" in text
+            assert "<img" not in text and "&lt;" in text
+            assert [tag for tag in re.findall(r"<script[^\n]*", text) if not OWN_SCRIPT.match(tag)] == []
         elif name.endswith(".md"):
             html = MarkdownIt("gfm-like", {"linkify": False}).render(text)
             assert not re.search("<(img|script|code|em|strong|a)[ >]", html), name

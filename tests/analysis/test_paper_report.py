@@ -279,6 +279,21 @@ def test_ties_and_single_seeds_are_said(store: Path) -> None:
     assert set(data["lr"].dropna()) == {1e-6}
 
 
+def test_the_smallest_update_by_hand(store: Path) -> None:
+    """Figure 3: of the best accuracy 0.8 in all, 90% is 0.72, 95% is 0.76 and 97.5% is 0.78."""
+    scores = {"all": 0.5, "64": 0.73, "8": 0.77, "1": 0.8}
+    models = (QWEN, "qwen2.5-7b-instruct")
+    runs = [run({"u": "1", "n_tie": tie}, score, model=model) for tie, score in scores.items() for model in models]
+    best = {"adapter.name": "lora_xs", "rank": "1", "n_tie": "1"}
+    runs += [run(best, 0.75, model=model) for model in models]
+    write_runs(store, runs)
+    found = csv(files_of(store, "figure3"), "figure3").set_index(["model", "share"])["size"]
+    sizes = {(made.params["model.name"], made.params["n_tie"]): made.params["trained_values"] for made in runs[:8]}
+    for model in models:
+        for share, tie in ((0.9, "64"), (0.95, "8"), (0.975, "1")):
+            assert found[model, share] == sizes[model, tie]
+
+
 def test_one_draw_that_gains_nothing_makes_a_whole_report(store: Path) -> None:
     """The smallest size is enough for any share of no gain, and no interval or share can be given."""
     points = [point for _, point in conf_files.points("figure1")]

@@ -34,7 +34,7 @@ def packs(outputs: Path) -> dict[str, list[RunConfig]]:
     sft = replace(grpo, algorithm=SftConfig(prompts=5))
     return {
         "grpo": [
-            grpo,
+            replace(grpo, seed=3),
             replace(grpo, u=5, n_tie=3, precision=Precision.bf16, seed=1),
             replace(grpo, u=2, precision=Precision.fp16, lr=1e6),  # diverges
         ],

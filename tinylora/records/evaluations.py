@@ -22,9 +22,8 @@ from typing import Any
 
 from tinylora.records.items import GREEDY, SAMPLED, ItemLine, parse_items
 from tinylora.records.measured import LATEST, Metrics, require_metrics
-from tinylora.records.reading import UNREADABLE, DamagedError, why_unreadable
+from tinylora.records.reading import UNREADABLE, DamagedError, parse_lines, why_unreadable
 from tinylora.settings.files import write_atomically
-from tinylora.settings.given_files import json_of
 
 EVALUATIONS = "evaluations.jsonl"
 TAG = "record/evaluations"
@@ -89,14 +88,7 @@ def newest(lines: Sequence[Evaluated]) -> list[Evaluated]:
 
 def parse_evaluations(content: bytes) -> tuple[list[Evaluated], str | None]:
     """The lines of an evaluations.jsonl up to the first that is not whole, and what is wrong there."""
-    *texts, rest = content.split(b"\n")
-    lines: list[Evaluated] = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(_parse_line(json_of(text)))
-        except ValueError as error:
-            return lines, f"line {number}: {error}"
-    return lines, "its last line is cut" if rest else None
+    return parse_lines(content, _parse_line)
 
 
 def _parse_line(plain: Any) -> Evaluated:

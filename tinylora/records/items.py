@@ -23,9 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tinylora.records.measured import MetricLine, Metrics
-from tinylora.records.reading import UNREADABLE, DamagedError, why_unreadable
+from tinylora.records.reading import UNREADABLE, DamagedError, parse_lines, why_unreadable
 from tinylora.settings.errors import UsageError
-from tinylora.settings.given_files import json_of
 
 ITEMS = "items.jsonl"
 FIRST_RECIPE = 3
@@ -85,14 +84,7 @@ def read_items(path: Path) -> list[ItemLine]:
 
 def parse_items(content: bytes) -> tuple[list[ItemLine], str | None]:
     """The lines of an items.jsonl up to the first that is not whole, and what is wrong there."""
-    *texts, rest = content.split(b"\n")
-    lines: list[ItemLine] = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(_parse_line(json_of(text)))
-        except ValueError as error:
-            return lines, f"line {number}: {error}"
-    return lines, "its last line is cut" if rest else None
+    return parse_lines(content, _parse_line)
 
 
 def _parse_line(plain: Any) -> ItemLine:

@@ -28,10 +28,10 @@ from typing import Any
 
 from tinylora.records.items import EVALUATED
 from tinylora.records.measured import MetricLine
+from tinylora.records.reading import parse_lines
 from tinylora.settings.choices import Precision
 from tinylora.settings.config import RunConfig
 from tinylora.settings.files import write_atomically
-from tinylora.settings.given_files import json_of
 
 KEPT = "v.jsonl"
 LARGEST = 2**14  # bytes of one v: 4,096 values in fp32
@@ -117,14 +117,7 @@ def read_kept(folder: Path) -> list[KeptV]:
 
 def parse_kept(content: bytes) -> tuple[list[KeptV], str | None]:
     """The lines of a v.jsonl up to the first that is not whole, and what is wrong there."""
-    *texts, rest = content.split(b"\n")
-    lines: list[KeptV] = []
-    for number, text in enumerate(texts, start=1):
-        try:
-            lines.append(_parse_line(json_of(text)))
-        except ValueError as error:
-            return lines, f"line {number}: {error}"
-    return lines, "its last line is cut" if rest else None
+    return parse_lines(content, _parse_line)
 
 
 def _parse_line(plain: Any) -> KeptV:

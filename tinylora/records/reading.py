@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError, TinyLoraError, UsageError, first_line
+from tinylora.settings.given_files import json_of
 from tinylora.settings.recorded import from_plain
 from tinylora.settings.tensor_files import read_metadata
 
@@ -18,11 +19,27 @@ CONFIG = "config.yaml"
 STATE, PREVIOUS, ADAPTER = "state.safetensors", "state.previous.safetensors", "adapter.safetensors"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, yaml.YAMLError, TinyLoraError)
 """What reading a damaged file can raise: UnicodeDecodeError and JSON's errors are ValueErrors."""
+Line = TypeVar("Line")
 NESTED = 100  # levels: more than in any file that we write
 
 
 class DamagedError(FailureError):
     """A file of a run folder is not what was written."""
+
+
+def parse_lines(content: bytes, parse: Callable[[Any], Line]) -> tuple[list[Line], str | None]:
+    """What `parse` makes of each line of JSON, up to the first that is not whole, and what is wrong there.
+
+    `parse` raises ValueError where a line is not as it was written. A last line without an end is cut.
+    """
+    *texts, rest = content.split(b"\n")
+    lines: list[Line] = []
+    for number, text in enumerate(texts, start=1):
+        try:
+            lines.append(parse(json_of(text)))
+        except ValueError as error:
+            return lines, f"line {number}: {error}"
+    return lines, "its last line is cut" if rest else None
 
 
 def saved_step(path: Path) -> int:
