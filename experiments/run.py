@@ -31,6 +31,7 @@ from dataclasses import fields
 
 from experiments.command import leave, run_command, stop_after
 from experiments.compose import CONF
+from experiments.compose.help import FLAGS, help_text
 from tinylora.engine.ranks import rank_of_process
 from tinylora.records.folder import Unmirrored
 from tinylora.records.stopping import StopRequest
@@ -48,6 +49,9 @@ def main() -> int:
 
 
 def _run(words: Sequence[str]) -> None:
+    if any(word in FLAGS for word in words):
+        print(help_text())
+        return
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--minutes")
     parser.add_argument("--points")

@@ -1,7 +1,8 @@
 """What models have said, before and after: the answers of some runs to the same problems, side by side.
 
 A sheet has a column for each of some cells, which is the run of the smallest seed of that cell, and a row for each
-problem and way of decoding. Problems whose answers have become right come first.
+problem and way of decoding. Problems whose answers have become right come first. Below are completions of training,
+with their rewards: the best and the worst of a group, at a few steps of each run.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import pandas as pd
 
 from analysis.records.said import Said
 from analysis.statistics.cells import UNTRAINED, VALIDATION
-from tinylora.records.samples import EVALUATED, Place, Sample, ends_of, place_of
+from tinylora.records.samples import BEST, EVALUATED, WORST, Place, Sample, ends_of, place_of
 
 MOST_COLUMNS = 8
 VALIDATION_SUITE = VALIDATION.removeprefix("final ").partition("/")[0]
 EXAMPLES = 2
+GROUPS = 3  # of a run
 LONGEST = 1200  # characters of a text that the page shows; samples.jsonl.gz has all of it
 
 
@@ -47,6 +49,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Two completions of one training group."""
+
+    label: str
+    """Of its column."""
+    best: Sample
+    worst: Sample
+
+
+@dataclass(frozen=True)
 class Sheet:
     """The answers of one model and task."""
 
@@ -54,6 +66,7 @@ class Sheet:
     anchor: str
     columns: list[Column]
     rows: list[Row]
+    groups: list[Group]
 
     def examples(self, cell: int) -> list[tuple[Sample, Sample]]:
         """Before and after, of this cell's column: answers that have become right first, short ones first."""
@@ -77,7 +90,8 @@ def make_sheet(
         return None
     ends = {key: _ends(own) for key, own in samples.items()}
     rows = _rows([ends[column.key] for column in columns])
-    return Sheet(title, anchor, columns, rows) if rows else None
+    groups = [group for column in columns for group in _groups(column.label, samples[column.key])]
+    return Sheet(title, anchor, columns, rows, groups) if rows else None
 
 
 def _columns(cells: pd.DataFrame, runs: pd.DataFrame, first: int) -> list[Column]:
@@ -117,3 +131,11 @@ def _rows(ends: Sequence[tuple[Answers, Answers]]) -> list[Row]:
         before = {**first, **before}
     rows = [Row(place, sample, [after.get(place) for _, after in ends]) for place, sample in before.items()]
     return sorted(rows, key=lambda row: (-row.gained, row.place))
+
+
+def _groups(label: str, samples: Sequence[Sample]) -> list[Group]:
+    """Training groups of a run: the first and the last that are recorded, and one between."""
+    best, worst = ({sample.step: sample for sample in samples if sample.kind == kind} for kind in (BEST, WORST))
+    steps = sorted(best.keys() & worst.keys())
+    chosen = sorted({steps[round(i * (len(steps) - 1) / (GROUPS - 1))] for i in range(GROUPS)}) if steps else []
+    return [Group(label, best[step].shortened(LONGEST), worst[step].shortened(LONGEST)) for step in chosen]

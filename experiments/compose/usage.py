@@ -52,7 +52,7 @@ def check_flags(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         *others, kept = chosen
         remedy = f"give {kept}, without {' and '.join(others)}"
         raise UsageError(" ".join(chosen), "each of these asks for something else", remedy)
-    if given.resolve and given.cfg is None and not given.help:
+    if given.resolve and given.cfg is None:
         raise UsageError("--resolve", "it belongs to --cfg", "give --cfg job --resolve")
     if given.shell_completion and not re.fullmatch(COMPLETION_COMMAND, " ".join(settings)):
         raise UsageError(

@@ -58,6 +58,9 @@ def keep(store: Store, key: str, place: Path) -> None:
         said(STEPS, "c", True, "c: a longer one"),
     ]
     file.append([], before, edge=True, durable=True)
+    for step in range(1, STEPS):
+        group = (said(step, "d", kind == "best", f"{kind} <{step}>", kind) for kind in ("best", "worst"))
+        file.append([dataclasses.replace(each, suite="train") for each in group], [], edge=False, durable=True)
     file.append([], after, edge=True, durable=True)
     (run,) = (each for each in store.client.search_runs([store.experiment_id]) if each.data.tags["run_key"] == key)
     artifacts = place.with_name("mlflow-artifacts") / run.info.run_id / "artifacts"
@@ -89,6 +92,20 @@ def test_answers_that_have_become_right_come_first(card: Card) -> None:
         ("no <b>", "a is 3"),
         ("none", "c: a longer one"),
     ]
+
+
+def test_groups_of_training_are_shown_from_the_first_to_the_last(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, card: Card
+) -> None:
+    assert card.sheet is not None
+    shown = [(group.best.completion, group.worst.completion) for group in card.sheet.groups]
+    assert shown == [(f"best <{step}>", f"worst <{step}>") for step in range(1, STEPS)]
+    page = rendering.rendered("answers.html.j2", sheets=[card.sheet]).decode()
+    assert "best &lt;1&gt;" in page and "worst &lt;1&gt;" in page and "<1>" not in page
+    monkeypatch.setattr(answers, "GROUPS", 2)
+    records = load.load(f"sqlite:///{folder}/mlflow.db", "tinylora")
+    (few,) = make_cards(*cells_of(records), records)
+    assert few.sheet is not None and [group.best.step for group in few.sheet.groups] == [1, STEPS - 1]
 
 
 def test_charts_hold_each_run_and_each_mean(card: Card) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -245,7 +246,8 @@ def test_a_failed_run_fails_the_command_after_the_others(
     started.failing_seeds = {1}
     assert call(monkeypatch, f"-m seed=0,1,2 hydra/launcher={launcher}") == 1
     output, progress = capsys.readouterr()
-    assert output.count("finished") == 2 and "failed: the loss is nan" in output
+    assert re.findall(r"^ .*seed=(\d) .*->", output, re.MULTILINE) == ["0", "1", "2"]
+    assert "failed: the loss is nan" in output
     assert_three_parts(progress[progress.index("error: ") :])
     assert "did not finish" in progress
 

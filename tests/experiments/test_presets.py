@@ -15,9 +15,11 @@ from experiments.planning.packing import form_packs
 from tinylora.settings.config import Adapter, GrpoConfig, RunConfig, Strict
 
 ROOT = Path(__file__).parents[2]
+STUDY_LINES = (ROOT / "analysis" / "study" / "study.sh").read_text().splitlines()
+(SMALL,) = (line.partition("(")[2].partition(")")[0] for line in STUDY_LINES if line.startswith("small="))
 STUDY = [
-    shlex.split(line.replace("$both", "model=miniature-qwen2,miniature-llama"))[1:]
-    for line in (ROOT / "analysis" / "study" / "study.sh").read_text().splitlines()
+    shlex.split(line.replace("$both", "model=miniature-qwen2,miniature-llama").replace('"${small[@]}"', SMALL))[1:]
+    for line in STUDY_LINES
     if line.startswith("sweep ")
 ]
 PRESETS = sorted(path.stem for path in (ROOT / "conf" / "paper").glob("*.yaml"))
