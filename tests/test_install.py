@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -34,10 +36,13 @@ sys.argv[0] = what
 exec(sys.argv[1]) if what == "-c" else runpy.run_module(what, run_name="__main__", alter_sys=True)
 """
 LIBRARY = """
+from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 from tinylora.adapters.attach import attach, load, save
-model = AutoModelForCausalLM.from_pretrained("tinylora/models/miniatures/miniature-qwen2")
+import tinylora.models
+folder = Path(tinylora.models.__file__).parent / "miniatures" / "miniature-qwen2"
+model = AutoModelForCausalLM.from_pretrained(folder)
 adapter = attach(model, u=3)
 tokens = torch.tensor([[1, 2, 3]])
 model(tokens, labels=tokens).loss.backward()
@@ -83,9 +88,11 @@ def absent(extra: str | None) -> list[str]:
     ]
 
 
-def run(extra: str | None, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RUNNER, json.dumps(absent(extra)), *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def run(
+    extra: str | None, *words: str, python: str = sys.executable, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
+    command = [python, "-c", RUNNER, json.dumps(absent(extra)), *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
 def test_something_is_blocked() -> None:
@@ -121,3 +128,43 @@ def test_tasks_bring_their_generators() -> None:
     script = "import reasoning_gym, datasets; from tinylora.tasks import generated; assert generated.NAME"
     done = run("tasks", "-c", script)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of a new environment that has this project from its wheel, and the packages of this one."""
+    made = tmp_path_factory.mktemp("wheel")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in listed.split("\0"):
+        if name and (ROOT / name).is_file() and not name.startswith(("tests/", "analysis/study/")):
+            (made / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, made / "source" / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(made), str(made / "source")]
+    subprocess.run(build, check=True)
+    venv.create(made / "environment", with_pip=False)
+    python = made / "environment" / "bin" / "python"
+    (wheel,) = made.glob("tinylora-*.whl")
+    install = [*pip, "--python", str(python), "install", "--no-deps", str(wheel)]
+    subprocess.run(install, check=True)
+    (packages,) = (made / "environment").glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(f"{Path(pytest.__file__).parents[1]}\n", encoding="utf-8")
+    return str(python)
+
+
+@pytest.mark.slow
+def test_a_wheel_in_a_new_environment_has_all_that_each_extra_needs(wheel_python: str, tmp_path: Path) -> None:
+    where = run(None, "-c", "import tinylora; print(tinylora.__file__)", python=wheel_python, folder=tmp_path)
+    assert str(Path(wheel_python).parents[1]) in where.stdout, where.stderr
+    outputs = str(tmp_path / "outputs")
+    for extra, *words in (
+        (None, "-c", LIBRARY),
+        ("sweep", "experiments.run", "--help"),
+        ("sweep", "experiments.run", "u=3", *SMALL.split(), f"outputs_dir={outputs}"),
+        ("sweep", "experiments.plan", "-m", "+paper=table2", "model=miniature-llama"),
+        ("report", "analysis.build", "--outputs-dir", outputs, "--out", str(tmp_path / "reports")),
+        ("tasks", "-c", "import tinylora.tasks.generated"),
+    ):
+        done = run(extra, *words, python=wheel_python, folder=tmp_path)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    assert (tmp_path / "reports" / "index.html").is_file()
