@@ -1,6 +1,6 @@
 """All benchmarks in one command: `python -m benchmarks.run` (or `make bench`), under 15 minutes on two cores.
 
-    --only steps,rollouts    some parts of: steps, rollouts, attach, memory, sweep, adapters, samples
+    --only steps,rollouts    some parts of: steps, rollouts, attach, memory, sweep, adapters, samples, startup
     --quick                  smaller and fewer measurements: to see that all runs, not to quote
     --out FILE               the numbers as JSON (default: reports/benchmarks.json); the table is printed
 
@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import adapters, attach, memory, rollouts, samples, steps, sweep
+from benchmarks import adapters, attach, memory, rollouts, samples, startup, steps, sweep
 from benchmarks.timing import machine, markdown
 from benchmarks.trl_peer import require_peers
 from tinylora.settings.errors import TinyLoraError, UsageError
@@ -32,6 +32,7 @@ PARTS: dict[str, ModuleType] = {
     "sweep": sweep,
     "adapters": adapters,
     "samples": samples,
+    "startup": startup,
 }
 
 

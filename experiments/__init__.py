@@ -5,7 +5,7 @@ as jobs), `sync`, `records` (keep and share what was recorded), `samples` (read 
 (adapters, after their training), `chat` (ask them), `export` (use them elsewhere), `ui` (pages in a browser),
 `questions`, `pretrain` (make data and the miniature models). `__main__` has them all by one name; `command` is what
 they share, `naming` and `adapters` how runs and adapters are named, `sweep` trains the packs of a sweep, `search` finds
-rates, `display` is what a person sees.
+rates, `miniatures` is how the miniature models are made, `display` is what a person sees.
 
 Imports go down only: commands -> jobs -> sweep -> planning -> compose -> display -> tinylora; nothing here is imported
 by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose.points`.
