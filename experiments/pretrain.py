@@ -18,7 +18,7 @@ FAMILIES = ("llama", "qwen2")
 
 def main() -> int:
     """Parse the command line and pretrain one family; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.pretrain", description="Make a miniature base model anew.")
+    parser = argparse.ArgumentParser("python -m experiments.pretrain", description="Make a miniature base model anew.")
     parser.add_argument("--family", choices=FAMILIES, required=True)
     parser.add_argument("--rows", type=int, default=128, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)
