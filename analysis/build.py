@@ -15,22 +15,20 @@ import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from analysis.page import rendering, report, terminal
-from analysis.page.formats import FORMATS
-from analysis.paper.figure_points import SIZE_LABELS
-from analysis.records import load, stores
-from tinylora.records.folder import SUMMARY, run_folders
-from tinylora.records.import_runs import sync
+from analysis.options import FORMATS, NAMES, SIZE_LABELS
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
 from tinylora.settings.paths import absolute
 from tinylora.settings.store_urls import STORE, as_store, url_of
 from tinylora.settings.streams import printing
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from analysis.page.report import Report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,35 +46,55 @@ def _build(options: argparse.Namespace) -> int:
     try:
         out, outputs = absolute(options.out, "--out"), absolute(options.outputs_dir, "--outputs-dir")
         uri = None if options.uri is None else as_store(options.uri, "--uri")
-        only = _words("--only", options.only, report.NAMES)
+        only = _words("--only", options.only, NAMES)
         formats = _words("--format", options.format, FORMATS)
         _require_folder(out)
         damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
-        with _progress() as progress:
-            task = progress.add_task("reading the records", total=1.0)
-            records = load.load(uri or url_of(outputs / STORE), options.experiment, damaged)
-
-            def tell(what: str, done: float) -> None:
-                progress.update(task, description=what, completed=done)
-
-            made = report.make_report(records, only, formats, options.x, tell)
-            files = report.files_of(made)
-            if made.whole and not (out / rendering.LIBRARY).exists():
-                tell("charts", 0.9)
-                files[rendering.LIBRARY] = rendering.library()
-            write_files(out, files)
+        made, page = _written(uri or url_of(outputs / STORE), damaged, only, formats, options, out)
     except TinyLoraError as error:
         print(error, file=sys.stderr)
         return error.exit_status
-    page = out / (rendering.PAGE if made.whole else rendering.ONLY)
+    from analysis.page import terminal
+
     print("\n".join([*terminal.lines_of(made), f"report: {page}"]))
     if options.open:
         webbrowser.open(page.as_uri())
     return 0
 
 
+def _written(
+    store: str,
+    damaged: dict[str, str],
+    only: tuple[str, ...],
+    formats: tuple[str, ...],
+    options: argparse.Namespace,
+    out: Path,
+) -> tuple[Report, Path]:
+    """Read the records, make the report and write it; its page."""
+    with _progress() as progress:
+        task = progress.add_task("reading the records", total=1.0)
+        from analysis.page import rendering, report  # seconds of imports
+        from analysis.records import load
+
+        records = load.load(store, options.experiment, damaged)
+
+        def tell(what: str, done: float) -> None:
+            progress.update(task, description=what, completed=done)
+
+        made = report.make_report(records, only, formats, options.x, tell)
+        files = report.files_of(made)
+        if made.whole and not (out / rendering.LIBRARY).exists():
+            tell("charts", 0.9)
+            files[rendering.LIBRARY] = rendering.library()
+        write_files(out, files)
+    return made, out / (rendering.PAGE if made.whole else rendering.ONLY)
+
+
 def _progress() -> Progress:
     """What is made, and how long still: on a terminal alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
 
@@ -88,9 +106,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--outputs-dir", default="outputs", help="folder of the sweep's runs")
     parser.add_argument(
         "--only",
-        default=",".join(report.NAMES),
+        default=",".join(NAMES),
         metavar="ITEMS",
-        help=f"these and nothing else, on a page of their own, with commas between: {', '.join(report.NAMES)}",
+        help=f"these and nothing else, on a page of their own, with commas between: {', '.join(NAMES)}",
     )
     parser.add_argument("--format", default="pdf,svg", help="of the figures: pdf, svg, png (default: %(default)s)")
     parser.add_argument(
@@ -107,6 +125,10 @@ def import_run_folders(outputs: Path, store: Path) -> dict[str, str]:
     This is what `experiments.sync` does. Runs that the store holds as they ended are not written again. Returned are
     the runs whose folders are damaged, and why.
     """
+    from analysis.records import stores
+    from tinylora.records.folder import run_folders
+    from tinylora.records.import_runs import sync
+
     folders = list(run_folders(outputs))
     if not folders:
         return {}
@@ -122,6 +144,8 @@ def import_run_folders(outputs: Path, store: Path) -> dict[str, str]:
 
 def _ended_as(folder: Path) -> str | None:
     """The status in which a run ended; None where it has not, or where its summary cannot be read."""
+    from tinylora.records.folder import SUMMARY
+
     try:
         return str(json.loads((folder / SUMMARY).read_bytes())["status"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -56,12 +56,13 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "examples": "",
     },
     "analysis": {
+        "options": "",
         "records": "",
         "statistics": "records",
         "drawing": "",
-        "paper": "records statistics drawing",
-        "page": "records statistics drawing paper",
-        "build": "records paper page",
+        "paper": "options records statistics drawing",
+        "page": "options records statistics drawing paper",
+        "build": "options records page",
     },
 }
 PACKAGES_BELOW = {

@@ -7,3 +7,5 @@ claims; `formats` makes the bytes; `rendering` makes pages of the templates (`*.
 prints. `study_page` copies the study's results into its document. The room may import all others of `analysis` but not
 `build`. A newcomer reads `report` first.
 """
+
+import analysis.drawing  # noqa: F401 - it imports Matplotlib, as nothing may before it

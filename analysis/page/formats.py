@@ -16,8 +16,6 @@ from analysis.drawing.panels import render
 from analysis.page.escaping import csv_cell, markdown, one_line
 from analysis.statistics.text import GAP
 
-FORMATS = ("pdf", "svg", "png")
-
 
 @dataclass(frozen=True)
 class FigureFile:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.options import CLAIMS_TABLE, FORMATS, NAMES, TABLE_1
 from analysis.page import tables
 from analysis.page.card import Card, make_cards
 from analysis.page.entries import Entry, make_entry
 from analysis.page.escaping import markdown
 from analysis.page.findings import findings
-from analysis.page.formats import FORMATS, table_files, to_csv, to_markdown
+from analysis.page.formats import table_files, to_csv, to_markdown
 from analysis.page.rendering import ANSWERS, ONLY, PAGE, rendered
 from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
@@ -25,9 +26,6 @@ from analysis.statistics import grid, selection
 from analysis.statistics.rates import choose_rates, report_on_others
 from tinylora.settings.errors import UsageError
 
-TABLE_1, CLAIMS_TABLE = "table1", "claims"
-NAMES = (*(item.name for item in ITEMS), TABLE_1, CLAIMS_TABLE)
-"""Everything that can be asked for by name."""
 EVALUATED, EVALUATED_CAPTION = "evaluated", "Accuracies of adapters that were evaluated after their training"
 MOST_RUNS = 400  # runs that the page lists one by one; beyond, only those that are not averaged
 SCALE_SENTENCE = (

@@ -8,3 +8,5 @@ they share. `parameter_counts` (Table 1) needs no runs. `published` reads the pa
 paper says, `effects` measures it (`effect` is what comes out), `verdicts` judges. The room may import
 `analysis.drawing`, `analysis.statistics` and `analysis.records`. A newcomer reads `items` first.
 """
+
+import analysis.drawing  # noqa: F401 - it imports Matplotlib, as nothing may before it

@@ -9,9 +9,9 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
+from analysis.options import SIZE_LABELS
 from analysis.paper import published as paper
 from analysis.paper.figure_points import (
-    SIZE_LABELS,
     Made,
     accuracy_figure,
     points_of,

@@ -11,14 +11,13 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import style
 from analysis.drawing.lines import LOOK, Level, Look, Scale, lines_figure, look_columns
+from analysis.options import SIZE_LABELS
 from analysis.statistics.measured import GREEDY, TEST
 from analysis.statistics.selection import Part, untrained_score
 
 FLEXIBLE = "final test/sampled_flexible"
 ACCURACY = "test accuracy (sampled, strict)"
 HOLLOW = f"{ACCURACY}; hollow: the paper's values"
-SIZE_LABELS = {"trained_values": "trained parameters", "degrees_of_freedom": "degrees of freedom of the update"}
-"""What can be drawn as the size of an update: columns of cells, and what the axis says."""
 ACCURACIES = {"mean": TEST, "low": f"{TEST} low", "high": f"{TEST} high", "flexible": FLEXIBLE, "greedy": GREEDY}
 OF_CELLS = {"n_seeds": f"{TEST} n", "draws": "draws", "lr": "lr", "rates_tried": "rates", "rate_at_edge": "edge"}
 NUMBERS = ACCURACIES | OF_CELLS | {"trained_values": "trained_values"}

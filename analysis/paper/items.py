@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import pandas as pd
-import yaml
 
+from analysis.options import ITEM_TEXTS
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
 from analysis.paper.figure_points import Maker
 from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 
-TEXTS: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
 LORA_XS: Where = {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)}
 LORA: Where = {"adapter.name": ("lora",), "precision": ("fp32",)}
@@ -74,7 +72,7 @@ def _values(cells: pd.DataFrame, name: str) -> int:
 def _item(
     name: str, make: Maker, selection: Selection, least: tuple[tuple[str, ...], ...], beside: bool = False
 ) -> Item:
-    return Item(name, make=make, selection=selection, least=least, beside=beside, **TEXTS[name])
+    return Item(name, make=make, selection=selection, least=least, beside=beside, **ITEM_TEXTS[name])
 
 
 def _of(algorithm: str, *alternatives: Where) -> tuple[Where, ...]:

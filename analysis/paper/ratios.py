@@ -11,7 +11,8 @@ import pandas as pd
 
 from analysis.drawing import style
 from analysis.drawing.lines import Level, Look, Scale
-from analysis.paper.figure_points import SIZE_LABELS, Made, accuracy_figure, points_of, untrained_levels
+from analysis.options import SIZE_LABELS
+from analysis.paper.figure_points import Made, accuracy_figure, points_of, untrained_levels
 from analysis.statistics import compare
 from analysis.statistics.bootstrap import resampled_means, widened
 from analysis.statistics.cells import VALIDATION

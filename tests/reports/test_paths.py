@@ -237,7 +237,7 @@ def test_options_for_what_is_made_are_the_one_place(text: str, home: Path, monke
 
     for name in ("import_run_folders", "load.load", "report.files_of", "write_files", "terminal.lines_of"):
         monkeypatch.setattr(f"analysis.build.{name}", keep)
-    monkeypatch.setattr("analysis.build.report.make_report", lambda *_: SimpleNamespace(whole=False))
+    monkeypatch.setattr("analysis.page.report.make_report", lambda *_: SimpleNamespace(whole=False))
     monkeypatch.setattr(pretrain, "pretrain", lambda args: keep(args.out))
     monkeypatch.setattr(benchmarks.run, "require_peers", keep)
     monkeypatch.setattr(benchmarks.run, "_measure", keep)
