@@ -1,4 +1,4 @@
-"""The report in memory: what each item and each section shows, and every file that is written."""
+"""The report in memory: what each item shows, and every file that is written."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pandas as pd
 
 from analysis.page import tables
 from analysis.page.card import Card, make_cards
-from analysis.page.entries import Entry, make_entry
+from analysis.page.details import Details
+from analysis.page.entries import Entry, make_entries
 from analysis.page.escaping import markdown
 from analysis.page.findings import findings
 from analysis.page.formats import FORMATS, table_files, to_csv, to_markdown
 from analysis.page.rendering import ANSWERS, ONLY, PAGE, rendered
-from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
 from analysis.paper.conf_files import shape_of
 from analysis.paper.items import ITEMS
@@ -46,7 +46,6 @@ class Report:
     formulas: pd.DataFrame | None
     checked: verdicts.Checked | None
     """The paper's claims, with our verdicts."""
-    sections: list[Section]
     digests: pd.DataFrame
     """Of the model, its tokenizer, data and prompts that runs were made with."""
     runs: pd.DataFrame
@@ -64,8 +63,17 @@ class Report:
     def scale_model(self) -> bool:
         """Whether any of its numbers are of a scale model."""
         drawn = [drawing.part.scale_model for entry in self.entries for drawing in entry.drawings]
-        of_sweeps = [card.scale_model for card in self.cards] + [section.scale_model for section in self.sections]
-        return any([*drawn, *of_sweeps])
+        return any([*drawn, *(card.scale_model for card in self.cards)])
+
+    @property
+    def drawn(self) -> list[Entry]:
+        """What is shown."""
+        return [entry for entry in self.entries if entry.drawings]
+
+    @property
+    def waiting(self) -> list[Entry]:
+        """What is not, for want of runs. That other items show all runs is worth a word only where it was asked for."""
+        return [entry for entry in self.entries if not entry.drawings and not (self.whole and entry.item.rest)]
 
     @property
     def claims(self) -> pd.DataFrame | None:
@@ -109,7 +117,7 @@ def make_report(
     x: str = "trained_values",
     tell: Callable[[str, float], None] = lambda what, done: None,
 ) -> Report:
-    """What each item and each sweep shows; with `only`, these items and nothing else.
+    """What each item shows; with `only`, these items and nothing else.
 
     `x` is drawn as the size of an update. UsageError where no run records it. `tell` hears what is made next, and which
     share of all is done.
@@ -119,21 +127,14 @@ def make_report(
     runs, cells = cells_of(records)
     _require_sizes(cells, x)
     table = selection.as_table(cells, runs, records, x)
-    items, entries = [item for item in ITEMS if item.name in only], []
-    for place, item in enumerate(items):
-        tell(item.name, 0.2 + 0.5 * place / len(items))
-        entries.append(make_entry(item, table, records.provenance, formats))
-    choices = {choice for entry in entries if not entry.item.beside for choice in entry.choices}
-    shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
-    tell("sweeps", 0.7)
-    sections = make_sections(runs[~runs["cell"].isin(shown)], cells, records, formats) if whole else []
-    tell("claims", 0.85)
+    items = [item for item in ITEMS if item.name in only]
+    entries = make_entries(items, table, records.provenance, formats, lambda what, done: tell(what, 0.2 + 0.6 * done))
+    tell("claims", 0.8)
     return Report(
         make_cards(runs, cells, records) if whole else [],
         entries,
         _formulas(cells) if TABLE_1 in only else None,
         verdicts.check(table) if CLAIMS_TABLE in only else None,
-        sections,
         tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
@@ -189,8 +190,6 @@ def files_of(report: Report) -> dict[str, bytes]:
         files |= table_files(f"{CLAIMS_TABLE}-by-model", short, "Claims in short")
     if len(report.evaluated):
         files |= table_files(EVALUATED, report.evaluated, EVALUATED_CAPTION, report.records.evaluated)
-    for figure in (figure for section in report.sections for figure in section.figures):
-        files |= figure.files
     return files | _pages(report, PAGE if report.whole else ONLY)
 
 
@@ -225,30 +224,33 @@ def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
+def _of_details(details: Details | None) -> tuple[list[str], list[str]]:
+    """In Markdown what stands before the table of a drawing, and what is added to the list behind it."""
+    if details is None:
+        return [], []
+    missing = 0 if details.missing is None else len(details.missing)
+    gaps = f"{missing} missing points of the grid {markdown(details.grid)}: see index.html."
+    return [*map(markdown, details.headlines)], [gaps] if missing else []
+
+
 def _summary(report: Report) -> str:
     """The report as text: what was drawn and found, in Markdown."""
     parts = ["# What the sweep found", *map(markdown, report.findings)]
     parts += [SCALE_SENTENCE] if report.scale_model else []
     for entry in report.entries:
         for drawing in entry.drawings:
-            said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
             heading = f"## {entry.item.title}: {markdown(drawing.part.title)}"
-            parts += [heading, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
-    if report.claims is not None and any(entry.drawings for entry in report.entries):
+            first, last = _of_details(drawing.details)
+            said = "\n".join(f"- {line}" for line in [*map(markdown, drawing.notes), *last])
+            parts += [heading, *first, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
+    if report.claims is not None and report.drawn:
         columns = ["claim", "measured on", "effect", "95% interval", "p", "Holm's p", "draws", "verdict", "note"]
         parts += ["## Claims of the paper", to_markdown(report.claims[columns]), report.chance]
-    for section in report.sections:
-        parts += [f"## {markdown(section.title)}", markdown(section.headline), to_markdown(section.summary)]
-        lines = [markdown(note) for note in section.notes]
-        if len(section.missing):
-            lines.append(f"{len(section.missing)} missing points of the grid {markdown(section.grid)}: see index.html.")
-        if lines:
-            parts.append("\n".join(f"- {line}" for line in lines))
     if len(report.evaluated):
         parts += ["## Evaluated after training", to_markdown(report.evaluated)]
-    waiting = [entry.item for entry in report.entries if not entry.drawings]
-    if waiting:
-        parts.append("Not drawn, for want of runs: " + ", ".join(item.name for item in waiting) + " (see index.html).")
+    if report.waiting:
+        names = ", ".join(entry.item.name for entry in report.waiting)
+        parts.append(f"Not drawn, for want of runs: {names} (see index.html).")
     counts = report.records.runs["status"].value_counts().sort_index()
     parts.append("Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
     return "\n\n".join([*parts, *map(markdown, report.records.notes)]) + "\n"

@@ -162,33 +162,6 @@ def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     return table.sort_values(by, key=position, kind="stable")
 
 
-def accuracy_data(cells: pd.DataFrame, base: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
-    """The numbers of the accuracy figure; the untrained model has 0 trained values."""
-    shown = [name for name in varying_within(cells, settings) if name not in ("precision", "lr")]
-    untrained = [
-        {
-            "line": " ".join(filter(None, ("untrained", row["extra"]))),
-            "method": "untrained",
-            "trained_values": 0,
-            "score": f"test {manner} strict",
-            "mean": row[manner],
-            "n_seeds": row["seeds"],
-        }
-        for row in base.to_dict("records")
-        for manner in ("greedy", "sampled")
-    ]
-    named = {TEST: "mean", f"{TEST} low": "low", f"{TEST} high": "high", f"{TEST} n": "n_seeds", "rates": "rates_tried"}
-    names = ["line", "method", "precision", "trained_values", "trained_bytes", "score", *named, "lr", *shown]
-    chosen = sort_rows(cells[cells["chosen"]], settings).assign(score="test sampled strict")
-    return pd.concat([chosen[names].rename(columns=named), pd.DataFrame(untrained)], ignore_index=True)
-
-
-def curve_data(curves: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of a figure against the step."""
-    names = ["line", "method", "precision", "trained_values", "step", "mean", "low", "high", "n"]
-    return curves[names].rename(columns={"n": "n_seeds"})
-
-
 def axes_text(runs: pd.DataFrame, settings: tuple[str, ...]) -> str:
     """The axes of the grid that was swept, in words."""
     return " x ".join(["method", *axes(runs, settings), "seed"])

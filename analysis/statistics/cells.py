@@ -179,7 +179,8 @@ def _plain(value: object) -> object:
 
 
 def _short(setting: str) -> str:
-    return setting.rpartition(".")[2].replace("_", " ") if "." in setting else setting
+    group, _, name = setting.rpartition(".")
+    return group if name == "name" and group else name.replace("_", " ") if group else setting
 
 
 def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFrame:
