@@ -138,7 +138,7 @@ def _draw(points: pd.DataFrame, levels: list[Level], draws: Draws, ax: Axes) -> 
         for cell, at in zip(line.get("cell", []), x, strict=False):
             scores = draws.get(cell, ())
             ax.plot([at] * len(scores), scores, color=colour, linestyle="none", zorder=1, **style.DRAWS)
-        gaps = np.flatnonzero(line["after_gap"]) if "after_gap" in line else []
+        gaps = np.flatnonzero(line["after_gap"]) if "after_gap" in line else np.array([], dtype=int)
         path = [np.insert(column.to_numpy(dtype=float), gaps, math.nan) for column in (x, line["mean"])]
         ax.plot(*path, color=colour, linestyle=first["linestyle"], marker=first["marker"], zorder=3)
         ax.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4, zorder=2)

@@ -42,7 +42,7 @@ def make_details(
     settings = part.settings
     averaged, trained = runs[runs["averaged"]], runs[runs["method"] != UNTRAINED]
     return Details(
-        headlines=_headlines(part, tried),
+        headlines=_headlines(part.models, tried, runs),
         rates=tables.rates_table(tried, settings),
         missing=tables.missing_table(grid.missing(trained, settings)) if with_grid else None,
         grid=tables.axes_text(trained, settings) if with_grid else "",
@@ -52,10 +52,10 @@ def make_details(
     )
 
 
-def _headlines(part: Part, tried: pd.DataFrame) -> list[str]:
+def _headlines(models: tuple[str, ...], tried: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
     found = []
-    for model in part.models:
-        of = f"{model}: " if len(part.models) > 1 else ""
-        base = base_accuracy(part.runs[part.runs["model.name"] == model])
+    for model in models:
+        of = f"{model}: " if len(models) > 1 else ""
+        base = base_accuracy(runs[runs["model.name"] == model])
         found.append(of + notes.headline(tried[tried["model.name"] == model], base))
     return found

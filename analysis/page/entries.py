@@ -162,7 +162,8 @@ def _published(item: Item, part: Part) -> pd.DataFrame:
 
 def _runs(part: Part) -> str:
     if part.cells.empty:
-        return f"{len(part.runs)} runs of the untrained model; nothing that was trained has a chosen rate."
+        alone = "Nothing that was trained is shown" if part.untrained.empty else "The untrained model alone"
+        return f"{alone}: {len(part.tried)} trained cells, none of which has a chosen rate."
     seeds = part.cells["draws"]
     fewest, most = int(seeds.min()), int(seeds.max())
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
