@@ -41,13 +41,14 @@ def make_details(
     """
     settings = part.settings
     averaged, trained = runs[runs["averaged"]], runs[runs["method"] != UNTRAINED]
+    by_method = grid.constant_by_method(averaged, settings)
     return Details(
         headlines=_headlines(part.models, tried, runs),
         rates=tables.rates_table(tried, settings),
         missing=tables.missing_table(grid.missing(trained, settings)) if with_grid else None,
         grid=tables.axes_text(trained, settings) if with_grid else "",
         constants=grid.constant(averaged, grid.ordered(settings)),
-        by_method={method: own for method, own in grid.constant_by_method(averaged, settings).items() if own},
+        by_method={method: own for method, own in by_method.items() if own and method != UNTRAINED},
         provenance=grid.constant(averaged, list(provenance)),
     )
 

@@ -127,6 +127,8 @@ def _draw(
         if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)
     ]
     details = None if item.beside else make_details(part, tried, runs, provenance, with_grid=item.rest)
+    if details is not None and details.missing is not None and len(details.missing):
+        said.append(f"{len(details.missing)} points of the grid {details.grid} have no finished run: listed below.")
     return Drawing(part, _runs(part), figure, text, made.data, published, said, details)
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 
 from analysis.page import tables
 from analysis.page.card import Card, make_cards
-from analysis.page.details import Details
 from analysis.page.entries import Entry, make_entries
 from analysis.page.escaping import markdown
 from analysis.page.findings import findings
@@ -224,15 +223,6 @@ def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def _of_details(details: Details | None) -> tuple[list[str], list[str]]:
-    """In Markdown what stands before the table of a drawing, and what is added to the list behind it."""
-    if details is None:
-        return [], []
-    missing = 0 if details.missing is None else len(details.missing)
-    gaps = f"{missing} missing points of the grid {markdown(details.grid)}: see index.html."
-    return [*map(markdown, details.headlines)], [gaps] if missing else []
-
-
 def _summary(report: Report) -> str:
     """The report as text: what was drawn and found, in Markdown."""
     parts = ["# What the sweep found", *map(markdown, report.findings)]
@@ -240,9 +230,9 @@ def _summary(report: Report) -> str:
     for entry in report.entries:
         for drawing in entry.drawings:
             heading = f"## {entry.item.title}: {markdown(drawing.part.title)}"
-            first, last = _of_details(drawing.details)
-            said = "\n".join(f"- {line}" for line in [*map(markdown, drawing.notes), *last])
-            parts += [heading, *first, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
+            found = [markdown(line) for line in (drawing.details.headlines if drawing.details else [])]
+            said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
+            parts += [heading, *found, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
     if report.claims is not None and report.drawn:
         columns = ["claim", "measured on", "effect", "95% interval", "p", "Holm's p", "draws", "verdict", "note"]
         parts += ["## Claims of the paper", to_markdown(report.claims[columns]), report.chance]

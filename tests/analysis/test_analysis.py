@@ -372,7 +372,8 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     assert "out of &lt;memory&gt;" in page
     assert "<memory>" not in page
     assert "train/reward is NaN at 1 step(s)" in page
-    assert "4 of the points of the grid method x precision x u x seed have no finished run." in page
+    assert "4 points of the grid method x precision x u x seed have no finished run: listed below." in page
+    assert page.count("<h4>Points of the grid without a finished run</h4>") == 1
     own = " ".join(page.partition('<h2 id="accuracy">')[2].partition("<h2")[0].split())
     assert "A command that makes such runs" in own and "The paper" not in own
     for detail in ("Best on validation: GRPO fp32 with 13 trained parameters", "Settings that all averaged runs share"):
