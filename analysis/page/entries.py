@@ -100,8 +100,8 @@ def make_entry(
             waiting.append(f"{part.title}: {said}")
         elif drawing := _draw(item, part, table, provenance, formats):
             drawings.append(drawing)
-    if item.rest and not found:
-        waiting.append("Every run is shown by another item.")
+    if item.rest and not drawings:
+        waiting.append("No run has what it shows." if found else "Every run is shown by another item.")
     unfinished = _unfinished(table.runs[matching(table.runs_text, item.selection.where) & ~table.runs["averaged"]])
     return Entry(item, drawings, waiting, unfinished, paper.contradictions(item.name))
 
