@@ -53,12 +53,24 @@ def training(part: Part) -> Made:
     curves = curves_of(part, cells)
     if curves.empty:
         return Made(None, curves)
-    best = cells.sort_values(VALIDATION, ascending=False, kind="stable")["cell"][:MOST_CURVES]
-    more = f"Drawn: the {MOST_CURVES} of {len(cells)} cells that are best on validation; the CSV has all."
+    few = _few(cells)
+    more = f"Drawn: {len(few)} of {len(cells)} cells, of the lines that are best on validation; the CSV has all."
     what = f"{SIZES}, and what differs" if several else SIZES
-    drawn = curves[curves["cell"].isin(best)]
+    drawn = curves[curves["cell"].isin(few)]
     made = made_of(_titled(part, alike), curves, drawn, what, ["line"] if several else [])
-    return replace(made, notes=[more] if len(cells) > MOST_CURVES else [])
+    return replace(made, notes=[more] if len(few) < len(cells) else [])
+
+
+def _few(cells: pd.DataFrame) -> list[int]:
+    """The cells of the lines that are best on validation, as far as whole lines have room; of a longer line some."""
+    best = cells.groupby("line")[VALIDATION].max().sort_values(ascending=False, kind="stable").index
+    chosen: list[int] = []
+    for line in best:
+        own = list(cells.loc[cells["line"] == line, "cell"])[::-1]
+        if chosen and len(chosen) + len(own) > MOST_CURVES:
+            break
+        chosen += own
+    return chosen[:: math.ceil(len(chosen) / MOST_CURVES)]
 
 
 def _titled(part: Part, alike: list[str]) -> Part:
