@@ -154,7 +154,9 @@ def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[s
 def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     """Runs or cells by model, task, method, then all settings in natural order (8 before 28 before `all`)."""
     names = ["model.name", "task.name", "method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
-    by = [name for name in dict.fromkeys(names) if name in table]
+    by = [name for name in dict.fromkeys(names) if name in table and table[name].nunique(dropna=False) > 1]
+    if not by:
+        return table
 
     def position(column: pd.Series) -> pd.Series:
         return column.map({value: i for i, value in enumerate(in_order(column.unique()))})
