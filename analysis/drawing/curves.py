@@ -42,29 +42,15 @@ def draw_curves(curves: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def curve_figure(curves: pd.DataFrame, metric: str, title: str) -> Figure:
-    """A training metric against the step: one panel per line of the accuracy figure, all on one scale."""
-    lines = list(curves.groupby("line", sort=False))
-    texts = max((list(line["curve_label"].unique()) for _, line in lines), key=len)
-    with style.applied():
-        figure, panels = panels_below(len(lines), max(2.0, labels_height(texts)), title, CURVE_LABELS[metric])
-        values = curves[["mean", "low", "high"]]
-        low, high = values.min().min(), values.max().max()
-        margin = 0.05 * ((high - low) or 1.0)
-        for (name, line), ax in zip(lines, panels, strict=True):
-            ax.set_ylim(low - margin, high + margin)
-            draw_curves(line, ax)
-            ax.set_title(name)
-        panels[-1].set_xlabel("step")
-    return figure
+def metrics_figure(curves: pd.DataFrame, title: str, labels: str) -> Figure:
+    """Several training metrics against the step: a panel with a scale of its own for each `metric`.
 
-
-def metrics_figure(curves: pd.DataFrame, title: str) -> Figure:
-    """Several training metrics against the step: a panel with a scale of its own for each `metric`."""
+    `labels` says below the title what the labels of the curves are.
+    """
     metrics = list(curves["metric"].unique())
     texts = list(curves["curve_label"].unique())
     with style.applied():
-        figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, "labels: trained parameters")
+        figure, panels = panels_below(len(metrics), max(1.7, labels_height(texts)), title, f"labels: {labels}")
         for metric, ax in zip(metrics, panels, strict=True):
             own = curves[curves["metric"] == metric]
             draw_curves(own, ax)

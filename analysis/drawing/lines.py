@@ -1,7 +1,8 @@
 """Figures of lines with intervals, panel below panel: what most figures of the paper are.
 
 A frame of points says all: `panel`, `series`, `label`, `x`, `mean`, `low`, `high`, and the look (`colour`, `linestyle`,
-`marker`). Points with `paper` true are published values: hollow, never joined with ours.
+`marker`). Points with `paper` true are published values: hollow, never joined with ours. A line is broken before points
+with `after_gap` true, where there is such a column.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -136,7 +138,9 @@ def _draw(points: pd.DataFrame, levels: list[Level], draws: Draws, ax: Axes) -> 
         for cell, at in zip(line.get("cell", []), x, strict=False):
             scores = draws.get(cell, ())
             ax.plot([at] * len(scores), scores, color=colour, linestyle="none", zorder=1, **style.DRAWS)
-        ax.plot(x, line["mean"], color=colour, linestyle=first["linestyle"], marker=first["marker"], zorder=3)
+        gaps = np.flatnonzero(line["after_gap"]) if "after_gap" in line else np.array([], dtype=int)
+        path = [np.insert(column.to_numpy(dtype=float), gaps, math.nan) for column in (x, line["mean"])]
+        ax.plot(*path, color=colour, linestyle=first["linestyle"], marker=first["marker"], zorder=3)
         ax.vlines(x, low, high, color=colour, alpha=0.5, linewidth=1.4, zorder=2)
         if known.any() and first["label"]:
             labels.append((float(x[known].iloc[-1]), float(line["mean"][known].iloc[-1]), first["label"], colour))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.drawing.style import ADAPTER_NAMES
 from analysis.page import notes, tables
+from analysis.page.details import Details, make_details
 from analysis.page.formats import FigureFile, figure_file
 from analysis.paper import missing
 from analysis.paper import published as paper
-from analysis.paper.items import Item
+from analysis.paper.items import ITEMS, Item
+from analysis.statistics.cells import name_lines
 from analysis.statistics.grid import ends
 from analysis.statistics.measured import TEST
-from analysis.statistics.selection import Part, Table, matching, parts
+from analysis.statistics.selection import Part, Table, matching, parts, without
 from analysis.statistics.text import show
 
 MOST_NAMED = 12
@@ -36,6 +38,8 @@ class Drawing:
     published: pd.DataFrame
     """The paper's values for these models and this task."""
     notes: list[str]
+    details: Details | None
+    """Folded away; None where another item shows the same runs and has them."""
 
 
 @dataclass(frozen=True)
@@ -50,50 +54,105 @@ class Entry:
     """Its runs that failed or were cut short: listed, not averaged."""
     contradictions: list[str]
 
-    @property
-    def choices(self) -> set[int]:
-        """The cells that it shows, with all learning rates that were tried for them."""
-        frames = [frame for drawing in self.drawings for frame in (drawing.part.cells, drawing.part.untrained)]
-        return {int(choice) for frame in frames for choice in frame["choice"]}
+
+def make_entries(
+    items: Sequence[Item],
+    table: Table,
+    provenance: tuple[str, ...],
+    formats: tuple[str, ...],
+    tell: Callable[[str, float], None],
+) -> list[Entry]:
+    """Draw these items from whatever runs there are; `tell` hears which comes next, and the share that is done."""
+    entries: list[Entry] = []
+    rest = any(item.rest for item in items)  # then it matters what all others show, whether they were asked for or not
+    own = [item for item in (ITEMS if rest else items) if not item.rest]
+    found = {item.name: parts(table, item.name, item.selection) for item in own}
+    left = without(table, _shown(own, found)) if rest else table
+    for place, item in enumerate(items):
+        tell(item.name, place / len(items))
+        if item.rest:
+            entries.append(make_entry(item, parts(left, item.name, item.selection), left, provenance, formats))
+        else:
+            entries.append(make_entry(item, found[item.name], table, provenance, formats))
+    return entries
 
 
-def make_entry(item: Item, table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]) -> Entry:
-    """Draw an item from whatever runs there are."""
+def _shown(items: Sequence[Item], found: dict[str, list[Part]]) -> set[int]:
+    """The choices whose cells these items show, but for those that show again what others do."""
+    own = [item for item in items if not item.beside]
+    drawn = [part for item in own for part in found[item.name] if not _lacking(item, part)]
+    return {int(choice) for part in drawn for frame in (part.cells, part.untrained) for choice in frame["choice"]}
+
+
+def _lacking(item: Item, part: Part) -> str:
+    """Why there is nothing to compare; "" where there is. What no other item shows is shown in any case."""
+    return "" if item.rest else item.too_little(part.cells[part.cells[TEST].notna()])
+
+
+def make_entry(
+    item: Item, found: list[Part], table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]
+) -> Entry:
+    """Draw the parts of an item that were found in the table."""
     drawings, waiting = [], []
-    for part in parts(table, item.name, item.selection):
-        if reason := item.too_little(part.cells[part.cells[TEST].notna()]):
+    for part in found:
+        if reason := _lacking(item, part):
             said = f"{len(part.runs)} runs belong here, but with {reason} there is nothing to compare."
             waiting.append(f"{part.title}: {said}")
-        else:
-            drawings.append(_draw(item, part, table, provenance, formats))
+        elif drawing := _draw(item, part, table, provenance, formats):
+            drawings.append(drawing)
+    if item.rest and not drawings:
+        waiting.append("No run has what it shows." if found else "Every run is shown by another item.")
     unfinished = _unfinished(table.runs[matching(table.runs_text, item.selection.where) & ~table.runs["averaged"]])
     return Entry(item, drawings, waiting, unfinished, paper.contradictions(item.name))
 
 
-def _draw(item: Item, part: Part, table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]) -> Drawing:
+def _draw(
+    item: Item, part: Part, table: Table, provenance: tuple[str, ...], formats: tuple[str, ...]
+) -> Drawing | None:
+    """None where nothing is recorded that the item could show; then its runs are shown by the item beside it."""
     made = item.make(part)
+    if item.beside and made.figure is None and made.table is None:
+        return None
     figure = figure_file(part.name, made.figure, made.data, formats) if made.figure is not None else None
-    text = made.table if made.table is not None else tables.summary_table(_labelled(part.cells), table.settings)
+    cells = pd.concat([part.cells, part.untrained]) if item.rest else part.cells
+    text = made.table if made.table is not None else tables.summary_table(cells, table.settings)
+    runs = _runs_of(item, part, table)
+    tried, _ = name_lines(part.tried, table.settings)
     published = _published(item, part)
-    beside = [] if len(published) else [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
-    tried = table.cells[table.cells["choice"].isin(part.cells["choice"])]
-    said = [
+    said = [*made.notes, *_beside_paper(item, part, published), *_of_item(item, part, table)]
+    said += [*notes.items_notes(runs[runs["averaged"]], table.items), *_missing(item, part)]
+    said += [
         note
-        for note in notes.section_notes(part.runs, part.history, _labelled(tried), provenance)
+        for note in notes.notes_on(runs, part.history, tried, provenance)
         if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)
     ]
+    details = None if item.beside else make_details(part, tried, runs, provenance, with_grid=item.rest)
+    if details is not None and details.missing is not None and len(details.missing):
+        said.append(f"{len(details.missing)} points of the grid {details.grid} have no finished run: listed below.")
+    return Drawing(part, _runs(part), figure, text, made.data, published, said, details)
+
+
+def _runs_of(item: Item, part: Part, table: Table) -> pd.DataFrame:
+    """The counted runs of a part; of the rest all, whatever became of them."""
+    if not item.rest:
+        return part.runs
+    own = table.runs["model.name"].isin(part.models) & (table.runs["task.name"] == part.task)
+    return table.runs[own & matching(table.runs_text, item.selection.where)]
+
+
+def _beside_paper(item: Item, part: Part, published: pd.DataFrame) -> list[str]:
+    if len(published) or not item.paper:
+        return []
+    return [NO_PAPER_MODEL if part.scale_model else OTHER_MODEL]
+
+
+def _of_item(item: Item, part: Part, table: Table) -> list[str]:
+    """What is said of the rates of a part, and of what stands in other parts of its item."""
+    if item.rest:
+        return []
     same = ["Rates chosen on the same draws."] if not part.cells["fresh"].all() else []
-    others = notes.size_notes(table.runs[table.runs["averaged"] & matching(table.runs_text, item.selection.where)])
-    said = [
-        *made.notes,
-        *same,
-        *beside,
-        *others,
-        *notes.items_notes(part.runs[part.runs["averaged"]], table.items),
-        *_missing(item, part),
-        *said,
-    ]
-    return Drawing(part, _runs(part), figure, text, made.data, published, said)
+    own = table.runs[table.runs["averaged"] & matching(table.runs_text, item.selection.where)]
+    return same + notes.size_notes(own)
 
 
 def _published(item: Item, part: Part) -> pd.DataFrame:
@@ -103,17 +162,10 @@ def _published(item: Item, part: Part) -> pd.DataFrame:
     return text[[name for name in text.columns if (text[name] != "").any()]]
 
 
-def _labelled(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells with a `line` that names their settings."""
-    names = ["u", "n_tie", "sharing", "rank", "precision"]
-    labels = []
-    for row in cells.to_dict("records"):
-        words = [f"{name}={text}" for name in names if (text := show(row.get(name)))]
-        labels.append(" ".join([row["algorithm.name"].upper(), ADAPTER_NAMES.get(row["adapter.name"], ""), *words]))
-    return cells.assign(line=labels)
-
-
 def _runs(part: Part) -> str:
+    if part.cells.empty:
+        alone = "Nothing that was trained is shown" if part.untrained.empty else "The untrained model alone"
+        return f"{alone}: {len(part.tried)} trained cells, none of which has a chosen rate."
     seeds = part.cells["draws"]
     fewest, most = int(seeds.min()), int(seeds.max())
     count = f"{most}" if fewest == most else f"{fewest} to {most}"

@@ -22,7 +22,6 @@ class FigureFile:
     """A drawn figure and its numbers."""
 
     name: str
-    caption: str
     drawn: dict[str, bytes]
     """Its bytes by format; `svg` is always there, for the page."""
     csv: bytes
@@ -51,12 +50,10 @@ class FigureFile:
         return ", ".join(f"{self.name}.{kind}" for kind in (*self.formats, "csv"))
 
 
-def figure_file(
-    name: str, figure: Figure, data: pd.DataFrame, formats: tuple[str, ...], caption: str = ""
-) -> FigureFile:
+def figure_file(name: str, figure: Figure, data: pd.DataFrame, formats: tuple[str, ...]) -> FigureFile:
     """Draw a figure in the formats asked for."""
     drawn = {kind: render(figure, kind) for kind in dict.fromkeys(("svg", *formats))}
-    return FigureFile(name, caption, drawn, to_csv(data), formats)
+    return FigureFile(name, drawn, to_csv(data), formats)
 
 
 def table_files(name: str, table: pd.DataFrame, caption: str, data: pd.DataFrame | None = None) -> dict[str, bytes]:

@@ -37,10 +37,8 @@ RATE_SENTENCE = (
 )
 
 
-def section_notes(
-    runs: pd.DataFrame, history: pd.DataFrame, cells: pd.DataFrame, provenance: tuple[str, ...]
-) -> list[str]:
-    """All notes on the runs and cells of one model and task."""
+def notes_on(runs: pd.DataFrame, history: pd.DataFrame, cells: pd.DataFrame, provenance: tuple[str, ...]) -> list[str]:
+    """All notes on the runs and cells of one drawing; the cells are those of all rates, and have a `line`."""
     averaged = runs[runs["averaged"]]
     return [
         *_seed_notes(cells),

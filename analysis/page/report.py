@@ -1,4 +1,4 @@
-"""The report in memory: what each item and each section shows, and every file that is written."""
+"""The report in memory: what each item shows, and every file that is written."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pandas as pd
 from analysis.options import CLAIMS_TABLE, FORMATS, NAMES, TABLE_1
 from analysis.page import tables
 from analysis.page.card import Card, make_cards
-from analysis.page.entries import Entry, make_entry
+from analysis.page.entries import Entry, make_entries
 from analysis.page.escaping import markdown
 from analysis.page.findings import findings
 from analysis.page.formats import table_files, to_csv, to_markdown
 from analysis.page.rendering import ANSWERS, ONLY, PAGE, rendered
-from analysis.page.sections import Section, make_sections
 from analysis.paper import verdicts
 from analysis.paper.conf_files import shape_of
 from analysis.paper.items import ITEMS
@@ -44,7 +43,6 @@ class Report:
     formulas: pd.DataFrame | None
     checked: verdicts.Checked | None
     """The paper's claims, with our verdicts."""
-    sections: list[Section]
     digests: pd.DataFrame
     """Of the model, its tokenizer, data and prompts that runs were made with."""
     runs: pd.DataFrame
@@ -62,8 +60,17 @@ class Report:
     def scale_model(self) -> bool:
         """Whether any of its numbers are of a scale model."""
         drawn = [drawing.part.scale_model for entry in self.entries for drawing in entry.drawings]
-        of_sweeps = [card.scale_model for card in self.cards] + [section.scale_model for section in self.sections]
-        return any([*drawn, *of_sweeps])
+        return any([*drawn, *(card.scale_model for card in self.cards)])
+
+    @property
+    def drawn(self) -> list[Entry]:
+        """What is shown."""
+        return [entry for entry in self.entries if entry.drawings]
+
+    @property
+    def waiting(self) -> list[Entry]:
+        """What is not, for want of runs. That other items show all runs is worth a word only where it was asked for."""
+        return [entry for entry in self.entries if not entry.drawings and not (self.whole and entry.item.rest)]
 
     @property
     def claims(self) -> pd.DataFrame | None:
@@ -107,7 +114,7 @@ def make_report(
     x: str = "trained_values",
     tell: Callable[[str, float], None] = lambda what, done: None,
 ) -> Report:
-    """What each item and each sweep shows; with `only`, these items and nothing else.
+    """What each item shows; with `only`, these items and nothing else.
 
     `x` is drawn as the size of an update. UsageError where no run records it. `tell` hears what is made next, and which
     share of all is done.
@@ -117,21 +124,14 @@ def make_report(
     runs, cells = cells_of(records)
     _require_sizes(cells, x)
     table = selection.as_table(cells, runs, records, x)
-    items, entries = [item for item in ITEMS if item.name in only], []
-    for place, item in enumerate(items):
-        tell(item.name, 0.2 + 0.5 * place / len(items))
-        entries.append(make_entry(item, table, records.provenance, formats))
-    choices = {choice for entry in entries if not entry.item.beside for choice in entry.choices}
-    shown = set(cells.loc[cells["choice"].isin(choices), "cell"])
-    tell("sweeps", 0.7)
-    sections = make_sections(runs[~runs["cell"].isin(shown)], cells, records, formats) if whole else []
-    tell("claims", 0.85)
+    items = [item for item in ITEMS if item.name in only]
+    entries = make_entries(items, table, records.provenance, formats, lambda what, done: tell(what, 0.2 + 0.6 * done))
+    tell("claims", 0.8)
     return Report(
         make_cards(runs, cells, records) if whole else [],
         entries,
         _formulas(cells) if TABLE_1 in only else None,
         verdicts.check(table) if CLAIMS_TABLE in only else None,
-        sections,
         tables.digests_table(runs),
         tables.run_table(runs, settings),
         records,
@@ -187,8 +187,6 @@ def files_of(report: Report) -> dict[str, bytes]:
         files |= table_files(f"{CLAIMS_TABLE}-by-model", short, "Claims in short")
     if len(report.evaluated):
         files |= table_files(EVALUATED, report.evaluated, EVALUATED_CAPTION, report.records.evaluated)
-    for figure in (figure for section in report.sections for figure in section.figures):
-        files |= figure.files
     return files | _pages(report, PAGE if report.whole else ONLY)
 
 
@@ -229,24 +227,18 @@ def _summary(report: Report) -> str:
     parts += [SCALE_SENTENCE] if report.scale_model else []
     for entry in report.entries:
         for drawing in entry.drawings:
-            said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
             heading = f"## {entry.item.title}: {markdown(drawing.part.title)}"
-            parts += [heading, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
-    if report.claims is not None and any(entry.drawings for entry in report.entries):
+            found = [markdown(line) for line in (drawing.details.headlines if drawing.details else [])]
+            said = "\n".join(f"- {markdown(line)}" for line in drawing.notes)
+            parts += [heading, *found, drawing.runs, to_markdown(drawing.table), *([said] if said else [])]
+    if report.claims is not None and report.drawn:
         columns = ["claim", "measured on", "effect", "95% interval", "p", "Holm's p", "draws", "verdict", "note"]
         parts += ["## Claims of the paper", to_markdown(report.claims[columns]), report.chance]
-    for section in report.sections:
-        parts += [f"## {markdown(section.title)}", markdown(section.headline), to_markdown(section.summary)]
-        lines = [markdown(note) for note in section.notes]
-        if len(section.missing):
-            lines.append(f"{len(section.missing)} missing points of the grid {markdown(section.grid)}: see index.html.")
-        if lines:
-            parts.append("\n".join(f"- {line}" for line in lines))
     if len(report.evaluated):
         parts += ["## Evaluated after training", to_markdown(report.evaluated)]
-    waiting = [entry.item for entry in report.entries if not entry.drawings]
-    if waiting:
-        parts.append("Not drawn, for want of runs: " + ", ".join(item.name for item in waiting) + " (see index.html).")
+    if report.waiting:
+        names = ", ".join(entry.item.name for entry in report.waiting)
+        parts.append(f"Not drawn, for want of runs: {names} (see index.html).")
     counts = report.records.runs["status"].value_counts().sort_index()
     parts.append("Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + ".")
     return "\n\n".join([*parts, *map(markdown, report.records.notes)]) + "\n"

@@ -154,39 +154,14 @@ def runs_data(runs: pd.DataFrame, settings: tuple[str, ...], provenance: tuple[s
 def sort_rows(table: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
     """Runs or cells by model, task, method, then all settings in natural order (8 before 28 before `all`)."""
     names = ["model.name", "task.name", "method", *ordered(settings), "seed", "run_key", "ended", "run_id"]
-    by = [name for name in dict.fromkeys(names) if name in table]
+    by = [name for name in dict.fromkeys(names) if name in table and table[name].nunique(dropna=False) > 1]
+    if not by:
+        return table
 
     def position(column: pd.Series) -> pd.Series:
         return column.map({value: i for i, value in enumerate(in_order(column.unique()))})
 
     return table.sort_values(by, key=position, kind="stable")
-
-
-def accuracy_data(cells: pd.DataFrame, base: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
-    """The numbers of the accuracy figure; the untrained model has 0 trained values."""
-    shown = [name for name in varying_within(cells, settings) if name not in ("precision", "lr")]
-    untrained = [
-        {
-            "line": " ".join(filter(None, ("untrained", row["extra"]))),
-            "method": "untrained",
-            "trained_values": 0,
-            "score": f"test {manner} strict",
-            "mean": row[manner],
-            "n_seeds": row["seeds"],
-        }
-        for row in base.to_dict("records")
-        for manner in ("greedy", "sampled")
-    ]
-    named = {TEST: "mean", f"{TEST} low": "low", f"{TEST} high": "high", f"{TEST} n": "n_seeds", "rates": "rates_tried"}
-    names = ["line", "method", "precision", "trained_values", "trained_bytes", "score", *named, "lr", *shown]
-    chosen = sort_rows(cells[cells["chosen"]], settings).assign(score="test sampled strict")
-    return pd.concat([chosen[names].rename(columns=named), pd.DataFrame(untrained)], ignore_index=True)
-
-
-def curve_data(curves: pd.DataFrame) -> pd.DataFrame:
-    """The numbers of a figure against the step."""
-    names = ["line", "method", "precision", "trained_values", "step", "mean", "low", "high", "n"]
-    return curves[names].rename(columns={"n": "n_seeds"})
 
 
 def axes_text(runs: pd.DataFrame, settings: tuple[str, ...]) -> str:

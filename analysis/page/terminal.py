@@ -18,6 +18,7 @@ def lines_of(report: Report) -> list[str]:
     lines += [line for card in report.cards for line in _of_card(card)]
     counts = report.records.runs["status"].value_counts().sort_index()
     last = ["Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."]
+    last += [f"Drawn: {', '.join(entry.item.name for entry in report.drawn)}."] if report.drawn else []
     last += report.records.notes
     room = max(1, MOST_LINES - 1 - len(last))
     if len(lines) > room:

@@ -35,6 +35,7 @@ def points(preset: str) -> tuple[tuple[str, dict[str, str]], ...]:
     return tuple(found)
 
 
+@functools.cache
 def shape_of(model: str) -> ShapeConfig | None:
     """The sizes of a model of `conf/model`; None for others."""
     path = CONF / "model" / f"{model}.yaml"

@@ -1,8 +1,9 @@
-"""Every table and figure of the paper, and the study of a small real model, as a declaration: which runs it shows,
-and how. `items.yaml` says in words what that is, what the paper reports, and what makes the runs.
+"""Every table and figure of the paper, and of what the paper has not, as a declaration: which runs it shows, and how.
+`items.yaml` says in words what that is, what the paper reports, and what makes the runs.
 
 A run belongs to an item by its recorded settings alone. An item is drawn once for each part of its runs whose other
-settings agree (`statistics.selection`), when there is something to compare (`least`).
+settings agree (`statistics.selection`), when there is something to compare (`least`). What no item shows is shown by
+`ACCURACY` and `TRAINING`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from analysis.options import ITEM_TEXTS
 from analysis.paper import by_setting, by_size, ratios, six_benchmarks, smallest_update, training_curves
 from analysis.paper.figure_points import Maker
+from analysis.paper.plain_sweeps import accuracy, training
 from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
@@ -36,7 +38,7 @@ MODEL_SIZE = "model.parameters"
 
 @dataclass(frozen=True)
 class Item:
-    """One table or figure of the paper."""
+    """One table or figure."""
 
     name: str
     title: str
@@ -45,13 +47,15 @@ class Item:
     selection: Selection
     least: tuple[tuple[str, ...], ...]
     """To be drawn, of each group at least one setting has two values."""
-    paper: str
-    """What the paper reports."""
     make: Maker
     command: str
-    """What makes its runs."""
+    """What makes its runs; of `rest` one of many."""
+    paper: str = ""
+    """What the paper reports; "" where it has nothing of the kind."""
     beside: bool = False
     """Whether it shows runs that are shown elsewhere, too."""
+    rest: bool = False
+    """Whether its runs are, of those that it selects, the ones that no other item shows; one of them is enough."""
 
     def too_little(self, cells: pd.DataFrame) -> str:
         """Why these cells are not enough to draw; "" where they are."""
@@ -70,9 +74,14 @@ def _values(cells: pd.DataFrame, name: str) -> int:
 
 
 def _item(
-    name: str, make: Maker, selection: Selection, least: tuple[tuple[str, ...], ...], beside: bool = False
+    name: str,
+    make: Maker,
+    selection: Selection,
+    least: tuple[tuple[str, ...], ...] = (),
+    beside: bool = False,
+    rest: bool = False,
 ) -> Item:
-    return Item(name, make=make, selection=selection, least=least, beside=beside, **ITEM_TEXTS[name])
+    return Item(name, make=make, selection=selection, least=least, beside=beside, rest=rest, **ITEM_TEXTS[name])
 
 
 def _of(algorithm: str, *alternatives: Where) -> tuple[Where, ...]:
@@ -169,6 +178,8 @@ STUDY = _item(
     Selection((SMOLLM2,), (*METHOD, *ADAPTER, "precision")),
     least=(TWO_SIZES, ("algorithm.name", "precision", "sharing")),
 )
+ACCURACY = _item("accuracy", accuracy, Selection(({},), axes=None), rest=True)
+TRAINING = _item("training", training, Selection(_of("grpo", {}), axes=None), beside=True, rest=True)
 FIGURES = (FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9)
 ITEMS = (
     *FIGURES,
@@ -177,4 +188,6 @@ ITEMS = (
     RL_AND_SFT,
     BITS,
     STUDY,
+    ACCURACY,
+    TRAINING,
 )

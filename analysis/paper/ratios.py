@@ -15,25 +15,34 @@ from analysis.options import SIZE_LABELS
 from analysis.paper.figure_points import Made, accuracy_figure, points_of, untrained_levels
 from analysis.statistics import compare
 from analysis.statistics.bootstrap import resampled_means, widened
-from analysis.statistics.cells import VALIDATION
+from analysis.statistics.cells import VALIDATION, name_lines
 from analysis.statistics.crossed import Array, Cell, crossed
 from analysis.statistics.measured import TEST
 from analysis.statistics.selection import Part, by_family, family
-from analysis.statistics.text import GAP
+from analysis.statistics.text import GAP, show
 
 SHARES = (0.25, 0.5, 0.75, 0.9)
 """Of the gain over the untrained model that both reach: the accuracies at which sizes are compared."""
+WAYS: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
+"""Dashes of the lines of one model."""
+MARKERS = style.SERIES_MARKERS
 
 
 def families(part: Part) -> Made:
-    """Qwen v Llama: lines of both, and the ratio for each pair of models of different families."""
+    """Qwen v Llama: lines of both, and the ratio for each pair of models of different families.
+
+    Updates grow along a line in one way, by values per group or by ties; the ratio is of the best update of each size.
+    """
     own = part.cells[part.cells["model.name"].map(family) != ""]
     curves = {model: own[own["model.name"] == model] for model in by_family(own["model.name"].unique())}
-    looks = {model: _family_look(model, list(curves)) for model in curves}
     pairs = [(a, b) for a in curves for b in curves if family(a) == "qwen" and family(b) == "llama"]
-    points = _best_points(curves, looks)
+    named = list(zip(own["model.name"], _ways(own, part.settings), strict=True))
+    kinds = [kind for model in curves for kind in sorted(set(named)) if kind[0] == model]
+    looks = {kind: _family_look(kind, kinds) for kind in kinds}
+    series = [", ".join(filter(None, kind)) for kind in named]
+    points = points_of(own, own["trained_values"], "", series, [looks[kind] for kind in named])
     levels = [
-        Level("", level.value, f"untrained {model}", looks[model][0])
+        Level("", level.value, f"untrained {model}", _family_colour(model, list(curves)))
         for model in curves
         for level in untrained_levels(part, "", model)
     ]
@@ -41,12 +50,25 @@ def families(part: Part) -> Made:
     return _made(part, points, levels, rows)
 
 
-def _family_look(model: str, models: list[str]) -> Look:
-    """A colour for each family, shades and markers for its models."""
+def _ways(cells: pd.DataFrame, settings: tuple[str, ...]) -> list[str]:
+    """Of each cell what tells its line from others of its model: u where lines run along n_tie, n_tie along u."""
+    _, axis = name_lines(cells, settings)
+    apart = [name for name in ("u", "n_tie") if name in cells and name != axis and cells[name].nunique() > 1]
+    return [", ".join(f"{name}={show(row[name])}" for name in apart) for row in cells.to_dict("records")]
+
+
+def _family_colour(model: str, models: list[str]) -> str:
+    """A colour for each family, shades for its models."""
     own = [name for name in models if family(name) == family(model)]
     method = "GRPO" if family(model) == "qwen" else "SFT foreign"
-    colour = style.lighten(method, own.index(model) / max(2, len(own)))
-    return colour, "solid", style.SERIES_MARKERS[models.index(model) % len(style.SERIES_MARKERS)]
+    return style.lighten(method, own.index(model) / max(2, len(own)))
+
+
+def _family_look(kind: tuple[str, str], kinds: list[tuple[str, str]]) -> Look:
+    """The colour of a model, line styles and markers for its ways."""
+    models, ways = list(dict.fromkeys(model for model, _ in kinds)), sorted({way for _, way in kinds})
+    place = kinds.index(kind) if len(ways) == 1 else ways.index(kind[1])
+    return _family_colour(kind[0], models), WAYS[ways.index(kind[1]) % len(WAYS)], MARKERS[place % len(MARKERS)]
 
 
 def algorithms(part: Part) -> Made:

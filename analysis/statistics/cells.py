@@ -146,9 +146,8 @@ def name_lines(cells: pd.DataFrame, settings: tuple[str, ...]) -> tuple[pd.DataF
     precision, in which lines of one method differ: nothing that differs is averaged or joined.
     """
     apart = ("lr", "precision", *METHOD_SETTINGS)
-    varying = [
-        name for name in settings if name not in apart and cells.groupby("method")[name].nunique(dropna=False).max() > 1
-    ]
+    several = [name for name in settings if name not in apart and cells[name].nunique(dropna=False) > 1]
+    varying = [name for name in several if cells.groupby("method")[name].nunique(dropna=False).max() > 1]
     ways = [_lines_along(cells, varying, axis) for axis in SIZE_SETTINGS if axis in varying]
     _, axis = min((way for way in ways if way), default=(0, ""), key=lambda way: way[0])
     labels = [name for name in varying if name != axis]
@@ -179,7 +178,8 @@ def _plain(value: object) -> object:
 
 
 def _short(setting: str) -> str:
-    return setting.rpartition(".")[2].replace("_", " ") if "." in setting else setting
+    group, _, name = setting.rpartition(".")
+    return group if name == "name" and group else name.replace("_", " ") if group else setting
 
 
 def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFrame:

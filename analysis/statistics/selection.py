@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -33,6 +33,8 @@ METHOD = ("algorithm.name", *OF_GRPO, "task.demonstrations")
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 """What differs between adapters and their sizes."""
 MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template", "model.date")
+ALONE = ("model.name", "task.name")
+"""Runs that differ in these are never drawn together where nothing else is asked."""
 FAMILIES = ("qwen", "llama")
 """In the paper's order."""
 
@@ -43,8 +45,8 @@ class Selection:
 
     where: tuple[Where, ...]
     """The runs that belong to it: those that agree with any of these."""
-    axes: tuple[str, ...]
-    """Settings in which its runs may differ; all others are alike in one drawing."""
+    axes: tuple[str, ...] | None
+    """Settings in which its runs may differ; all others are alike in one drawing. None: in all but model and task."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ class Part:
     task: str
     scale_model: bool
     cells: pd.DataFrame
-    """Trained cells with their chosen learning rate."""
+    """Trained cells with their chosen learning rate; may be empty where `axes` is None."""
+    tried: pd.DataFrame
+    """These cells, and those of all other rates that were tried for them."""
     untrained: pd.DataFrame
     """Cells of runs that only evaluate the model; may be empty."""
     runs: pd.DataFrame
@@ -68,14 +72,21 @@ class Part:
     """Metrics by step of all averaged runs."""
     items: Items
     """Outcomes by problem of the runs that have them."""
+    settings: tuple[str, ...]
+    """The columns of cells and runs that are settings."""
     x: str
     """The column that is drawn as the size of an update."""
+    known: dict[tuple[int, str], Cell]
+    """Outcomes of cells by score, as far as they were asked for by any part: they take longer than the rest."""
     score: str = TEST
     """The score of a run that is looked at."""
 
     def of(self, cell: int) -> Cell:
         """The outcomes of a cell's runs."""
-        return measured(self.runs[self.runs["cell"] == cell], self.score, self.items)
+        key = int(cell), self.score
+        if key not in self.known:
+            self.known[key] = measured(self.runs[self.runs["cell"] == cell], self.score, self.items)
+        return self.known[key]
 
     def untrained_cell(self, model: str | None = None) -> Cell:
         """The outcomes of the untrained model."""
@@ -95,6 +106,8 @@ class Table:
     runs_text: pd.DataFrame
     items: Items
     x: str
+    known: dict[tuple[int, str], Cell] = field(default_factory=dict)
+    """See `Part`."""
 
 
 def as_table(cells: pd.DataFrame, runs: pd.DataFrame, records: Records, x: str = "trained_values") -> Table:
@@ -110,6 +123,20 @@ def _text(frame: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:
         texts = {value: show(value) for value in frame[name].unique()}
         columns[name] = frame[name].map(lambda value, texts=texts: texts.get(value, "")).astype(object).fillna("")
     return pd.DataFrame(columns, index=frame.index)
+
+
+def without(table: Table, choices: Iterable[int]) -> Table:
+    """The table without the cells of these choices and their runs, by models and tasks that still have a finished run.
+
+    `choices` are numbers of the column `choice` of cells.
+    """
+    kept = ~table.cells["choice"].isin(list(choices))
+    runs = table.runs[~table.runs["cell"].isin(table.cells.loc[~kept, "cell"])]
+    left = runs.groupby([runs[name] for name in ALONE], dropna=False)["averaged"].transform("any")
+    runs = runs[left.astype(bool)]
+    cells = table.cells[kept & table.cells["cell"].isin(runs["cell"])]
+    texts = table.cells_text.loc[cells.index], table.runs_text.loc[runs.index]
+    return replace(table, cells=cells, runs=runs, cells_text=texts[0], runs_text=texts[1])
 
 
 def matching(text: pd.DataFrame, where: tuple[Where, ...]) -> pd.Series:
@@ -128,17 +155,22 @@ def matching(text: pd.DataFrame, where: tuple[Where, ...]) -> pd.Series:
 def parts(table: Table, item: str, selection: Selection) -> list[Part]:
     """The parts of an item, the largest first among those of one model and task."""
     axes = selection.axes
-    own = matching(table.cells_text, selection.where) & table.cells["chosen"]
-    trained = table.cells[own & (table.cells["method"] != UNTRAINED)]
-    if trained.empty:
+    own = table.cells[matching(table.cells_text, selection.where)]
+    if axes is not None:
+        own = own[own["chosen"] & (own["method"] != UNTRAINED)]
+    if own.empty:
         return []
-    fixed = [name for name in table.settings if name not in (*axes, "lr")]
-    text = table.cells_text.loc[trained.index]
-    fixed += _of_one_model(text, axes)
+    text = table.cells_text.loc[own.index]
+    fixed = list(ALONE) if axes is None else _fixed(table.settings, text, axes)
     groups = [group for _, group in text.groupby(fixed, sort=True)] if fixed else [text]
     frames = sorted((table.cells.loc[group.index] for group in groups), key=_order)
-    names = _names(item, frames, fixed, multiple_models="model.name" in axes)
+    names = _names(item, frames, fixed, multiple_models="model.name" in (axes or ()))
     return [_part(table, item, frame, *name, fixed) for frame, name in zip(frames, names, strict=True)]
+
+
+def _fixed(settings: tuple[str, ...], text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
+    """The settings in which the runs of one part agree."""
+    return [*(name for name in settings if name not in (*axes, "lr")), *_of_one_model(text, axes)]
 
 
 def _of_one_model(text: pd.DataFrame, axes: tuple[str, ...]) -> list[str]:
@@ -195,16 +227,18 @@ def _models(cells: pd.DataFrame) -> str:
     return ", ".join(names) if len(names) < 3 else f"{len(names)} models"
 
 
-def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, fixed: list[str]) -> Part:
+def _part(table: Table, item: str, own: pd.DataFrame, name: str, title: str, fixed: list[str]) -> Part:
+    trained = table.cells[table.cells["choice"].isin(own["choice"]) & (table.cells["method"] != UNTRAINED)]
+    cells = own[own["chosen"] & (own["method"] != UNTRAINED)]
     shared = [s for s in fixed if s.startswith(OF_THE_MODEL) and s != "task.demonstrations"]
     text = table.cells_text
-    first = text.loc[cells.index[0]]
-    same = (text[shared] == first[shared]).all(axis=1) & text["model.name"].isin(cells["model.name"])
+    first = text.loc[own.index[0]]
+    same = (text[shared] == first[shared]).all(axis=1) & text["model.name"].isin(own["model.name"])
     untrained = table.cells[same & (table.cells["method"] == UNTRAINED)]
     wanted = pd.concat([cells["cell"], untrained["cell"]])
     runs = table.runs[table.runs["counted"] & table.runs["cell"].isin(wanted)]
     scale = bool((runs["scale_model"] == "true").any())
-    models = tuple(by_family(cells["model.name"].unique()))
+    models = tuple(by_family(own["model.name"].unique()))
     return Part(
         item,
         name,
@@ -213,9 +247,12 @@ def _part(table: Table, item: str, cells: pd.DataFrame, name: str, title: str, f
         str(first["task.name"]),
         scale,
         cells,
+        trained,
         untrained,
         runs,
         table.history,
         table.items,
+        table.settings,
         table.x,
+        table.known,
     )

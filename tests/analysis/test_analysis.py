@@ -16,10 +16,12 @@ from support.analysis_store import SFT, STEPS, Store
 from support.processes import run_without
 
 from analysis import build
-from analysis.page import formats, notes, rendering, terminal
-from analysis.page import sweep_figures as figures
+from analysis.page import formats, notes, rendering, report, terminal
+from analysis.paper import plain_sweeps
+from analysis.paper.figure_points import Made
+from analysis.paper.items import ACCURACY, TRAINING, Item
 from analysis.records import load
-from analysis.statistics import bootstrap, grid, text
+from analysis.statistics import bootstrap, grid, selection, text
 from analysis.statistics import cells as stats
 from analysis.statistics.measured import TEST
 from analysis.statistics.rates import choose_rates
@@ -132,7 +134,7 @@ def test_without_validation_no_rate_is_chosen(store: Store) -> None:
     records, _, cells = cells_of(store)
     assert not cells["chosen"].any()
     assert "none is shown" in summary_of(records)
-    files = build.report.make_files(records)
+    files = report.make_files(records)
     assert "accuracy.svg" not in files
     assert b"none is shown" in files["index.html"]
 
@@ -148,7 +150,7 @@ def test_nan_makes_no_wrong_mean(store: Store) -> None:
 
 
 def summary_of(records: load.Records) -> str:
-    return build.report.make_files(records)["summary.md"].decode()
+    return report.make_files(records)["summary.md"].decode()
 
 
 def test_curves_by_hand_with_gaps(store: Store) -> None:
@@ -214,13 +216,76 @@ def test_a_missing_cell_breaks_its_line(store: Store) -> None:
         store.add({"u": u})
     for u in (1, 13):
         store.add({"u": u, "precision": "bf16"})
-    records, runs, cells = cells_of(store)
-    cells, axis = stats.name_lines(cells, records.settings)
-    cells = cells.assign(colour="#000000", line_label=cells["line"])
-    ax = figures.draw_accuracy(cells, stats.base_accuracy(runs), axis, figures.Figure().subplots())
-    drawn = {line.get_linestyle(): line.get_ydata() for line in ax.lines[:2]}
-    np.testing.assert_allclose(drawn["-"], [0.5, 0.5, 0.5])
-    np.testing.assert_allclose(drawn["--"], [0.5, NAN, 0.5])
+    made = made_by(store, ACCURACY)
+    assert made.figure is not None
+    drawn = {line.get_linestyle(): line.get_ydata() for line in made.figure.axes[0].lines if len(line.get_xdata()) == 3}
+    np.testing.assert_allclose(np.asarray(drawn["-"], dtype=float), [0.5, 0.5, 0.5])
+    np.testing.assert_allclose(np.asarray(drawn["--"], dtype=float), [0.5, NAN, 0.5])
+    assert made.data["x"].dropna().size == 5, "a gap is no point"
+    assert "A line is broken where a cell is missing." in made.notes
+
+
+def made_by(store: Store, item: Item) -> Made:
+    """What an item makes of the only part that it has in the store."""
+    records = load.load(store.uri, "tinylora")
+    runs, cells = report.cells_of(records)
+    (part,) = selection.parts(selection.as_table(cells, runs, records), item.name, item.selection)
+    return item.make(part)
+
+
+def test_lines_that_differ_in_anything_are_drawn_apart(store: Store) -> None:
+    for u, accuracy in ((1, 0.4), (13, 0.6)):
+        store.add({"u": u}, accuracy=accuracy)
+        store.add({"u": u, "rank": 4}, accuracy=accuracy + 0.1)
+        store.add({"u": u, "rank": 4, "precision": "int4"}, accuracy=accuracy - 0.2)
+    made = made_by(store, ACCURACY)
+    points = made.data.dropna(subset=["x"]).set_index(["series", "x"])["mean"].to_dict()
+    assert points == pytest.approx(
+        {
+            ("GRPO fp32, rank=2", 1): 0.4,
+            ("GRPO fp32, rank=2", 13): 0.6,
+            ("GRPO fp32, rank=4", 1): 0.5,
+            ("GRPO fp32, rank=4", 13): 0.7,
+            ("GRPO int4, rank=4", 1): 0.2,
+            ("GRPO int4, rank=4", 13): 0.4,
+        }
+    )
+    assert made.figure is not None
+    lines = [line for line in made.figure.axes[0].lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
+    assert len({(line.get_color(), line.get_linestyle(), line.get_marker()) for line in lines}) == 3
+    texts = {text.get_text().replace("\n", " ") for text in made.figure.axes[0].texts}
+    assert texts == {"fp32, rank=2", "fp32, rank=4", "int4, rank=4", "untrained"}
+    assert "GRPO" in made.figure.texts[0].get_text(), "what all lines have alike stands in the title"
+
+
+def test_training_has_a_curve_for_each_cell_and_metric(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for u, precision, accuracy in ((1, "fp32", 0.3), (13, "fp32", 0.5), (13, "bf16", 0.4)):
+        store.add({"u": u, "precision": precision}, accuracy=accuracy, rewards=[0.1, 0.2, NAN, u / 100])
+    store.add(SFT)
+    made = made_by(store, TRAINING)
+    rewards = made.data[made.data["metric"] == "train/reward"]
+    lines = {("GRPO bf16", 13), ("GRPO fp32", 1), ("GRPO fp32", 13)}
+    assert set(zip(rewards["line"], rewards["trained_values"], strict=True)) == lines
+    own = rewards[(rewards["line"] == "GRPO fp32") & (rewards["trained_values"] == 1)]
+    np.testing.assert_allclose(own.sort_values("step")["mean"], [0.1, 0.2, NAN, 0.01])
+    assert made.table is not None and list(made.table["train/reward, last step"]) == ["0.01", "0.13", "0.13"]
+    for most, sizes in ((2, ["1, fp32", "13, fp32"]), (1, ["13, fp32"])):
+        monkeypatch.setattr(plain_sweeps, "MOST_CURVES", most)
+        fewer = made_by(store, TRAINING)
+        assert fewer.figure is not None
+        assert sorted(text.get_text() for text in fewer.figure.axes[0].texts) == sizes
+        assert len(fewer.data) == len(made.data)
+        assert fewer.notes == [f"Drawn: {most} of 3 cells, of the lines that are best on validation; the CSV has all."]
+
+
+def test_what_only_the_untrained_model_scored_is_a_table(store: Store) -> None:
+    store.add({"adapter.name": "none"}, accuracy=0.3)
+    records = load.load(store.uri, "tinylora")
+    files = report.make_files(records)
+    assert "accuracy.svg" not in files and "training.svg" not in files
+    summary = files["summary.md"].decode()
+    assert "Untrained: 30.0% of the sampled test completions right" in summary
+    assert "The untrained model alone: 0 trained cells" in summary
 
 
 def test_latest_of_two_records_counts_and_is_noted(store: Store) -> None:
@@ -269,11 +334,11 @@ def test_models_may_have_weights_of_their_own_and_runs_of_one_model_may_not() ->
 def test_models_and_tasks_have_their_own_figures(store: Store) -> None:
     for model in ("miniature-qwen2", "miniature-llama"):
         store.add({"model.name": model})
-    files = build.report.make_files(cells_of(store)[0])
+    files = report.make_files(cells_of(store)[0])
     assert {name for name in files if name.startswith("accuracy")} == {
-        f"accuracy-{model}-sums.{kind}"
+        f"accuracy-{model}-sums{kind}"
         for model in ("miniature-qwen2", "miniature-llama")
-        for kind in ("svg", "pdf", "csv")
+        for kind in (".svg", ".pdf", ".csv", "-table.csv", "-table.md", "-table.tex")
     }
 
 
@@ -285,10 +350,10 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     for name in ("one", "two"):
         assert build.main(["--outputs-dir", str(sweep), "--out", str(tmp_path / name)]) == 0
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    drawn = {f"{name}.{kind}" for name in ("accuracy", "reward", "length", "bits") for kind in ("svg", "pdf", "csv")}
+    drawn = {f"{name}.{kind}" for name in ("accuracy", "training", "bits") for kind in ("svg", "pdf", "csv")}
     tabled = {
         f"{name}.{kind}"
-        for name in ("table1", "claims", "claims-by-model", "bits-table")
+        for name in ("table1", "claims", "claims-by-model", "bits-table", "accuracy-table", "training-table")
         for kind in ("csv", "md", "tex")
     }
     assert digests(tmp_path / "one").keys() == drawn | tabled | {
@@ -302,12 +367,20 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert re.search(r"\| fp32 +\| 13 +\| \d+ +\| 65 +\| 60.0 to 70.0 +\| 2 ", printed), printed
     assert len(printed.split("report: ")[0].splitlines()) < terminal.MOST_LINES
+    assert "Drawn: bits, accuracy, training." in printed
     assert printed.rstrip().endswith(f"report: {tmp_path / 'two' / 'index.html'}")
     page = (tmp_path / "one" / "index.html").read_text(encoding="utf-8")
     assert "says nothing by itself" in page
     assert "out of &lt;memory&gt;" in page
     assert "<memory>" not in page
     assert "train/reward is NaN at 1 step(s)" in page
+    assert "4 points of the grid method x precision x u x seed have no finished run: listed below." in page
+    assert page.count("<h4>Points of the grid without a finished run</h4>") == 1
+    own = " ".join(page.partition('<h2 id="accuracy">')[2].partition("<h2")[0].split())
+    assert "A command that makes such runs" in own and "The paper" not in own
+    for detail in ("Best on validation: GRPO fp32 with 13 trained parameters", "Settings that all averaged runs share"):
+        assert own.count(detail) == 1
+    assert "<dt>rollout.temperature</dt><dd>1</dd>" in own and "<dt>git_commit</dt><dd>0123abc</dd>" in own
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r"https?://[\w./]+", page)) <= ADDRESSES
@@ -320,11 +393,11 @@ def test_tables_show_gaps_not_zeros(sweep: Path, tmp_path: Path) -> None:
     assert runs.loc[runs["status"] == "cut short", TEST].isna().all()
     assert list(runs.loc[runs["status"] == "failed", TEST]) == pytest.approx([0.3])  # the untrained score
     accuracy = pd.read_csv(tmp_path / "accuracy.csv")
-    grpo = accuracy[(accuracy["line"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
+    grpo = accuracy[(accuracy["series"] == "GRPO fp32") & (accuracy["trained_values"] == 13)].iloc[0]
     assert (grpo["mean"], grpo["low"], grpo["high"], grpo["n_seeds"]) == pytest.approx((0.65, 0.6, 0.7, 2))
     failed = accuracy[(accuracy["precision"] == "bf16") & (accuracy["trained_values"] == 13)]
     assert list(failed["mean"]) == pytest.approx([0.3])
-    assert not ((accuracy["line"] == "SFT own fp32") & (accuracy["trained_values"] == 1)).any()
+    assert not ((accuracy["series"] == "SFT own fp32") & (accuracy["trained_values"] == 1)).any()
     assert "out of \\<memory> \\| see log" in (tmp_path / "runs.md").read_text(encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import build
+from analysis import build, options
 from analysis.page import report
 from analysis.page.rendering import ONLY, PAGE
 from analysis.paper import conf_files
@@ -57,7 +57,7 @@ def read(store: Path) -> load.Records:
 
 
 def files_of(store: Path, *only: str) -> dict[str, bytes]:
-    return report.make_files(read(store), only or report.NAMES, ("svg",))
+    return report.make_files(read(store), only or options.NAMES, ("svg",))
 
 
 def item(name: str) -> Item:
@@ -227,7 +227,33 @@ def test_runs_of_drawn_items_are_not_repeated(store: Path) -> None:
     write_runs(store, [run({"n_tie": tie, "precision": p}) for tie in ("1", "8") for p in ("fp32", "bf16")])
     files = files_of(store)
     assert "figure4.svg" in files
-    assert "accuracy.svg" not in files
+    assert "accuracy.svg" not in files and 'id="accuracy"' not in page(files)
+    asked = files_of(store, "accuracy")
+    assert set(asked) == {ONLY} and "Every run is shown by another item." in page(asked)
+
+
+def test_the_rest_is_the_same_whether_all_or_it_alone_is_asked_for(store: Path) -> None:
+    write_runs(store, [run({"n_tie": tie, "precision": p}) for tie in ("1", "8") for p in ("fp32", "bf16")])
+    write_runs(store, [run({"rank": rank, "u": u}, seed=7) for rank in ("8", "32") for u in ("1", "4")])
+    whole, alone = files_of(store), files_of(store, "accuracy", "training")
+    for name in ("accuracy.csv", "accuracy.svg", "training.csv", "accuracy-table.md"):
+        assert alone[name] == whole[name]
+    assert "figure4.svg" in whole and "figure4.svg" not in alone
+    assert set(csv(alone, "accuracy")["series"].dropna()) == {"GRPO fp32, rank=8", "GRPO fp32, rank=32", "untrained"}
+
+
+def test_sizes_reached_in_other_ways_are_other_lines(store: Path) -> None:
+    """16 values are u=16 tied, or u=1 in 16 groups: two points, of which the ratio takes the better on validation."""
+    sizes = {("1", "1"): 0.8, ("1", "16"): 0.6, ("1", "all"): 0.55, ("16", "all"): 0.7}
+    runs = []
+    for model, lead in ((QWEN, 0.05), (LLAMA, 0.0)):
+        for (u, tie), accuracy in sizes.items():
+            runs += [run({"u": u, "n_tie": tie}, accuracy + lead, model=model, seed=seed) for seed in (0, 1)]
+    write_runs(store, runs)
+    data = csv(files_of(store, "families"), "families")
+    of_qwen = data[data["series"].str.startswith(QWEN)].groupby("series")["x"].apply(sorted).to_dict()
+    assert of_qwen == {f"{QWEN}, u=1": [1, 16, 252], f"{QWEN}, u=16": [16]}
+    assert data[(data["series"] == f"{QWEN}, u=1") & (data["x"] == 16)]["mean"].item() == pytest.approx(0.65)
 
 
 def test_the_study_shows_its_preset_by_algorithm_precision_and_size(store: Path) -> None:
@@ -275,6 +301,7 @@ def test_ties_and_single_seeds_are_said(store: Path) -> None:
     files = files_of(store, "figure4")
     assert "Several learning rates were equally good on validation, the smallest is shown" in page(files)
     assert "1 draw a cell, so no intervals" in page(files)
+    assert "<h4>Learning rates tried</h4>" in page(files) and "<td>1e-06 (at the edge)</td>" in page(files)
     data = csv(files, "figure4")
     assert set(data["lr"].dropna()) == {1e-6}
 
@@ -416,3 +443,7 @@ def test_a_seed_without_a_score_is_left_out_and_said(store: Path) -> None:
     assert (point["mean"], point["n_seeds"]) == (pytest.approx(0.6), 1)
     assert math.isnan(point["low"])
     assert "No number for eval/test/sampled_strict at the last step (absent or NaN)" in page(files)
+
+
+def test_the_texts_are_in_the_order_of_the_items() -> None:
+    assert (*(item.name for item in ITEMS), options.TABLE_1, options.CLAIMS_TABLE) == options.NAMES

@@ -131,11 +131,11 @@ def _of_grpo(cell: Cell) -> Iterator[tuple[Any, ...]]:
 
 
 def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
-    """Qwen v Llama, RL v SFT: of several cells of one size the best on validation."""
+    """RL v SFT: of several cells of one size the best on validation; Qwen v Llama: all, a line for each u."""
     curves: dict[tuple[str, str, str], dict[int, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if cell["algorithm"] == "grpo" and tinylora(cell):
-            curves["families", "", cell["model"]][cell["values"]].append(cell)
+            yield "families", "", "", f"{cell['model']}, u={cell['u']}", cell["values"], cell
         if of_figure_1(cell) or (cell["adapter"] == "full" and cell["precision"] == "fp32"):
             series = f"{cell['algorithm'].upper()} {cell['demonstrations']}".strip()
             curves["rl-sft", cell["model"], series][cell["values"]].append(cell)

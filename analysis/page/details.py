@@ -1,0 +1,62 @@
+"""What is folded away below a drawing: its finding in a sentence, rates tried, gaps, shared settings, what it is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.page import notes, tables
+from analysis.statistics import grid
+from analysis.statistics.cells import UNTRAINED, base_accuracy
+from analysis.statistics.selection import Part
+
+
+@dataclass(frozen=True)
+class Details:
+    """More about the runs of a drawing."""
+
+    headlines: list[str]
+    """The finding of each model in two sentences."""
+    rates: pd.DataFrame
+    """Every learning rate of the cells that tried several."""
+    missing: pd.DataFrame | None
+    """Points of the grid without a finished run; None where the points of the paper are what is asked for."""
+    grid: str
+    """The axes of that grid, in words."""
+    constants: dict[str, str]
+    """Settings that all averaged runs share."""
+    by_method: dict[str, dict[str, str]]
+    """Settings that the runs of each method share, but not all."""
+    provenance: dict[str, str]
+    """What all of them were made from."""
+
+
+def make_details(
+    part: Part, tried: pd.DataFrame, runs: pd.DataFrame, provenance: tuple[str, ...], with_grid: bool
+) -> Details:
+    """Of a part, of its cells on lines with all their rates (`tried`), and of its runs.
+
+    `with_grid`: what was run is a grid of its own, whose gaps are told; `runs` are then all runs, also unfinished ones.
+    """
+    settings = part.settings
+    averaged, trained = runs[runs["averaged"]], runs[runs["method"] != UNTRAINED]
+    by_method = grid.constant_by_method(averaged, settings)
+    return Details(
+        headlines=_headlines(part.models, tried, runs),
+        rates=tables.rates_table(tried, settings),
+        missing=tables.missing_table(grid.missing(trained, settings)) if with_grid else None,
+        grid=tables.axes_text(trained, settings) if with_grid else "",
+        constants=grid.constant(averaged, grid.ordered(settings)),
+        by_method={method: own for method, own in by_method.items() if own and method != UNTRAINED},
+        provenance=grid.constant(averaged, list(provenance)),
+    )
+
+
+def _headlines(models: tuple[str, ...], tried: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    found = []
+    for model in models:
+        of = f"{model}: " if len(models) > 1 else ""
+        base = base_accuracy(runs[runs["model.name"] == model])
+        found.append(of + notes.headline(tried[tried["model.name"] == model], base))
+    return found
