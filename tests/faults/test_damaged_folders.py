@@ -22,7 +22,7 @@ from tinylora.records.folder import ADAPTER, METRICS, PREVIOUS, STATE, SUMMARY
 ENTRIES: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "damaged_folders.yaml").read_text())
 CASES = [(entry, state) for entry in ENTRIES for state in ("unfinished", "finished") if state in entry]
 COMMANDS = ("run", "sync", "status", "build", "pack")
-SLOW = 12  # of the cases under every command, one in so many is not among the faults
+SLOW = 24  # of the cases under every command, one in so many is not among the faults
 KEYS = [point.run_key for point in points(Path())]
 
 

@@ -37,12 +37,6 @@ def test_a_kill_in_the_middle_of_writing_samples_loses_none_that_were_whole(mode
     assert not (wrong := sweep.run(mode, spread(places, 4))), "\n".join(wrong)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_more_faults(mode: str, sweep: Sweep) -> None:
-    assert not (wrong := sweep.run(mode, few(sweep, mode, 40))), "\n".join(wrong)
-
-
 @pytest.mark.faults
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("mode", MODES)
