@@ -21,6 +21,7 @@ from analysis.options import FORMATS, NAMES, SIZE_LABELS
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 from tinylora.settings.store_urls import STORE, as_store, url_of
 from tinylora.settings.streams import printing
@@ -52,7 +53,7 @@ def _build(options: argparse.Namespace) -> int:
         damaged = {} if uri else import_run_folders(outputs, outputs / STORE)
         made, page = _written(uri or url_of(outputs / STORE), damaged, only, formats, options, out)
     except TinyLoraError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return error.exit_status
     from analysis.page import terminal
 
@@ -100,7 +101,7 @@ def _progress() -> Progress:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m analysis.build", description="Tables and figures of a sweep.")
+    parser = Options(prog="python -m analysis.build", description="Tables and figures of a sweep.")
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--outputs-dir", default="outputs", help="folder of the sweep's runs")

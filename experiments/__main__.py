@@ -5,6 +5,7 @@ Each is a module that can be called by itself; this hands over to it, in the sam
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -36,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = not words or words[0] in ("-h", "--help")
     out = sys.stdout if asked else sys.stderr
     if not asked:
+        near = difflib.get_close_matches(words[0], COMMANDS, 1)
+        meant = f"give {near[0]}; " if near else ""
         print(f"error: {words[0]}: there is no such command\n  rule:   it is one of those below", file=out)
-        print("  remedy: tinylora <command> --help says more of each\n", file=out)
+        print(f"  remedy: {meant}tinylora <command> --help says more of each\n", file=out)
     print("tinylora <command> ...\n", file=out)
     for name, (module, what) in COMMANDS.items():
         print(f"  {name:10} {what} (python -m {module})", file=out)

@@ -64,10 +64,10 @@ def _find(name: str, step: str | None, outputs_dir: str, settings: Sequence[str]
 
 
 def _of_runs(name: str, step: str, outputs_dir: str, settings: Sequence[str]) -> list[Used]:
-    from experiments.compose.changed import changed  # Hydra takes a second
+    runs, several = labelled(find_runs(name, outputs_dir), "left out"), False
+    from experiments.compose.changed import changed  # these take seconds
     from tinylora.train.used import of_run
 
-    runs, several = labelled(find_runs(name, outputs_dir), "left out"), False
     folders = [(label, RunFolder(config)) for label, config in runs]
     if len(folders) > 1:
         several, statuses = True, [status_of(folder) for _, folder in folders]

@@ -26,6 +26,7 @@ from experiments.command import add_outputs_dir, leave, run_command
 from experiments.display import counted, open_progress, visible
 from experiments.naming import listed
 from tinylora.settings.errors import UsageError
+from tinylora.settings.options import Options
 
 if TYPE_CHECKING:
     from tinylora.train.answering import Said
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the prompts; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Options(
         prog="python -m experiments.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="+", metavar="adapter|setting=value", help="one adapter, and settings")

@@ -30,6 +30,7 @@ from experiments.planning.packing import form_packs
 from tinylora.records.folder import LOCK, RunFolder, read_config
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held
+from tinylora.settings.options import Options
 
 if TYPE_CHECKING:
     from tinylora.train.evaluated import Asked
@@ -41,7 +42,7 @@ HEADINGS = ("adapter", "step", "set", "problems", "sampled", "greedy")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate what was asked for, and print it; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Options(
         prog="python -m experiments.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -26,6 +26,12 @@ def find_runs(given: str, outputs_dir: str) -> list[Path]:
         found = list(run_folders(path))
         if not found and (path / ledger.SWEEP).is_file():
             found = _of_sweep(ledger.read(path))
+        if not found and (path / "config.json").is_file():
+            raise UsageError(
+                f"{path}: a model, not a run",
+                f"a run has a {CONFIG} in its folder; this has the config.json of a model, such as a merged one",
+                f"to evaluate or train the model: `python -m experiments.run model.path={path} ...`",
+            )
         if not found:
             raise UsageError(
                 f"{path}: no run", f"a run has a {CONFIG} in its folder", "give the folder of a run or of its sweep"

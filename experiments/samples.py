@@ -36,6 +36,7 @@ from tinylora.records.samples import (
     read_samples,
 )
 from tinylora.settings.errors import TinyLoraError, UsageError
+from tinylora.settings.options import Options
 
 FIRST, LAST = "first", "last"
 LONGEST_PROMPT = 400  # characters that are shown
@@ -52,7 +53,7 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show what was asked for; the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Options(
         prog="python -m experiments.samples",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,6 +20,7 @@ from tinylora.records.samples import Sample
 
 BASE = TEST.replace("final ", "base ", 1)
 MOST_STEPS = 5  # sizes that are named
+THIRTEEN = 13  # the size that the paper is about: it is named where it was run
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def _card(runs: pd.DataFrame, cells: pd.DataFrame, records: Records) -> Card:
     title = f"{runs['model.name'].iloc[0]}, {runs['task.name'].iloc[0]}"
     anchor = re.sub(r"[^A-Za-z0-9._-]+", "_", title)
     named = _named_cells(cells)
-    middle = named.iloc[(len(named) - 1) // 2] if len(named) else None
+    middle = _middle(named)
     sheet = make_sheet(title, anchor, cells, runs, records.said, -1 if middle is None else int(middle["cell"]))
     return Card(
         title=title,
         anchor=anchor,
         scale_model=bool((runs[runs["averaged"]]["scale_model"] == "true").any()),
         steps=_steps(base, named),
-        sentence=_sentence(runs, named, middle),
+        sentence=_sentence(runs, named) + (_answers_of(middle) if sheet is not None and middle is not None else ""),
         accuracy=accuracy_chart(cells, runs, base),
         training=training_chart(cells, runs, records.history),
         table=_table(cells, records.settings),
@@ -74,7 +75,18 @@ def _named_cells(cells: pd.DataFrame) -> pd.DataFrame:
     judged = judged.sort_values([VALIDATION, "line"], ascending=[False, True], kind="stable")
     sizes = judged.drop_duplicates("trained_values").sort_values("trained_values", kind="stable")
     last = min(MOST_STEPS, len(sizes)) - 1
-    return sizes.iloc[sorted({round(i * (len(sizes) - 1) / max(1, last)) for i in range(last + 1)})]
+    places = {round(i * (len(sizes) - 1) / max(1, last)) for i in range(last + 1)}
+    return sizes.iloc[sorted(_with_thirteen(list(sizes["trained_values"]), places))]
+
+
+def _with_thirteen(sizes: list[float], places: set[int]) -> set[int]:
+    """The places with that of 13 values among them, for which the nearest one between first and last makes room."""
+    if THIRTEEN not in sizes:
+        return places
+    place = sizes.index(THIRTEEN)
+    between = places - {0, len(sizes) - 1}
+    near = {min(between, key=lambda each: abs(each - place))} if between and place not in places else set()
+    return places - near | {place}
 
 
 def _steps(base: pd.DataFrame, named: pd.DataFrame) -> list[tuple[str, str]]:
@@ -86,8 +98,21 @@ def _steps(base: pd.DataFrame, named: pd.DataFrame) -> list[tuple[str, str]]:
     return steps
 
 
-def _sentence(runs: pd.DataFrame, named: pd.DataFrame, middle: pd.Series | None) -> str:
-    if middle is None:
+def _middle(named: pd.DataFrame) -> pd.Series | None:
+    """The cell whose answers are shown: that of 13 values, or of a middle size."""
+    if named.empty:
+        return None
+    thirteen = named[named["trained_values"] == THIRTEEN]
+    return named.iloc[(len(named) - 1) // 2] if thirteen.empty else thirteen.iloc[0]
+
+
+def _answers_of(middle: pd.Series) -> str:
+    size = "" if math.isnan(middle["trained_bytes"]) else f" ({middle['trained_bytes']:,.0f} bytes)"
+    return f" The answers shown are of {_values(middle['trained_values'])}{size}: {middle['line']}."
+
+
+def _sentence(runs: pd.DataFrame, named: pd.DataFrame) -> str:
+    if named.empty:
         return "Nothing that was trained has a score on validation and test problems yet."
     seeds = named["seeds"]
     each = (
@@ -97,11 +122,9 @@ def _sentence(runs: pd.DataFrame, named: pd.DataFrame, middle: pd.Series | None)
         if seeds.iloc[0] == 1
         else f"{seeds.iloc[0]} runs each"
     )
-    size = "" if math.isnan(middle["trained_bytes"]) else f" ({middle['trained_bytes']:,.0f} bytes)"
     return (
         "Right answers to test problems, sampled, by what was trained: of each size the settings that are best on "
-        f"validation problems, {each}. Training took {_seconds(runs, named)}. The answers shown are of "
-        f"{_values(middle['trained_values'])}{size}: {middle['line']}."
+        f"validation problems, {each}. Training took {_seconds(runs, named)}."
     )
 
 

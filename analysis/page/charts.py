@@ -27,6 +27,7 @@ METRICS = {
 """What can be drawn against the step, and its name on the chart; those that no run has are left out."""
 MOST_POINTS = 15_000  # of all curves of a chart: a quarter of a megabyte of the page
 MOST_STEPS = 60  # of a curve
+LABEL_LIMIT = 260  # pixels of a name in the legend
 FEW_LINES = 4
 HEIGHT = 280  # pixels
 FAINT = 0.08  # opacity of lines that were not chosen
@@ -111,7 +112,8 @@ def _lines(chosen: pd.DataFrame) -> _Lines:
     if chosen["method"].nunique() == 1 and len(looks) <= FEW_LINES:
         looks = dict(zip(looks, style.METHOD_COLOURS.values(), strict=False))
     alone = alt.selection_point(name="alone", fields=["line"], bind="legend")
-    legend = alt.Legend(title=None, orient="bottom", columns=1 if len(looks) < 4 else 2, symbolLimit=0)
+    columns = alt.ExprRef("width < 480 ? 1 : 2")
+    legend = alt.Legend(title=None, orient="bottom", columns=columns, symbolLimit=0, labelLimit=LABEL_LIMIT)
     colour = alt.Color("line:N", scale=alt.Scale(domain=list(looks), range=list(looks.values())), legend=legend)
     return _Lines(colour, alt.when(alone).then(alt.value(1)).otherwise(alt.value(FAINT)), alone)
 

@@ -24,6 +24,8 @@ class Details:
     """Points of the grid without a finished run; None where the points of the paper are what is asked for."""
     grid: str
     """The axes of that grid, in words."""
+    gaps: str
+    """How many there are, in a sentence; "" where there are none."""
     constants: dict[str, str]
     """Settings that all averaged runs share."""
     by_method: dict[str, dict[str, str]]
@@ -41,16 +43,27 @@ def make_details(
     """
     settings = part.settings
     averaged, trained = runs[runs["averaged"]], runs[runs["method"] != UNTRAINED]
+    points = grid.missing(trained, settings) if with_grid else None
+    axes = tables.axes_text(trained, settings) if with_grid else ""
+    whole = points is None or len(points) <= len(trained)
     by_method = grid.constant_by_method(averaged, settings)
     return Details(
         headlines=_headlines(part.models, tried, runs),
         rates=tables.rates_table(tried, settings),
-        missing=tables.missing_table(grid.missing(trained, settings)) if with_grid else None,
-        grid=tables.axes_text(trained, settings) if with_grid else "",
+        missing=tables.missing_table(points) if points is not None and whole else None,
+        grid=axes,
+        gaps="" if points is None else _gaps(len(points), axes, whole),
         constants=grid.constant(averaged, grid.ordered(settings)),
         by_method={method: own for method, own in by_method.items() if own and method != UNTRAINED},
         provenance=grid.constant(averaged, list(provenance)),
     )
+
+
+def _gaps(count: int, axes: str, whole: bool) -> str:
+    """Runs that were started one by one are no grid: most of its points were never meant."""
+    if not whole:
+        return f"These runs are no whole grid {axes}: more of its points have no finished run than have one."
+    return f"{count} points of the grid {axes} have no finished run: listed below." if count else ""
 
 
 def _headlines(models: tuple[str, ...], tried: pd.DataFrame, runs: pd.DataFrame) -> list[str]:

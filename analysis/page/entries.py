@@ -96,7 +96,8 @@ def make_entry(
     drawings, waiting = [], []
     for part in found:
         if reason := _lacking(item, part):
-            said = f"{len(part.runs)} runs belong here, but with {reason} there is nothing to compare."
+            count = f"{len(part.runs)} run{' belongs' if len(part.runs) == 1 else 's belong'} here"
+            said = f"{count}, but with {reason} there is nothing to compare."
             waiting.append(f"{part.title}: {said}")
         elif drawing := _draw(item, part, table, provenance, formats):
             drawings.append(drawing)
@@ -127,8 +128,8 @@ def _draw(
         if note != notes.RATE_SENTENCE and not note.startswith(notes.NARROW)
     ]
     details = None if item.beside else make_details(part, tried, runs, provenance, with_grid=item.rest)
-    if details is not None and details.missing is not None and len(details.missing):
-        said.append(f"{len(details.missing)} points of the grid {details.grid} have no finished run: listed below.")
+    if details is not None and details.gaps:
+        said.append(details.gaps)
     return Drawing(part, _runs(part), figure, text, made.data, published, said, details)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.drawing import style
@@ -48,14 +47,19 @@ def _by_adapter(part: Part, cells: pd.DataFrame, panel: str) -> pd.DataFrame:
     """Points of one model: a series for each adapter; TinyLoRA with several values per group stands apart."""
     cells = cells[cells["adapter.name"] != "full"]
     adapter = cells["adapter.name"]
-    values = cells["u"] if "u" in cells else pd.Series(np.nan, index=cells.index)
-    tied = [f" u={show(u)}" if kind == "tinylora" and u != 1 else "" for kind, u in zip(adapter, values, strict=True)]
-    names = [style.ADAPTER_NAMES[kind] + apart for kind, apart in zip(adapter, tied, strict=True)]
+    names = [style.ADAPTER_NAMES[cell["adapter.name"]] + _apart(cell) for cell in cells.to_dict("records")]
     ours = points_of(cells, x=cells[part.x], panel=panel, series=names, looks=[_adapter_look(kind) for kind in adapter])
     table = paper.accuracies(part.item, list(cells["model.name"].unique()), part.task)
     table = table[table["adapter"].isin(["tinylora", "lora_xs", "lora"])]
     looks = [_adapter_look(kind) for kind in table["adapter"]]
     return with_paper(ours, table, table["trained_values"], panel, looks) if part.x == "trained_values" else ours
+
+
+def _apart(cell: dict[str, Any]) -> str:
+    """What a TinyLoRA cell with several values per group has behind its name: they are not of one line with u=1."""
+    if cell["adapter.name"] != "tinylora" or cell.get("u", 1) == 1:
+        return ""
+    return ", all tied" if cell.get("n_tie") == "all" else f" u={show(cell['u'])}"
 
 
 def _adapter_look(adapter: str) -> Look:

@@ -102,6 +102,9 @@ def _translate(error: Exception, launcher_settings: Sequence[str]) -> UsageError
         name, _, values = given.partition("=")
         one = f"give one value: {name}={values.partition(',')[0]}" if values[:1].isalnum() else "give one value"
         return UsageError(given, "settings are shown for one point, not for a sweep", one)
+    if lacking := re.search(r"To append to your default list use [+](\w+)=(\S+)", str(error)):
+        given = f"{lacking[1]}={lacking[2]}"
+        return UsageError(given, f"a run has no {lacking[1]} unless one is added, with a +", f"give +{given}")
     if added := re.search("Either remove [+] prefix: '(.*?)'", str(error)):
         given = added.group(1)
         return UsageError(f"+{given}", "+ adds a setting, and this one is there already", f"give {given}")
@@ -117,8 +120,16 @@ def _refuse_flag(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     known = [*parser._option_string_actions, "--minutes", "--points"]
     wrong = [word for word in message.split() if word.startswith("--")]
     meant = [near for word in wrong for near in difflib.get_close_matches(word, known, 1, cutoff=0.8)]
+    given = re.findall(r"--([\w.-]+)(?:[= ]([^\s-]\S*))?", message)
+    meant += [f"{name}={value or '<value>'}" for word, value in given if (name := _setting_meant(word)) is not None]
     instead = f"give {meant[0]}" if meant else "leave it out"
     raise UsageError(message, FLAGS, f"{instead}; `python -m experiments.run --hydra-help` lists flags")
+
+
+def _setting_meant(word: str) -> str | None:
+    """The setting of which this is the name, or the last part of it."""
+    word = word.replace("-", "_")
+    return next((name for name in known_settings() if word in (name, name.rpartition(".")[2])), None)
 
 
 def _missing_option(error: MissingConfigException) -> UsageError:
@@ -150,6 +161,13 @@ def _usual(group: str) -> list[str]:
 
 
 def _broken_override(error: OverrideParseException) -> UsageError:
+    if re.fullmatch(r"[\w.]+", error.override):
+        setting = _setting_meant(error.override)
+        return UsageError(
+            error.override,
+            "a setting is given as name=value, without spaces",
+            f"give {setting}=<value>" if setting else f"give <name>={error.override}",
+        )
     lines = [line for line in error.message.splitlines() if not line.startswith(("Error parsing override", "See http"))]
     found = lines[0].partition(" expecting ")[0] if lines else "not understood"
     return UsageError(

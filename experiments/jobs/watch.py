@@ -26,7 +26,7 @@ MANY = 40  # runs that are watched in brief
 def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
     """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states."""
     if not chosen:
-        print("no sweep was submitted")
+        print("no sweep was submitted as jobs; runs that were started in a terminal: `python -m analysis.build`")
     shown, shown_at = "", 0.0
     while True:
         began = time.monotonic()

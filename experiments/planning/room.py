@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -56,9 +57,14 @@ def _lanes(point: RunConfig, shape: ShapeConfig, device: Device, left: float, mo
     said = [f"lanes: {most} in the largest pack; {whole}, at their longest, in the {_gib(budget)} for rows"]
     if asked * GIB > left:
         said.append(
-            f"note: beside the weights there is no room for {asked:.1f} GiB: give pack.memory_gib={left / GIB:.3g}"
+            f"note: beside the weights there is no room for {asked:.1f} GiB: give pack.memory_gib={_floor(left / GIB)}"
         )
     return said
+
+
+def _floor(gib: float) -> str:
+    """In hundredths, rounded down: what is said to fit does."""
+    return f"{math.floor(100 * gib) / 100:g}"
 
 
 def _lanes_bytes(pack: Sequence[RunConfig], shape: ShapeConfig) -> int:

@@ -36,6 +36,7 @@ def test_a_command_is_handed_its_words(tmp_path: Path) -> None:
 
 
 def test_other_words_are_refused_and_no_word_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reprot"]) == 2 and "give report" in capsys.readouterr().err
     assert main(["nope"]) == 2
     refused = capsys.readouterr()
     assert "nope: there is no such command" in refused.err and "  samples " in refused.err and not refused.out

@@ -50,6 +50,27 @@ def replaced(line: str, words: str) -> list[str]:
     return [*(word for word in line.split() if word.partition("=")[0].lstrip("+") not in names), *new]
 
 
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("u 13", "u=<value>"),
+        ("13", "<name>=13"),
+        ("u=13 --steps 10", "steps=10"),
+        ("u=13 --device=cpu", "model.device=cpu"),
+        ("--u", "u=<value>"),
+        ("u=13 --projection-seed 3", "projection_seed=3"),
+        ("paper=figure4", "+paper=figure4"),
+        ("study=sizes -m", "+study=sizes"),
+    ],
+)
+def test_a_setting_that_is_not_written_as_one_is_shown_as_it_should_be(
+    line: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, line) == 2
+    message = capsys.readouterr().err
+    assert f"  remedy: give {offered}" in message and "rule:" in message
+
+
 @pytest.mark.parametrize("line", OFFERS)
 def test_all_that_a_remedy_offers_can_be_composed(line: str) -> None:
     with pytest.raises(UsageError) as refused:

@@ -92,7 +92,7 @@ def pictures() -> dict[str, str]:
     scales = {"p": Scale("trained parameters")}
     figures = {
         "lines": lines_figure(points(), [Level("p", 0.25, "untrained")], scales, "Accuracy", "sums, 95% intervals"),
-        "curves": metrics_figure(curves(), "Reward"),
+        "curves": metrics_figure(curves(), "Reward", "trained parameters"),
     }
     return {
         f"{name}.{kind}": hashlib.sha256(render(figure, kind)).hexdigest()

@@ -203,7 +203,9 @@ def resolve_device(name: str, elsewhere: bool = False) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"model.device={name}", "models run on cpu or cuda", remedy)
     if device.type == "cuda" and not elsewhere and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"model.device={name}", f"this machine has {torch.cuda.device_count()} CUDA devices", remedy)
+        count = torch.cuda.device_count()
+        there = f"model.device=cuda:{count - 1}" if count else "model.device=cpu"
+        raise UsageError(f"model.device={name}", f"this machine has {count} CUDA devices", f"give {there}, or auto")
     return device
 
 

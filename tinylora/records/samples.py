@@ -185,8 +185,8 @@ def read_samples(path: Path) -> tuple[list[Sample], str | None]:
     if not path.exists():
         raise UsageError(
             f"{path}: no such file",
-            "completions are recorded while a run is trained; earlier versions recorded none",
-            "give another run, or train this one anew in another outputs_dir",
+            "completions are recorded from the end of a run's first evaluation on; earlier versions recorded none",
+            "give the command that began the run, which goes on; train one of an earlier version anew elsewhere",
         )
     members, wrong = read_members(path)
     return [sample for member in members for sample in member.samples], wrong

@@ -45,6 +45,7 @@ def offered_rates(adapter: Adapter, u: int, key: str) -> str:
     if adapter is not Adapter.tinylora:
         return f"give lr={rate:g} (a first guess, around which lr=search begins: {of_paper}), or {found}"
     return (
-        f"give lr={rate:g} (a first guess, c/(u+{FEW}) with c={guess:g}, around which lr=search begins: {of_paper}), "
+        f"give lr={rate:g} for u={u} (a first guess, c/(u+{FEW}) with c={guess:g}, around which lr=search begins: "
+        f"{of_paper}), "
         f"'model.lr_constants={{{key}: {guess:g}}}' for c/(u+{FEW}) at every u, or {found}"
     )

@@ -73,9 +73,9 @@ def evaluate_suite(
     What a lane without probabilities says is measured all the same: its `failure` says not to believe it.
     """
     samples = max(suite.samples, pack.config.eval.samples)
-    progress.phase(
-        f"evaluating {len(lanes)} lanes: {len(suite.problems)} {suite.name} problems, {samples} samples and greedy"
-    )
+    who = f"{len(lanes)} lane{'' if len(lanes) == 1 else 's'}"
+    how = f"{samples} sample{'' if samples == 1 else 's'} and greedy"
+    progress.phase(f"evaluating {who}: {len(suite.problems)} {suite.name} problems, {how}")
     answers, rollout = _decode(pack, lanes, suite, samples)
     if all(pack.lanes[lane].failure for lane in lanes):
         return answers, {}

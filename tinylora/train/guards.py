@@ -16,13 +16,13 @@ from __future__ import annotations
 import shlex
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from statistics import fmean
 
 from tinylora.records.measured import MetricLine, Metrics
 from tinylora.settings.choices import OnNoSignal, Strict, Template
-from tinylora.settings.config import GrpoConfig, RunConfig
+from tinylora.settings.config import AUTO, GrpoConfig, RunConfig
 from tinylora.settings.uses import SUMS, makes_problems
 
 NO_SIGNAL_STEPS = 10  # of 16 groups each: 160 problems, for none of which one sample was better than another
@@ -221,6 +221,11 @@ class Watch:
         return self._smaller_rate() if self.config.task.name == SUMS else self._form()
 
     def _smaller_rate(self) -> str:
+        """The known rate of this model and task where that is far smaller, else a fraction of this one."""
+        if self.config.lr_key in self.config.model.lr_constants:
+            known = replace(self.config, lr=AUTO).learning_rate
+            if known * LESS_RATE <= self.config.learning_rate:
+                return "lr=auto"
         return f"lr={self.config.learning_rate / LESS_RATE:.3g}"
 
     def _more(self) -> str:

@@ -234,7 +234,7 @@ class PackRun:
 
     def _step(self, active: list[LaneRun]) -> None:
         """One optimizer step of all active lanes, with evaluation where it is due, recorded."""
-        self.progress.phase(f"training {len(active)} lanes")
+        self.progress.phase(f"training {len(active)} lane{'' if len(active) == 1 else 's'}")
         started = time.perf_counter()
         train = grpo_step if self.pack.config.algorithm.name is Algorithm.grpo else sft_step
         metrics: LaneMetrics = {}
