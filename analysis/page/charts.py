@@ -112,7 +112,7 @@ def _lines(chosen: pd.DataFrame) -> _Lines:
     if chosen["method"].nunique() == 1 and len(looks) <= FEW_LINES:
         looks = dict(zip(looks, style.METHOD_COLOURS.values(), strict=False))
     alone = alt.selection_point(name="alone", fields=["line"], bind="legend")
-    columns = alt.ExprRef("width < 480 ? 1 : 2")
+    columns = alt.ExprRef("width < 400 ? 1 : 2")
     legend = alt.Legend(title=None, orient="bottom", columns=columns, symbolLimit=0, labelLimit=LABEL_LIMIT)
     colour = alt.Color("line:N", scale=alt.Scale(domain=list(looks), range=list(looks.values())), legend=legend)
     return _Lines(colour, alt.when(alone).then(alt.value(1)).otherwise(alt.value(FAINT)), alone)

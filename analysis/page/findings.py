@@ -32,7 +32,7 @@ def _named(checked: Checked, word: str) -> str:
     for claim, verdicts in checked:
         own = [each.effect.models for each in verdicts if each.word == word]
         if own:
-            found[claim.text] = _join(dict.fromkeys(" and ".join(models) for models in own))
+            found[claim.text] = _join(sorted(dict.fromkeys(" and ".join(models) for models in own)))
     texts = [
         f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} ({of})" for text, of in found.items()
     ]

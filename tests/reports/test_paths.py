@@ -25,7 +25,7 @@ from support.packs import point
 
 import analysis.build
 import benchmarks.run
-from experiments import cancel, plan, pretrain, run, status, sync
+from experiments import cancel, miniatures, plan, pretrain, run, status, sync
 from experiments.compose.points import compose
 from experiments.compose.written import read_points
 from tinylora.records.folder import CONFIG, RunRecord, Status, read_config
@@ -235,10 +235,11 @@ def test_options_for_what_is_made_are_the_one_place(text: str, home: Path, monke
         made.extend(each for each in given if isinstance(each, Path))
         return {}
 
-    for name in ("import_run_folders", "load.load", "report.files_of", "write_files", "terminal.lines_of"):
-        monkeypatch.setattr(f"analysis.build.{name}", keep)
+    for name in ("build.import_run_folders", "build.write_files", "records.load.load", "page.report.files_of"):
+        monkeypatch.setattr(f"analysis.{name}", keep)
+    monkeypatch.setattr("analysis.page.terminal.lines_of", keep)
     monkeypatch.setattr("analysis.page.report.make_report", lambda *_: SimpleNamespace(whole=False))
-    monkeypatch.setattr(pretrain, "pretrain", lambda args: keep(args.out))
+    monkeypatch.setattr(miniatures, "pretrain", lambda args: keep(args.out))
     monkeypatch.setattr(benchmarks.run, "require_peers", keep)
     monkeypatch.setattr(benchmarks.run, "_measure", keep)
     assert analysis.build.main(["--out", text, "--outputs-dir", text]) == 0

@@ -79,7 +79,7 @@ def tinylora(cell: Cell) -> bool:
 def of_figure_1(cell: Cell) -> bool:
     """The adapters of Figures 1 and 2, but for full fine-tuning."""
     tied = cell["adapter"] == "lora_xs" and cell["sharing"] == "tiled"
-    small = tinylora(cell) and (cell["u"] == "1" or (cell["u"], cell["n_tie"]) == ("64", "all"))
+    small = tinylora(cell) and (cell["u"] == "1" or (cell["u"] in ("13", "64") and cell["n_tie"] == "all"))
     return cell["precision"] == "fp32" and (small or tied or cell["adapter"] == "lora")
 
 
@@ -89,7 +89,7 @@ def points(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, .
     for cell in cells:
         item = "figure1" if cell["algorithm"] == "grpo" else "figure2"
         if of_figure_1(cell):
-            apart = f" u={cell['u']}" if cell["adapter"] == "tinylora" and cell["u"] != "1" else ""
+            apart = ", all tied" if cell["adapter"] == "tinylora" and cell["u"] != "1" else ""
             yield item, cell["model"], "", NAMES[cell["adapter"]] + apart, cell["values"], cell
         elif cell["adapter"] == "full":
             yield item, cell["model"], "", NAMES["full"], "", {"mean": cell["mean"]}
