@@ -149,6 +149,13 @@ def test_nan_makes_no_wrong_mean(store: Store) -> None:
     assert f"test/sampled_strict at the last step (absent or NaN) in run {key}" in summary_of(records)
 
 
+def test_runs_that_were_started_one_by_one_are_no_grid_with_gaps(store: Store) -> None:
+    for steps, seed in ((1, 0), (2, 1), (3, 2)):
+        store.add({"steps": steps, "seed": seed, "u": 10 * steps})
+    page = report.make_files(load.load(store.uri, "tinylora"))["index.html"].decode()
+    assert "These runs are no whole grid" in page and "Points of the grid without a finished run" not in page
+
+
 def summary_of(records: load.Records) -> str:
     return report.make_files(records)["summary.md"].decode()
 
@@ -377,7 +384,7 @@ def test_report_is_complete_and_the_same_twice(sweep: Path, tmp_path: Path, caps
     assert "4 points of the grid method x precision x u x seed have no finished run: listed below." in page
     assert page.count("<h4>Points of the grid without a finished run</h4>") == 1
     own = " ".join(page.partition('<h2 id="accuracy">')[2].partition("<h2")[0].split())
-    assert "A command that makes such runs" in own and "The paper" not in own
+    assert "The command that makes" not in own and "The paper" not in own, "it is of the user's own runs"
     for detail in ("Best on validation: GRPO fp32 with 13 trained parameters", "Settings that all averaged runs share"):
         assert own.count(detail) == 1
     assert "<dt>rollout.temperature</dt><dd>1</dd>" in own and "<dt>git_commit</dt><dd>0123abc</dd>" in own

@@ -16,9 +16,10 @@ from support.records import make_samples
 
 from analysis import build
 from analysis.page import answers, charts, rendering
-from analysis.page.card import Card, make_cards
+from analysis.page.card import Card, _with_thirteen, make_cards
 from analysis.page.report import cells_of
 from analysis.records import load
+from analysis.records.said import Said
 from tinylora.records.samples import SAMPLES, Sample, SampleFile
 
 
@@ -81,6 +82,25 @@ def test_a_card_names_the_sizes_with_the_digits_that_are_known(card: Card) -> No
     assert list(card.table["trained"]) == ["1", "13", "120"]
     assert list(card.table["trained, sampled %"]) == ["37", "62", "92"]
     assert list(card.table["runs"]) == ["2"] * 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "places", "found"),
+    [
+        ([1, 3, 11, 13, 64, 192, 1344], {0, 2, 4, 6}, {0, 3, 4, 6}),
+        ([1, 3, 11, 64], {0, 1, 3}, {0, 1, 3}),
+        ([13, 64, 192], {0, 2}, {0, 2}),
+        ([1, 13, 64], {0, 2}, {0, 1, 2}),
+    ],
+)
+def test_thirteen_values_are_named_where_they_were_run(sizes: list[float], places: set[int], found: set[int]) -> None:
+    assert _with_thirteen(sizes, places) == found
+
+
+def test_a_card_without_answers_announces_none(folder: Path) -> None:
+    records = load.load(f"sqlite:///{folder}/mlflow.db", "tinylora")
+    (silent,) = make_cards(*cells_of(records), dataclasses.replace(records, said=Said()))
+    assert silent.sheet is None and "answers" not in silent.sentence.replace("Right answers", "")
 
 
 def test_answers_that_have_become_right_come_first(card: Card) -> None:

@@ -163,6 +163,9 @@ def test_a_remedy_for_memory_is_one(capsys: pytest.CaptureFixture[str]) -> None:
     line = "model=qwen2.5-7b-instruct task=gsm8k lr=1e-5 --device l4-24"
     (given,) = re.findall(r"give (pack\.memory_gib=\S+)", planned(line, capsys))
     assert "pack.memory_gib" not in planned(f"{line} {given}", capsys)
+    for gib in (20.05, 20.17, 20.31, 23.99):  # whatever is left, what is said to fit does
+        (given,) = re.findall(r"give (pack\.memory_gib=\S+)", planned(f"{line} --device-gib {gib}", capsys))
+        assert "pack.memory_gib" not in planned(f"{line} --device-gib {gib} {given}", capsys)
     line = "-m model=qwen2.5-7b-instruct adapter=lora rank=64 seed=range(0,32) lr=1e-5 --device h100-80"
     (given,) = re.findall(r"does not fit: .* give (pack\.max_lanes=\d+)", planned(line, capsys))
     assert "does not fit" not in planned(f"{line} {given}", capsys)

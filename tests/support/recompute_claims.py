@@ -46,7 +46,7 @@ def full(cell: Cell) -> bool:
 
 
 def in_figure_1(cell: Cell) -> bool:
-    small = tiny(cell, u=("1",)) or tiny(cell, u=("13", "64"), n_tie=("all",))
+    small = tiny(cell, u=("1",)) or tiny(cell, u=("64",), n_tie=("all",))
     xs = (get(cell, "adapter.name"), get(cell, "sharing"), get(cell, "precision")) == ("lora_xs", "tiled", "fp32")
     lora = (get(cell, "adapter.name"), get(cell, "precision")) == ("lora", "fp32")
     return small or xs or lora or full(cell)

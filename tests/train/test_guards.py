@@ -265,8 +265,10 @@ def test_warn_is_no_part_of_a_run_and_stop_is() -> None:
     assert replace(sft, on_no_signal=OnNoSignal.stop).run_key == sft.run_key
 
 
-def watch_of(config: RunConfig, steps: int = NO_SIGNAL_STEPS, **train: float) -> Watch:
-    """What some steps with these metrics show; at the first the groups had a signal."""
+def watch_of(
+    config: RunConfig, steps: int = NO_SIGNAL_STEPS, first_reward: float | None = None, **train: float
+) -> Watch:
+    """What some steps with these metrics show, after a first one with this reward where it is given."""
     usual = {
         "reward": 0.0,
         "flexible": 0.0,
@@ -278,7 +280,8 @@ def watch_of(config: RunConfig, steps: int = NO_SIGNAL_STEPS, **train: float) ->
     }
     metrics = {f"train/{name}": value for name, value in (usual | train).items()}
     watch = Watch(config)
-    watch.see_again(MetricLine(step, 0.0, metrics) for step in range(1, steps + 1))
+    first = [] if first_reward is None else [metrics | {"train/reward": first_reward, "train/zero_variance": 0.0}]
+    watch.see_again(MetricLine(step, 0.0, each) for step, each in enumerate([*first, *[metrics] * steps], start=1))
     return watch
 
 
@@ -300,6 +303,14 @@ def test_a_remedy_is_a_command_that_can_be_composed(case: str) -> None:
     assert alert is not None and f"the same command with {offered}" in alert.remedy
     given = ["lr=0.1", *([f"task={task['name']}", f"task.generator={task['generator']}"] if task else [])]
     assert compose([*given, *offered.split()]).points
+
+
+def test_a_rate_far_above_the_known_one_is_to_become_that() -> None:
+    for rate, offered in ((5.0, "lr=auto"), (0.02, "lr=0.004")):
+        (config,) = compose([f"lr={rate}", "u=13"]).points
+        assert config.model.lr_constants
+        alert = watch_of(config, first_reward=0.6).of_kind(Kind.no_signal)
+        assert alert is not None and f"the same command with {offered}" in alert.remedy
 
 
 def test_a_rule_of_a_protocol_is_given_up_with_its_form() -> None:
