@@ -319,7 +319,7 @@ def test_a_rule_of_a_protocol_is_given_up_with_its_form() -> None:
     assert alert is not None and "task.template=boxed task.strict=form" in alert.remedy
 
 
-@pytest.mark.parametrize(("limit", "offered"), [(64, "rollout.max_new_tokens=128"), (128, "lr=0.02")])
+@pytest.mark.parametrize(("limit", "offered"), [(64, "rollout.max_new_tokens=128"), (128, "lr=auto")])
 def test_no_more_tokens_are_offered_than_the_model_can_read(limit: int, offered: str) -> None:
     (config,) = compose([f"rollout.max_new_tokens={limit}", "lr=0.1"]).points
     assert config.model.shape is not None and config.model.shape.context == 256
