@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.options import FORMATS, NAMES, SIZE_LABELS
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import TinyLoraError, UsageError
 from tinylora.settings.interrupts import INTERRUPTED
 from tinylora.settings.leftovers import clear_files, temporary
-from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 from tinylora.settings.store_urls import STORE, as_store, url_of
 from tinylora.settings.streams import printing
@@ -101,7 +101,7 @@ def _progress() -> Progress:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Options(prog="python -m analysis.build", description="Tables and figures of a sweep.")
+    parser = CommandParser(prog="python -m analysis.build", description="Tables and figures of a sweep.")
     parser.add_argument("--uri", help="MLflow tracking URI (default: the SQLite store in --outputs-dir)")
     parser.add_argument("--experiment", default="tinylora", help="MLflow experiment (default: %(default)s)")
     parser.add_argument("--outputs-dir", default="outputs", help="folder of the sweep's runs")

@@ -12,12 +12,12 @@ import argparse
 from experiments.command import add_outputs_dir, leave, require_folder, run_command
 from experiments.jobs import ledger
 from experiments.jobs.states import cancel
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Cancel, say what was done; the exit status."""
-    parser = Options(prog="python -m experiments.cancel", description="Cancel a submitted sweep.")
+    parser = CommandParser(prog="python -m experiments.cancel", description="Cancel a submitted sweep.")
     parser.add_argument("sweep", help="id of the sweep, or its beginning")
     add_outputs_dir(parser)
     options = parser.parse_args(arguments)

@@ -25,8 +25,8 @@ from experiments.adapters import add_step, find_adapters, split_words
 from experiments.command import add_outputs_dir, leave, run_command
 from experiments.display import counted, open_progress, visible
 from experiments.naming import listed
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import UsageError
-from tinylora.settings.options import Options
 
 if TYPE_CHECKING:
     from tinylora.train.answering import Said
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer the prompts; the exit status."""
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.chat", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("words", nargs="+", metavar="adapter|setting=value", help="one adapter, and settings")

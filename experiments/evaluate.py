@@ -28,9 +28,9 @@ from experiments.command import add_outputs_dir, leave, run_command
 from experiments.display import counted, open_progress, plain_table
 from experiments.planning.packing import form_packs
 from tinylora.records.folder import LOCK, RunFolder, read_config
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import held
-from tinylora.settings.options import Options
 
 if TYPE_CHECKING:
     from tinylora.train.evaluated import Asked
@@ -42,7 +42,7 @@ HEADINGS = ("adapter", "step", "set", "problems", "sampled", "greedy")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate what was asked for, and print it; the exit status."""
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,8 +20,8 @@ from experiments.adapters import add_step, find_adapters
 from experiments.command import add_outputs_dir, leave, run_command
 from experiments.display import open_progress
 from experiments.naming import listed
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import FailureError, require
-from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FORMS = ADAPTER, PEFT, MERGED = "adapter", "peft", "merged"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write what was asked for, and say where; the exit status."""
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", help="folder or key of a run")

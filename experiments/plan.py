@@ -28,7 +28,7 @@ from experiments.planning.costs import Assumptions, plan
 from experiments.planning.devices import DEVICES
 from experiments.planning.packing import in_packs
 from experiments.search import lines_of, standing
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.paths import absolute
 
 
@@ -57,7 +57,7 @@ def _plan(assumptions: Assumptions, given: str | None, overrides: Sequence[str])
 
 
 def _arguments(words: Sequence[str] | None) -> tuple[Assumptions, str | None, list[str]]:
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.plan",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

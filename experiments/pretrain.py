@@ -11,7 +11,7 @@ import argparse
 
 from experiments.command import leave, run_command
 from tinylora.models.find import MINIATURES
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.paths import absolute
 
 FAMILIES = ("llama", "qwen2")
@@ -19,7 +19,7 @@ FAMILIES = ("llama", "qwen2")
 
 def main() -> int:
     """Parse the command line and pretrain one family; the exit status."""
-    parser = Options(prog="python -m experiments.pretrain", description="Make a miniature base model anew.")
+    parser = CommandParser(prog="python -m experiments.pretrain", description="Make a miniature base model anew.")
     parser.add_argument("--family", choices=FAMILIES, required=True)
     parser.add_argument("--rows", type=int, default=128, help="problems per step")
     parser.add_argument("--seed", type=int, default=0)

@@ -19,10 +19,10 @@ import yaml
 from experiments.command import leave, run_command
 from tinylora.records.folder import require_writable
 from tinylora.settings.choices import Split
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.config import TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import write_atomically
-from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
@@ -33,7 +33,7 @@ BATCH = 50  # questions that are asked for at once
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write both files and say what is in them; the exit status."""
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.questions",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -14,14 +14,14 @@ import sys
 
 from experiments.command import leave, run_command
 from tinylora.records import archive
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import UsageError
-from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Make an archive or restore one, say what was done; the exit status."""
-    parser = Options(prog="python -m experiments.records", description="Records of runs in one file.")
+    parser = CommandParser(prog="python -m experiments.records", description="Records of runs in one file.")
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack", help="run folders into an archive")
     pack.add_argument("outputs", help="folder of the runs (outputs_dir)")

@@ -35,8 +35,8 @@ from tinylora.records.samples import (
     place_of,
     read_samples,
 )
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import TinyLoraError, UsageError
-from tinylora.settings.options import Options
 
 FIRST, LAST = "first", "last"
 LONGEST_PROMPT = 400  # characters that are shown
@@ -53,7 +53,7 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show what was asked for; the exit status."""
-    parser = Options(
+    parser = CommandParser(
         prog="python -m experiments.samples",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

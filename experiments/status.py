@@ -12,12 +12,12 @@ import argparse
 from experiments.command import add_outputs_dir, leave, require_folder, run_command
 from experiments.jobs import ledger
 from experiments.jobs.watch import import_runs, look
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print how the sweeps stand; the exit status."""
-    parser = Options(prog="python -m experiments.status", description="How submitted sweeps stand.")
+    parser = CommandParser(prog="python -m experiments.status", description="How submitted sweeps stand.")
     parser.add_argument("sweep", nargs="?", help="id of a sweep, or its beginning (default: all)")
     parser.add_argument("--watch", action="store_true", help="look again every few seconds until all jobs have ended")
     parser.add_argument("--no-sync", dest="sync", action="store_false", help="do not import run folders into MLflow")

@@ -14,12 +14,12 @@ import argparse
 import sys
 
 from experiments.command import add_outputs_dir, leave, require_folder, run_command
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Import, say what was done; the exit status."""
-    parser = Options(prog="python -m experiments.sync", description="Run folders into MLflow.")
+    parser = CommandParser(prog="python -m experiments.sync", description="Run folders into MLflow.")
     parser.add_argument("--rebuild", action="store_true", help="keep mlflow.db under another name and make it anew")
     add_outputs_dir(parser)
     options = parser.parse_args(arguments)

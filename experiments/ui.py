@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command import add_outputs_dir, leave, require_folder, run_command
+from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import UsageError
-from tinylora.settings.options import Options
 from tinylora.settings.paths import absolute
 from tinylora.settings.store_urls import STORE, url_of
 
@@ -25,7 +25,7 @@ PAGE = "index.html"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Show both until the server ends; the exit status."""
-    parser = Options(prog="python -m experiments.ui", description="The report and MLflow's pages in a browser.")
+    parser = CommandParser(prog="python -m experiments.ui", description="The report and MLflow's pages in a browser.")
     parser.add_argument("--reports", default="reports", help="folder of the report (%(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="of MLflow's server (%(default)s)")
     parser.add_argument("--no-browser", action="store_true", help="only say the addresses")

@@ -27,7 +27,7 @@ METRICS = {
 """What can be drawn against the step, and its name on the chart; those that no run has are left out."""
 MOST_POINTS = 15_000  # of all curves of a chart: a quarter of a megabyte of the page
 MOST_STEPS = 60  # of a curve
-LABEL_LIMIT = 260  # pixels of a name in the legend
+LABEL_LIMIT = 300  # pixels of a name in the legend
 FEW_LINES = 4
 HEIGHT = 280  # pixels
 FAINT = 0.08  # opacity of lines that were not chosen

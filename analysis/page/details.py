@@ -45,7 +45,7 @@ def make_details(
     averaged, trained = runs[runs["averaged"]], runs[runs["method"] != UNTRAINED]
     points = grid.missing(trained, settings) if with_grid else None
     axes = tables.axes_text(trained, settings) if with_grid else ""
-    whole = points is None or len(points) <= len(trained)
+    whole = points is None or _mostly_run(points, trained[trained["averaged"]])
     by_method = grid.constant_by_method(averaged, settings)
     return Details(
         headlines=_headlines(part.models, tried, runs),
@@ -57,6 +57,12 @@ def make_details(
         by_method={method: own for method, own in by_method.items() if own and method != UNTRAINED},
         provenance=grid.constant(averaged, list(provenance)),
     )
+
+
+def _mostly_run(points: pd.DataFrame, finished: pd.DataFrame) -> bool:
+    """Whether as many points of a grid have a finished run as have none; `points` are those that lack any."""
+    names = list(points.columns[:-2])  # before seed and reason
+    return int((points["seed"] == "").sum()) <= int(finished.groupby(names, dropna=False).ngroups)
 
 
 def _gaps(count: int, axes: str, whole: bool) -> str:

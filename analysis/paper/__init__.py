@@ -6,7 +6,8 @@
 no other item shows); `figure_points` is what they share. `parameter_counts` (Table 1) needs no runs. `published` reads
 the paper's values (`paper_results.csv`), `conf_files` the points of its presets; `missing` says which of those have not
 been run. `claims` declares what the paper says, `effects` measures it (`effect` is what comes out), `verdicts` judges.
-The room may import `analysis.drawing`, `analysis.statistics` and `analysis.records`. A newcomer reads `items` first.
+The room may import `analysis.options` and the rooms `drawing`, `statistics` and `records`. A newcomer reads `items`
+first.
 """
 
 import analysis.drawing  # noqa: F401 - it imports Matplotlib, as nothing may before it

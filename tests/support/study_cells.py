@@ -136,7 +136,7 @@ def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
     for cell in cells:
         if cell["algorithm"] == "grpo" and tinylora(cell):
             yield "families", "", "", f"{cell['model']}, u={cell['u']}", cell["values"], cell
-        if cell["u"] == "13":
+        if cell["u"] == "13":  # it is in Figures 1 and 2 alone
             continue
         if of_figure_1(cell) or (cell["adapter"] == "full" and cell["precision"] == "fp32"):
             series = f"{cell['algorithm'].upper()} {cell['demonstrations']}".strip()

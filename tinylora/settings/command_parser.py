@@ -1,4 +1,4 @@
-"""The options of a command line, whose errors have three parts as all others have."""
+"""What all commands read their words with: its errors have three parts, as all others have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinylora.settings.errors import UsageError
 CHOICES = re.compile(r"invalid choice: '(.*?)' \(choose from (.*)\)")
 
 
-class Options(argparse.ArgumentParser):
+class CommandParser(argparse.ArgumentParser):
     """A parser that ends with exit status 2 and three parts where the words of a command are not understood."""
 
     def error(self, message: str) -> NoReturn:

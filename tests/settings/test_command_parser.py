@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tinylora.settings.options import Options
+from tinylora.settings.command_parser import CommandParser
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from tinylora.settings.options import Options
     ],
 )
 def test_it_says_what_was_meant(words: list[str], given: str, remedy: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = Options(prog="python -m some.command")
+    parser = CommandParser(prog="python -m some.command")
     parser.add_argument("word")
     parser.add_argument("--no-browser", action="store_true")
     parser.add_argument("--kind", choices=("greedy", "sample"))
