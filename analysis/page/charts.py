@@ -29,6 +29,7 @@ MOST_POINTS = 15_000  # of all curves of a chart: a quarter of a megabyte of the
 MOST_STEPS = 60  # of a curve
 LABEL_LIMIT = 300  # pixels of a name in the legend
 FEW_LINES = 4
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 HEIGHT = 280  # pixels
 FAINT = 0.08  # opacity of lines that were not chosen
 GREY = "#808080"
@@ -53,6 +54,7 @@ class _Lines:
     """How the lines of a chart are told apart, and how one of them is shown alone."""
 
     colour: alt.Color
+    shape: alt.Shape
     opacity: Any
     alone: alt.Parameter
 
@@ -73,7 +75,8 @@ def accuracy_chart(cells: pd.DataFrame, runs: pd.DataFrame, base: pd.DataFrame) 
     lines = own["cell"].map(chosen.set_index("cell")["line"])
     points = pd.DataFrame({"line": lines, "size": own["trained_values"], "accuracy": own[TEST], "run": own["run_key"]})
     level = pd.DataFrame({"accuracy": base["sampled"].dropna().unique()})
-    return _chart(_accuracy(means, points, level, _lines(chosen.drop_duplicates("line"))))
+    by_size = chosen.sort_values("trained_values", kind="stable")
+    return _chart(_accuracy(means, points, level, _lines(by_size.drop_duplicates("line"))))
 
 
 def training_chart(cells: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFrame) -> Spec | None:
@@ -103,19 +106,22 @@ def training_chart(cells: pd.DataFrame, runs: pd.DataFrame, history: pd.DataFram
 def _lines(chosen: pd.DataFrame) -> _Lines:
     """One look for each row, by its `line`: the colour of its method, darker from one line of the method to the next.
 
-    A few lines of one method alone have the colours of all methods.
+    Markers tell lines of a method apart, too. A few lines of one method alone have the colours of all methods.
     """
     looks: dict[str, str] = {}
+    shapes: list[str] = []
     for method, group in chosen.groupby("method", sort=True):
         names = list(group["line"])
         looks |= {name: style.lighten(method, 1 - (i + 1) / len(names)) for i, name in enumerate(names)}
+        shapes += [SHAPES[i % len(SHAPES)] for i in range(len(names))]
     if chosen["method"].nunique() == 1 and len(looks) <= FEW_LINES:
         looks = dict(zip(looks, style.METHOD_COLOURS.values(), strict=False))
     alone = alt.selection_point(name="alone", fields=["line"], bind="legend")
     columns = alt.ExprRef("width < 400 ? 1 : 2")
     legend = alt.Legend(title=None, orient="bottom", columns=columns, symbolLimit=0, labelLimit=LABEL_LIMIT)
     colour = alt.Color("line:N", scale=alt.Scale(domain=list(looks), range=list(looks.values())), legend=legend)
-    return _Lines(colour, alt.when(alone).then(alt.value(1)).otherwise(alt.value(FAINT)), alone)
+    shape = alt.Shape("line:N", scale=alt.Scale(domain=list(looks), range=shapes), legend=legend)
+    return _Lines(colour, shape, alt.when(alone).then(alt.value(1)).otherwise(alt.value(FAINT)), alone)
 
 
 def _accuracy(means: pd.DataFrame, points: pd.DataFrame, level: pd.DataFrame, lines: _Lines) -> Layers:
@@ -130,15 +136,16 @@ def _accuracy(means: pd.DataFrame, points: pd.DataFrame, level: pd.DataFrame, li
     ends = [alt.Tooltip(f"{end}:Q", title=f"95% interval, {end}", format=".1%") for end in ("low", "high")]
     cell = [*told, *ends, alt.Tooltip("seeds:Q", title="runs"), alt.Tooltip("lr:Q", format=".3g")]
     looks: dict[str, Any] = {"x": size, "color": lines.colour, "opacity": lines.opacity}
+    marks = looks | {"shape": lines.shape}
     each = alt.Chart(_inline(points)).mark_point(size=14, strokeWidth=1)
     known = alt.Chart(_inline(means[means["low"].notna()])).mark_rule(strokeWidth=2)
     base = alt.Chart(_inline(means)).encode(y=height, **looks)
     layers = [
         alt.Chart(_inline(level)).mark_rule(strokeDash=[8, 4], color=GREY).encode(y=height),
-        each.encode(y=height, tooltip=[*told, alt.Tooltip("run:N")], **looks),
+        each.encode(y=height, tooltip=[*told, alt.Tooltip("run:N")], **marks),
         known.encode(y=alt.Y("low:Q").title(title), y2="high:Q", **looks),
         base.mark_line(),
-        base.mark_point(filled=True, size=55).encode(tooltip=cell),
+        base.mark_point(filled=True, size=55).encode(tooltip=cell, shape=lines.shape),
     ]
     if means["low"].isna().all():
         layers.pop(2)

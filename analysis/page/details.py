@@ -60,9 +60,10 @@ def make_details(
 
 
 def _mostly_run(points: pd.DataFrame, finished: pd.DataFrame) -> bool:
-    """Whether as many points of a grid have a finished run as have none; `points` are those that lack any."""
-    names = list(points.columns[:-2])  # before seed and reason
-    return int((points["seed"] == "").sum()) <= int(finished.groupby(names, dropna=False).ngroups)
+    """Whether as many points of a grid, each with its seeds, have a finished run as have none: `points` lack one."""
+    names = list(points.columns[:-1])  # before the reason; without a seed a point lacks all of them
+    lacking = points["seed"].map(lambda seed: finished["seed"].nunique() if seed == "" else 1).sum()
+    return int(lacking) <= int(finished.groupby(names, dropna=False).ngroups)
 
 
 def _gaps(count: int, axes: str, whole: bool) -> str:

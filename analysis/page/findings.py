@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from analysis.paper.verdicts import DECIDED, INCONCLUSIVE, NOT_COMPARABLE, Checked, by_chance
 
 MOST_NAMED = 6
 
 
-def findings(checked: Checked, scale_model: bool) -> list[str]:
-    """What is decided, what is not, and how far that goes; no sentence where nothing was measured."""
+@dataclass(frozen=True)
+class Finding:
+    """One of the sentences, and the claims that it lists: on the page one below the other."""
+
+    title: str
+    rest: str
+    """What follows the title; where there are claims, these do."""
+    claims: list[tuple[str, str, str]] = field(default_factory=list)
+    """Verdict, claim in quotes, models that it is of; of those that are left out their number alone."""
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one sentence."""
+        words = dict.fromkeys(word for word, _, _ in self.claims)
+        said = [
+            f"{word}: " + ", ".join(f"{claim} ({of})" if of else claim for own, claim, of in self.claims if own == word)
+            for word in words
+        ]
+        return f"{self.title}: {'; '.join(said) or self.rest}."
+
+
+def findings(checked: Checked, scale_model: bool) -> list[Finding]:
+    """What is decided, what is not, and how far that goes; nothing where nothing was measured."""
     if not any(found for _, found in checked):
         return []
-    decided = "; ".join(f"{word}: {names}" for word in DECIDED if (names := _named(checked, word)))
     judged, chance = by_chance(checked)
-    lack = "; ".join(f"{word}: {names}" for word in (INCONCLUSIVE, NOT_COMPARABLE) if (names := _named(checked, word)))
     count = sum(each.word in DECIDED for _, found in checked for each in found)
     scale = ", and on scale models, which by themselves say nothing of the paper's models" if scale_model else ""
     return [
-        f"What was found: {decided}." if decided else "What was found: nothing that these runs decide.",
-        f"What cannot be said: {lack}." if lack else "What cannot be said: nothing that was asked of these runs.",
-        f"How far that goes: {count} of {judged} judged effects are decided, of which chance alone would decide "
-        f"{chance:.1f} were there no effects; this holds for the draws, rates and sizes that were run{scale}.",
+        Finding("What was found", "nothing that these runs decide", _named(checked, DECIDED)),
+        Finding(
+            "What cannot be said",
+            "nothing that was asked of these runs",
+            _named(checked, (INCONCLUSIVE, NOT_COMPARABLE)),
+        ),
+        Finding(
+            "How far that goes",
+            f"{count} of {judged} judged effects are decided, of which chance alone would decide {chance:.1f} were "
+            f"there no effects; this holds for the draws, rates and sizes that were run{scale}",
+        ),
     ]
 
 
-def _named(checked: Checked, word: str) -> str:
-    """The claims with this verdict, each with the models that it is of."""
-    found = {}
-    for claim, verdicts in checked:
-        own = [each.effect.models for each in verdicts if each.word == word]
-        if own:
-            found[claim.text] = _join(sorted(dict.fromkeys(" and ".join(models) for models in own)))
-    texts = [
-        f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} ({of})" for text, of in found.items()
-    ]
-    more = [f"{len(texts) - MOST_NAMED} more below"] if len(texts) > MOST_NAMED else []
-    return _join([*texts[:MOST_NAMED], *more])
-
-
-def _join(words: Iterable[str]) -> str:
-    return ", ".join(words)
+def _named(checked: Checked, words: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The claims with one of these verdicts, each with the models that it is of; of each verdict not too many."""
+    named: list[tuple[str, str, str]] = []
+    for word in words:
+        found = []
+        for claim, verdicts in checked:
+            models = sorted({" and ".join(each.effect.models) for each in verdicts if each.word == word})
+            if models:
+                quoted = f"\N{LEFT DOUBLE QUOTATION MARK}{claim.text}\N{RIGHT DOUBLE QUOTATION MARK}"
+                found.append((word, quoted, ", ".join(models)))
+        more = [(word, f"{len(found) - MOST_NAMED} more below", "")] if len(found) > MOST_NAMED else []
+        named += found[:MOST_NAMED] + more
+    return named

@@ -12,7 +12,7 @@ from analysis.page import tables
 from analysis.page.card import Card, make_cards
 from analysis.page.entries import Entry, make_entries
 from analysis.page.escaping import markdown
-from analysis.page.findings import findings
+from analysis.page.findings import Finding, findings
 from analysis.page.formats import table_files, to_csv, to_markdown
 from analysis.page.rendering import ANSWERS, ONLY, PAGE, rendered
 from analysis.paper import verdicts
@@ -89,12 +89,12 @@ class Report:
         return [claim.text for claim, found in self.checked or [] if not found]
 
     @property
-    def findings(self) -> list[str]:
+    def findings(self) -> list[Finding]:
         """Three sentences on what was found."""
         return findings(self.checked, self.scale_model) if self.checked is not None else []
 
     @property
-    def first_findings(self) -> list[str]:
+    def first_findings(self) -> list[Finding]:
         """The same, for the first screen: nothing where nothing is decided, since there is no news in that."""
         words = {each.word for _, found in self.checked or [] for each in found}
         return self.findings if words & set(verdicts.DECIDED) else []
@@ -223,7 +223,7 @@ def _formulas(cells: pd.DataFrame) -> pd.DataFrame | None:
 
 def _summary(report: Report) -> str:
     """The report as text: what was drawn and found, in Markdown."""
-    parts = ["# What the sweep found", *map(markdown, report.findings)]
+    parts = ["# What the sweep found", *(markdown(each.sentence) for each in report.findings)]
     parts += [SCALE_SENTENCE] if report.scale_model else []
     for entry in report.entries:
         for drawing in entry.drawings:

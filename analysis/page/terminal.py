@@ -14,7 +14,7 @@ SHOWN = ("method", "precision", "trained", "untrained %", "trained, sampled %", 
 
 def lines_of(report: Report) -> list[str]:
     """What was found, and a table of each sweep as far as there is room."""
-    lines = [*report.first_findings, ""] if report.first_findings else []
+    lines = [*(each.sentence for each in report.first_findings), ""] if report.first_findings else []
     lines += [line for card in report.cards for line in _of_card(card)]
     counts = report.records.runs["status"].value_counts().sort_index()
     last = ["Runs: " + ", ".join(f"{count} {status}" for status, count in counts.items()) + "."]

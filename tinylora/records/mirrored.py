@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def marked(lines: Iterable[MetricLine]) -> list[MarkedLine]:
     """The lines with their marks."""
     found, digest = [], hashlib.sha256()
     for line in lines:
-        digest.update(json.dumps(asdict(line)).encode() + b"\n")
+        digest.update(json.dumps(vars(line)).encode() + b"\n")
         found.append(MarkedLine(line, float(FIRST_MARK + int.from_bytes(digest.digest()[:6]))))
     return found
 

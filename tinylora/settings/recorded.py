@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
@@ -31,7 +32,7 @@ def from_plain(plain: dict[str, Any]) -> RunConfig:
 
 def build(schema: Any, plain: dict[str, Any]) -> Any:
     """The dataclass `schema` with these plain values; KeyError, TypeError or ValueError where it has no such ones."""
-    kinds = get_type_hints(schema)
+    kinds = _kinds(schema)
     unknown = set(plain) - {field.name for field in fields(schema)}
     if unknown:
         raise KeyError(f"there is no setting {', '.join(sorted(unknown))}")
@@ -39,6 +40,11 @@ def build(schema: Any, plain: dict[str, Any]) -> Any:
     # Settings that an old record does not know have the values that its run had by definition.
     absent = {each.name: value for each in fields(schema) if (value := each.metadata.get("absent")) is not None}
     return schema(**absent | values)
+
+
+@cache
+def _kinds(schema: Any) -> dict[str, Any]:
+    return get_type_hints(schema)
 
 
 def _value(kind: Any, value: Any) -> Any:
