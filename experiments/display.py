@@ -43,12 +43,26 @@ def open_progress(title: str = "") -> Progress:
     return LiveProgress(Console(stderr=True), title) if sys.stderr.isatty() else PlainProgress(sys.stderr, title)
 
 
+class _Done:
+    """How far what happens now is, and how long it still takes."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock, self.text, self.began = clock, "", clock()
+
+    def said(self, text: str, share: float | None) -> str:
+        """Appended to a line: ": 40%, about 12 s left"; empty where no share is known."""
+        if text != self.text:
+            self.text, self.began = text, self.clock()
+        return f": {share:.0%}{time_left((self.clock() - self.began) * (1 / share - 1))}" if share else ""
+
+
 class PlainProgress(Silent):
     """Lines for a log: news at once, progress that goes on as expected only now and then."""
 
     def __init__(self, stream: TextIO, title: str = "", clock: Callable[[], float] = time.monotonic) -> None:
         self.stream, self.title, self.clock = stream, title, clock
         self.started = self.said_last = clock()
+        self.done = _Done(clock)
         self.seen: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -56,8 +70,9 @@ class PlainProgress(Silent):
             self._say(self.title)
         return self
 
-    def phase(self, text: str) -> None:
+    def phase(self, text: str, share: float | None = None) -> None:
         """A line for a new phase; for a phase that returns, or counts on, only when there was none for a while."""
+        text += self.done.said(text, share)
         if self._is_new(re.sub(r"\d+", "#", text)) or self._paused():
             self._say(text)
 
@@ -93,12 +108,14 @@ class LiveProgress(Live):
 
     def __init__(self, console: Console, title: str = "") -> None:
         self.title, self.text = title, ""
+        self.done = _Done(time.monotonic)
         self.seconds_left: float | None = None
         self.shown: Sequence[LaneProgress] = ()
         super().__init__(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
-    def phase(self, text: str) -> None:
+    def phase(self, text: str, share: float | None = None) -> None:
         """Show what happens now; the time left, which is that of training, is forgotten where this changes."""
+        text += self.done.said(text, share)
         if text != self.text:
             self.text, self.seconds_left = text, None
 

@@ -105,6 +105,14 @@ def test_prompts_that_do_not_fit_into_one_pass_are_read_in_several(pack: Pack) -
     assert torch.equal(cut.tokens, whole.tokens)
 
 
+def test_a_rollout_tells_how_much_of_it_is_done(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylora.engine.rollout.SECONDS_UNTOLD", -1.0)
+    request, shares = mixed_request(pack, samples=2), []
+    few_rows = with_engine(pack, limits=replace(pack.engine.limits, rows=4)).engine
+    roll_out(few_rows, request, shares.append)
+    assert 0 < shares[0] < 0.2 and shares == sorted(shares) and shares[-1] == 1
+
+
 def test_a_rollout_that_runs_out_of_memory_is_done_with_fewer_rows(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
     request, tried, join = mixed_request(pack, samples=4), [], Decoder._join
     expected = roll_out(pack.engine, request)

@@ -58,6 +58,21 @@ def test_a_log_says_what_how_far_and_how_long() -> None:
     ]
 
 
+def test_a_long_evaluation_says_how_far_it_is_and_how_long_it_takes_still() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = PlainProgress(stream, clock=clock)
+    progress.phase("evaluating")
+    for share in (0.05, 0.1, 0.25):
+        clock.now += 10
+        progress.phase("evaluating", share)
+    assert stream.getvalue().splitlines() == [
+        "evaluating",
+        "evaluating: 5%, about 3 min left",
+        "evaluating: 10%, about 3 min left",
+        "evaluating: 25%, about 2 min left",
+    ]
+
+
 def test_a_log_of_an_hour_is_short() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = PlainProgress(stream, clock=clock)

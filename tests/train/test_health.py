@@ -71,7 +71,7 @@ def test_a_copy_that_does_not_fit_is_left_out_and_said(tmp_path: Path) -> None:
     said: list[str] = []
 
     class Noting(Silent):
-        def phase(self, text: str) -> None:
+        def phase(self, text: str, share: float | None = None) -> None:
             said.append(text)
 
     pack.engine.adapters.lane(0).hold(torch.ones(1, 13))

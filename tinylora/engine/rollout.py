@@ -9,8 +9,9 @@ first, up to the limits. All rows end in the same column of the cache.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,16 +27,22 @@ from tinylora.engine.rows import last_column
 from tinylora.engine.sampling import Request, Rollout, choose, joined
 
 DROP_SHARE = 0.125  # rows without completions leave the batch once they are this share of it
+SECONDS_UNTOLD = 1.0
 SPARE_PART = 16  # when the batch is made anew, one spare row is added for every 16, for later branches
 
+Tell = Callable[[float], None]
 
-def roll_out(engine: Engine, request: Request) -> Rollout:
-    """Sample what is asked for; the ranks share the prompts. FailureError where a row does not fit into memory."""
+
+def roll_out(engine: Engine, request: Request, tell: Tell = lambda share: None) -> Rollout:
+    """Sample what is asked for; the ranks share the prompts. FailureError where a row does not fit into memory.
+
+    `tell` is called now and then with the share that is done, 0 to 1, as if no completion ended early.
+    """
     own = engine.ranks.own(range(len(request.prompts)))
-    return joined(engine.ranks.gather(_roll_out(engine, request.of(own))), request.samples, engine.pad_token)
+    return joined(engine.ranks.gather(_roll_out(engine, request.of(own), tell)), request.samples, engine.pad_token)
 
 
-def _roll_out(engine: Engine, request: Request) -> Rollout:
+def _roll_out(engine: Engine, request: Request, tell: Tell) -> Rollout:
     if not request.prompts:
         return Rollout(
             torch.zeros(0, 0, dtype=torch.long),
@@ -47,7 +54,7 @@ def _roll_out(engine: Engine, request: Request) -> Rollout:
     most_rows = max(1, min(engine.limits.rows, engine.limits.cached_tokens // longest))
     while True:
         try:
-            return _decode(engine, request, most_rows)
+            return _decode(engine, request, most_rows, tell)
         except torch.OutOfMemoryError as error:
             if most_rows == 1:
                 raise out_of_memory("decoding one row", engine.name) from error
@@ -55,11 +62,14 @@ def _roll_out(engine: Engine, request: Request) -> Rollout:
 
 
 @torch.inference_mode()
-def _decode(engine: Engine, request: Request, most_rows: int) -> Rollout:
+def _decode(engine: Engine, request: Request, most_rows: int, tell: Tell) -> Rollout:
     with _untrained(engine) if request.untrained else engine.adapters.rows(request.lane_of_prompt) as assign:
-        decoder = Decoder(engine, assign, request, most_rows)
+        decoder, told = Decoder(engine, assign, request, most_rows), time.monotonic()
         while decoder.fill():
             decoder.step()
+            if time.monotonic() - told > SECONDS_UNTOLD:
+                tell(decoder.share())
+                told = time.monotonic()
         return decoder.result()
 
 
@@ -160,6 +170,11 @@ class Decoder:
                 self._copy(parents[second], free[:splits])
         self.row = places[of_completion]
         return torch.zeros_like(self.position).index_copy_(0, places, branches % vocabulary)
+
+    def share(self) -> float:
+        """How much is done, 0 to 1: completions that have ended, and of the others their tokens of the most allowed."""
+        part = (self.lengths[self.going] / self.longest[self.going]).sum()
+        return 1 - (len(self.waiting) + len(self.going) - float(part)) / len(self.lengths)
 
     def result(self) -> Rollout:
         """All completions, when they are done."""

@@ -32,8 +32,8 @@ class LaneProgress:
 class Progress(AbstractContextManager["Progress", None], Protocol):
     """Shows what happens; entered before the first report and left after the last."""
 
-    def phase(self, text: str) -> None:
-        """What happens now: "loading miniature-qwen2", "evaluating before training"."""
+    def phase(self, text: str, share: float | None = None) -> None:
+        """What happens now: "loading miniature-qwen2"; of what takes long also the share that is done, 0 to 1."""
 
     def warn(self, text: str) -> None:
         """What a person should know at once, and still see at the end; of one or more lines."""
@@ -48,7 +48,7 @@ class Silent(Progress):
     def __exit__(self, *error: object) -> None:
         pass
 
-    def phase(self, text: str) -> None:
+    def phase(self, text: str, share: float | None = None) -> None:
         """Say nothing."""
 
     def warn(self, text: str) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from tinylora.adapters.noise import torch_stream
 from tinylora.answers.rewards import Outcome, Score
-from tinylora.engine.rollout import roll_out
+from tinylora.engine.rollout import Tell, roll_out
 from tinylora.engine.rows import Completions
 from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.records.items import Bits, ItemLine, ids_of
@@ -75,14 +75,15 @@ def evaluate_suite(
     samples = max(suite.samples, pack.config.eval.samples)
     who = f"{len(lanes)} lane{'' if len(lanes) == 1 else 's'}"
     how = f"{samples} sample{'' if samples == 1 else 's'} and greedy"
-    progress.phase(f"evaluating {who}: {len(suite.problems)} {suite.name} problems, {how}")
-    answers, rollout = _decode(pack, lanes, suite, samples)
+    what = f"evaluating {who}: {len(suite.problems)} {suite.name} problems, {how}"
+    progress.phase(what)
+    answers, rollout = _decode(pack, lanes, suite, samples, lambda share: progress.phase(what, share))
     if all(pack.lanes[lane].failure for lane in lanes):
         return answers, {}
     return answers, dict(zip(lanes, _measure(pack, lanes, suite, answers, rollout), strict=True))
 
 
-def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> tuple[Completions, Rollout]:
+def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int, tell: Tell) -> tuple[Completions, Rollout]:
     """A greedy and then `samples` sampled completions of every prompt by every lane, with the same noise for each lane.
 
     They stand lane by lane, those of a prompt together.
@@ -94,7 +95,7 @@ def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int) -> tup
     greedy = torch.full((len(prompts), 1, chosen.max_new_tokens), math.nan)
     noise = torch.cat([greedy, noise], dim=1).flatten(0, 1).repeat(len(lanes), 1)
     repeated, lane_of_prompt = prompts * len(lanes), torch.tensor(lanes).repeat_interleave(len(prompts))
-    rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, 1 + samples))
+    rollout = roll_out(pack.engine, Request(repeated, lane_of_prompt, noise, sampling, 1 + samples), tell)
     finite = rollout.logp.isfinite().all(1).view(len(lanes), -1).all(1)
     for lane, healthy in zip(lanes, finite.tolist(), strict=True):
         if not healthy:
