@@ -19,14 +19,14 @@ def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
     bytes_per_cached_token = 3 * 2 * 96 * 4  # layers, keys and values, width, fp32
     assert pack.engine.limits.cached_tokens == int(0.75 * GIB / bytes_per_cached_token)
     matrices = 3 * 21 * 4 * 4  # copies of R of 21 maps, 2 x 2, fp32
-    assert pack.engine.limits.rows == int(0.25 * GIB / (16 * 18 + matrices)), (
-        "16 bytes for each token of the vocabulary"
-    )
+    small = limits_of(pack.engine.model, pack.engine.adapters, replace(pack.config, pack=PackConfig(memory_gib=1e-3)))
+    assert small.rows == int(0.25e-3 * GIB / (16 * 18 + matrices)), "16 bytes for each token of the vocabulary"
+    assert pack.engine.limits.rows == 4096, "a processor's caches bound it"
     half, tiny = (replace(pack.config, pack=PackConfig(memory_gib=gib)) for gib in (0.5, 1e-9))
     assert (
         limits_of(pack.engine.model, pack.engine.adapters, half).cached_tokens == pack.engine.limits.cached_tokens // 2
     )
-    assert limits_of(pack.engine.model, pack.engine.adapters, tiny) == Limits(1, 1, 1), (
+    assert limits_of(pack.engine.model, pack.engine.adapters, tiny) == Limits(1, 1, 1, 0.0), (
         "one row at a time, however small the budget"
     )
     assert limits_of(pack.engine.model, pack.engine.adapters, point(tmp_path)).pass_tokens <= 4096, (

@@ -69,15 +69,16 @@ def said_alone(pack: Pack) -> list[list[int]]:
     return [reference.decode(pack, mixed_request(pack, samples=2), row) for row in range(18)]
 
 
-@pytest.mark.parametrize("most_rows", [1, 3, 5, 100])
+@pytest.mark.parametrize(("most_rows", "refill"), [(1, 1.0), (3, 1.0), (5, 1.0), (5, 0.5), (5, 0.0), (100, 1.0)])
 def test_rows_that_join_and_leave_say_what_each_says_alone(
-    pack: Pack, said_alone: list[list[int]], most_rows: int
+    pack: Pack, said_alone: list[list[int]], most_rows: int, refill: float
 ) -> None:
     """With few rows at once, prompts are read while other rows are in mid-sentence, and one is split from its twin."""
     request = mixed_request(pack, samples=2)
     assert len({len(completion) for completion in said_alone}) > 2, "they should end at different times"
     cached = most_rows * (max(map(len, request.prompts)) + 24)
-    rollout = roll_out(with_engine(pack, limits=replace(pack.engine.limits, cached_tokens=cached)).engine, request)
+    limits = replace(pack.engine.limits, cached_tokens=cached, refill=refill)
+    rollout = roll_out(with_engine(pack, limits=limits).engine, request)
     assert [rollout.completion(row) for row in range(18)] == said_alone
 
 

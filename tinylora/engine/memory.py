@@ -3,6 +3,7 @@
     rows            completions that are decoded together, each of which chooses from a whole vocabulary
     cached tokens   keys and values of all of them
     pass tokens     of one forward (and backward) pass, padding included
+    refill          as soon as at most this share of the rows goes on, completions that wait join them
 
 They change how the work is cut, and results by no more than rounding. The bytes of a choice and of a cached token
 follow from the config. Those of a token in training are measured on a short row: what autograd keeps, doubled for
@@ -12,6 +13,7 @@ temporary tensors.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +33,10 @@ MATRIX_COPIES = 3  # of R for every row in a decoding batch: gathered, transpose
 PROBE_TOKENS = 32
 # More tokens at once are slower on a processor, whose caches they leave; the number for an accelerator is not measured.
 FASTEST_PASS = {"cpu": 4096, "cuda": 65536}
+FASTEST_ROWS = {"cpu": 4096}
+# To join copies the caches of all rows. A processor, whose steps cost by the row, does so when none goes on; on an
+# accelerator a step with few rows takes as long as one with many. The share there is not measured.
+REFILL = {"cpu": 0.0, "cuda": 0.75}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Limits:
     rows: int
     cached_tokens: int
     pass_tokens: int
+    refill: float = 1.0
 
 
 def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, ranks: int = 1) -> Limits:
@@ -48,10 +55,11 @@ def limits_of(model: PreTrainedModel, adapter: Adapters, config: RunConfig, rank
     choice = CHOICE_BYTES * text_config(model.config).vocab_size
     if isinstance(adapter, TinyLora) and adapter.rank <= LARGE:
         choice += MATRIX_COPIES * 4 * len(adapter.names) * adapter.rank**2  # R of the row
-    rows = int(budget * (1 - CACHE_SHARE) / choice)
+    device = model.device.type
+    rows = min(int(budget * (1 - CACHE_SHARE) / choice), FASTEST_ROWS.get(device, sys.maxsize))
     cached = int(budget * CACHE_SHARE / cached_token_bytes(model))
     trained = int(budget / (2 * trained_token_bytes(model, adapter)))
-    return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[model.device.type]), 1))
+    return Limits(max(rows, 1), max(cached, 1), max(min(trained, FASTEST_PASS[device]), 1), REFILL[device])
 
 
 def budget_of(model: PreTrainedModel, config: RunConfig, ranks: int) -> float:

@@ -3,8 +3,8 @@
 A row of the batch is a *branch*: what some completions of one prompt have said so far, as long as they say the same. It
 starts as the prompt itself, and is split where its completions choose different tokens. So what
 completions have in common that join together is computed once. Rows whose completions have all ended are taken by new
-branches, or leave the batch now and then. When completions have ended, waiting ones join, those of the longest prompts
-first, up to the limits. All rows end in the same column of the cache.
+branches, or leave the batch now and then. When enough completions have ended (`Limits.refill`), waiting ones join,
+those of the longest prompts first, up to the limits. All rows end in the same column of the cache.
 """
 
 from __future__ import annotations
@@ -114,9 +114,10 @@ class Decoder:
         self.logits = torch.empty((0, 0), device=self.device)  # (A, V) for the next token
 
     def fill(self) -> bool:
-        """Let waiting completions join while there is room; False when all are done."""
-        while self.waiting and len(self.going) < self.most_rows and (len(self.going) == 0 or self._can_join()):
-            self._join(self._next())
+        """Let waiting completions join where there is much room; False when all are done."""
+        if len(self.going) <= self.engine.limits.refill * self.most_rows:
+            while self.waiting and len(self.going) < self.most_rows and (len(self.going) == 0 or self._can_join()):
+                self._join(self._next())
         return len(self.going) > 0
 
     def _can_join(self) -> bool:
