@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from tinylora.engine.ranks import Ranks, ranks_of_process, require_work
 from tinylora.records.damage import require_whole
 from tinylora.records.folder import DamagedError, RunFolder, RunRecord, Status, Unmirrored
+from tinylora.records.later import LaterMirror
 from tinylora.records.progress import LaneProgress, Progress, Silent
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import Algorithm, RunConfig
@@ -59,20 +60,17 @@ def run_pack(
         ended, damaged = ranks.first(lambda: _take(folders, held, progress))
         if not ranks.leads:
             mirror, progress = Unmirrored(), Silent()
-        elif mirror is None:
-            from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
-
-            mirror = Mirror(configs[0])
+        writer = mirror or LaterMirror(configs[0])
         whole = [folder for folder in folders if folder.config.run_key not in damaged]
         going = [folder for folder in whole if folder.config.run_key not in ended]
         if going:
             names = [label for label, folder in zip(labels, folders, strict=True) if folder in going]
-            _train(going, names, mirror, progress, stop or StopRequest(), ranks)
+            _train(going, names, writer, progress, stop or StopRequest(), ranks)
 
         def write() -> list[RunRecord]:
-            if not isinstance(mirror, Unmirrored):
+            if not isinstance(writer, Unmirrored):
                 progress.phase("writing records to MLflow")
-            mirror.push(whole, final=True)
+            writer.push(whole, final=True)
             return [_record(folder, ended, damaged) for folder in folders]
 
         return ranks.first(write)
@@ -128,7 +126,7 @@ def explained_disk_errors() -> Iterator[None]:
 def _train(
     folders: Sequence[RunFolder],
     labels: Sequence[str],
-    mirror: Mirror | Unmirrored,
+    mirror: Mirror | LaterMirror | Unmirrored,
     progress: Progress,
     stop: StopRequest,
     ranks: Ranks,

@@ -11,15 +11,16 @@ from tinylora.records.store_check import check_experiment
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import cache_folder
+from tinylora.settings.groups import TrackingConfig
 from tinylora.settings.store_urls import STORE
 from tinylora.train.inputs import check_inputs
 from tinylora.train.origin import require_same_origin
 
 
 def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
-    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty stores.
+    """Raise UsageError or FailureError for the first point that cannot run; writes nothing but empty experiments.
 
-    Points that run `in_jobs` write to servers only, so no store of their own is made. Returns sentences on what
+    Points that run `in_jobs` write to servers only, so no store of their own is looked into. Returns sentences on what
     could not be checked.
     """
     cache_folder()
@@ -32,7 +33,7 @@ def check(configs: Sequence[RunConfig], in_jobs: bool = False) -> list[str]:
         require_writable(Path(folder))
     for config in configs:
         _check_folder(RunFolder(config))
-    _check_stores([config for config in configs if config.tracking.uri is None and not in_jobs])
+    _check_stores([config for config in configs if config.tracking.uri is None and not in_jobs and _has_store(config)])
     return notes
 
 
@@ -42,6 +43,15 @@ def _check_stores(configs: Sequence[RunConfig]) -> None:
         from tinylora.records.mirror import Mirror  # MLflow is not everywhere, nor needed for run folders
 
         Mirror(config).require_artifacts()
+
+
+def _has_store(config: RunConfig) -> bool:
+    """Whether there is something to be checked: a store that is not there yet is made at the first push.
+
+    That takes MLflow seconds, in which a model can train. A name of the user's own may be one that MLflow refuses.
+    """
+    own_name = config.tracking.experiment != TrackingConfig().experiment
+    return own_name or (Path(config.outputs_dir).resolve() / STORE).exists()
 
 
 def _look_at_stores(configs: Sequence[RunConfig]) -> None:

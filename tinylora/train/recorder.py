@@ -35,6 +35,7 @@ from tinylora.train.pack import LaneMetrics, LaneRun, Pack
 from tinylora.train.state import drop_states_after, newest_step, save_state
 
 if TYPE_CHECKING:
+    from tinylora.records.later import LaterMirror
     from tinylora.records.mirror import Mirror
 
 SAVING_SHARE = 0.05  # most of the time that may go into saving states: small ones are thus saved at every step
@@ -68,7 +69,7 @@ class Recorder:
 class FolderRecorder(Recorder):
     """Writes run folders (`folders`, one for each lane of the pack), and mirrors them."""
 
-    def __init__(self, pack: Pack, folders: Sequence[RunFolder], mirror: Mirror | Unmirrored) -> None:
+    def __init__(self, pack: Pack, folders: Sequence[RunFolder], mirror: Mirror | LaterMirror | Unmirrored) -> None:
         self.pack, self.folders, self.mirror = pack, folders, mirror
         self.samples = [SampleFile(folder.path, folder.config.fsync) for folder in folders]
         self.kept = [KeptFile(folder.path, folder.config.fsync) for folder in folders]
