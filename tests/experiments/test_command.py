@@ -29,6 +29,18 @@ def handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, "None")]
+)
+def test_threads_leave_the_processor_to_others_unless_the_user_says_how_they_wait(
+    given: dict[str, str], spins: str
+) -> None:
+    code = "import os, experiments; print(os.environ.get('GOMP_SPINCOUNT'))"
+    environment = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")} | given
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == f"{spins}\n", done.stderr
+
+
 @pytest.mark.parametrize("module", ["argparse", "pathlib"])  # which commands import before they do anything
 def test_ctrl_c_while_a_command_is_imported_is_one_line(module: str, tmp_path: Path) -> None:
     (tmp_path / "logging.py").write_text(SLOW)  # of the standard library: some module of any command imports it

@@ -38,8 +38,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig],
     rollouts: dict[str, list[Rollout]] = {"grpo": [], "evaluate": []}
 
     def noting(name: str, real: Callable[..., Rollout]) -> Callable[..., Rollout]:
-        def roll_out(engine: Any, request: Request) -> Rollout:
-            rollouts[name].append(real(engine, request))
+        def roll_out(engine: Any, request: Request, *tell: Any) -> Rollout:
+            rollouts[name].append(real(engine, request, *tell))
             return rollouts[name][-1]
 
         return roll_out
