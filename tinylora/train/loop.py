@@ -136,7 +136,7 @@ def _train(
     recorder = FolderRecorder(pack, folders, mirror) if ranks.leads else Recorder()
     trained = [(lane.label, pack.engine.adapters.lane(lane.index)) for lane in pack.lanes]
     counts = [
-        f"{v.trained_values} ({v.trained_bytes} bytes, {v.degrees_of_freedom} degrees of freedom) in {label}"
+        f"{v.trained_values} ({v.trained_bytes} bytes, degrees of freedom: {v.degrees_of_freedom}) in {label}"
         for label, v in trained
     ]
     progress.phase("trained values: " + ", ".join(counts))
