@@ -24,9 +24,9 @@ try:
 
     require_extra("sweep", ("hydra", "submitit", "mlflow", "rich"))
 
-    # PyTorch's threads wait for each other in a loop, for a millisecond by default. Beside another process on the same
-    # cores that made sweeps 7 times as long; waiting a shorter time costs nothing that can be measured. Read by the
-    # OpenMP of GNU as PyTorch is imported.
+    # PyTorch's threads wait for each other in a loop. Beside another process on the same cores a run took more than
+    # three times as long (LOG.md, 2026-11-27); to wait a shorter time cost nothing that could be measured. GNU's OpenMP
+    # reads this as PyTorch is imported.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 except KeyboardInterrupt:  # in this very moment

@@ -30,6 +30,7 @@ MOST_STEPS = 60  # of a curve
 LABEL_LIMIT = 300  # pixels of a name in the legend
 FEW_LINES = 4
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+"""Markers, by Vega's names, of the lines of one method."""
 HEIGHT = 280  # pixels
 FAINT = 0.08  # opacity of lines that were not chosen
 GREY = "#808080"
