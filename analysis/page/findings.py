@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from analysis.paper.verdicts import DECIDED, INCONCLUSIVE, NOT_COMPARABLE, Checked, by_chance
+from analysis.paper.verdicts import DECIDED, INCONCLUSIVE, NOT_COMPARABLE, Checked, Verdict, apart, by_chance
 
 MOST_NAMED = 6
 
@@ -59,10 +60,22 @@ def _named(checked: Checked, words: Sequence[str]) -> list[tuple[str, str, str]]
     for word in words:
         found = []
         for claim, verdicts in checked:
-            models = sorted({" and ".join(each.effect.models) for each in verdicts if each.word == word})
-            if models:
+            if models := _models(verdicts, word):
                 quoted = f"\N{LEFT DOUBLE QUOTATION MARK}{claim.text}\N{RIGHT DOUBLE QUOTATION MARK}"
-                found.append((word, quoted, ", ".join(models)))
+                found.append((word, quoted, models))
         more = [(word, f"{len(found) - MOST_NAMED} more below", "")] if len(found) > MOST_NAMED else []
         named += found[:MOST_NAMED] + more
     return named
+
+
+def _models(verdicts: Sequence[Verdict], word: str) -> str:
+    """The models that a claim has this verdict on; where it has another on the same, too, what each was measured on."""
+    of_model: dict[str, list[Verdict]] = defaultdict(list)
+    for each in verdicts:
+        of_model[" and ".join(each.effect.models)].append(each)
+    named = []
+    for model, own in sorted(of_model.items()):
+        kinds = [kind for kind, each in zip(apart(own), own, strict=True) if each.word == word]
+        if kinds:
+            named.append(model if len(kinds) == len(own) else f"{model}: {', '.join(kinds)}")
+    return ("; " if any(": " in each for each in named) else ", ").join(named)

@@ -12,6 +12,7 @@ stands beside it, and the number of decided verdicts that chance alone would giv
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -155,17 +156,27 @@ def claims_data(checked: Checked) -> pd.DataFrame:
 def claims_by_model(checked: Checked) -> pd.DataFrame:
     """One row for each claim with a column for each model: effect, interval and verdict in a few words.
 
-    An effect between models stands in the column of the last of them.
+    An effect between models stands in the column of the last of them. Several of one model are told apart.
     """
     models = by_family({model for _, found in checked for each in found for model in each.effect.models})
     rows = []
     for claim, found in checked:
         row = {"claim": claim.text, "the paper": claim.paper}
         for model in models:
-            texts = [_words(claim, each) for each in found if each.effect.models[-1:] == (model,)]
+            own = [each for each in found if each.effect.models[-1:] == (model,)]
+            texts = [
+                f"{name}: {_words(claim, each)}".removeprefix(": ") for name, each in zip(apart(own), own, strict=True)
+            ]
             row[model] = "; ".join(texts) or GAP
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def apart(verdicts: Sequence[Verdict]) -> list[str]:
+    """Of each effect what tells it from the others, of what it was measured on; "" where it is the only one."""
+    pieces = [re.split(r"(?: \(scale model\))?[,:] ", each.effect.of) for each in verdicts]
+    shared = set.intersection(*map(set, pieces)) if pieces else set()
+    return [", ".join(piece for piece in own if piece not in shared) for own in pieces]
 
 
 def _words(claim: Claim, verdict: Verdict) -> str:

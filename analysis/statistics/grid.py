@@ -61,13 +61,19 @@ def axes(runs: pd.DataFrame, settings: tuple[str, ...]) -> list[str]:
 
     What files runs were made with is none: nobody asked for each point with each of them.
     """
-    kept = ["method"]
-    for name in varying(runs, settings):
-        if name in METHOD_SETTINGS or name == "lr" or name.startswith(MADE_WITH):
-            continue
+    names = [
+        n for n in varying(runs, settings) if n not in METHOD_SETTINGS and n != "lr" and not n.startswith(MADE_WITH)
+    ]
+    return not_fixed(runs, ["method", *names])[1:]
+
+
+def not_fixed(runs: pd.DataFrame, names: list[str]) -> list[str]:
+    """The first of the columns, and those of the others that the kept ones before them do not fix."""
+    kept = names[:1]
+    for name in names[1:]:
         if runs.groupby(kept, dropna=False)[name].nunique(dropna=False).max() > 1:
             kept.append(name)
-    return kept[1:]
+    return kept
 
 
 def missing(runs: pd.DataFrame, settings: tuple[str, ...]) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from analysis.records.items import Items
 from analysis.records.load import Records
 from analysis.statistics.cells import OF_THE_MODEL, UNTRAINED
 from analysis.statistics.crossed import Cell
-from analysis.statistics.grid import varying
+from analysis.statistics.grid import not_fixed, varying
 from analysis.statistics.measured import TEST, measured, untrained
 from analysis.statistics.text import show
 
@@ -28,7 +28,7 @@ Where = dict[str, tuple[str, ...]]
 """Setting -> its allowed values as text; settings that are not named may have any."""
 
 OF_GRPO = ("algorithm.prompts", "algorithm.samples", "algorithm.kl_coefficient", "algorithm.importance_cap")
-METHOD = ("algorithm.name", *OF_GRPO, "task.demonstrations")
+METHOD = ("algorithm.name", *OF_GRPO, "task.demonstrations", "algorithm.attempts")
 """What differs between GRPO and SFT."""
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 """What differs between adapters and their sizes."""
@@ -194,7 +194,7 @@ def _names(item: str, frames: list[pd.DataFrame], fixed: list[str], multiple_mod
         task = str(frame["task.name"].iloc[0])
         alike = every[(every["task.name"] == task) & every["model.name"].isin(frame["model.name"])]
         apart = [name for name in varying(alike, tuple(fixed)) if name not in ("model.name", "task.name")]
-        extra = [f"{name}={show(frame[name].iloc[0]) or 'none'}" for name in apart]
+        extra = [f"{name}={show(frame[name].iloc[0]) or 'none'}" for name in not_fixed(alike, apart)]
         title = ", ".join([models, task, *extra])
         slug = re.sub(r"[^A-Za-z0-9._=-]+", "_", "-".join(([] if multiple_models else [models]) + [task, *extra]))
         names.append((item if len(frames) == 1 else f"{item}-{slug}", title))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from analysis.page import formats
+from analysis.page import findings, formats
 from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
@@ -177,6 +178,30 @@ def test_an_upper_bound_holds_below_it() -> None:
     assert verdicts.judge(criterion, effect(6, 8)).word == verdicts.REVERSED
     assert verdicts.judge(criterion, effect(4, 6)).word == verdicts.INCONCLUSIVE
     assert verdicts.judge(claims.Criterion("", 10, claims.TIMES), effect(11, math.inf)).word == verdicts.HOLDS
+
+
+def test_effects_of_one_claim_are_told_apart_wherever_they_are_named() -> None:
+    claim = next(claim for claim in claims.CLAIMS if claim.criterion.unit == claims.TIMES)
+    measured = [
+        ("tiny, sums, steps=60 (scale model): SFT own v GRPO at 61.0%", "tiny", effect(0.5, 0.9)),
+        ("tiny, sums, steps=60 (scale model): SFT foreign v GRPO", "tiny", effect(NAN, NAN, incomparable="no gain")),
+        ("tiny, sums, steps=300 (scale model): SFT own v GRPO at 70.0%", "tiny", effect(2, 4)),
+        ("big, sums, steps=60 (scale model): SFT own v GRPO at 61.0%", "big", effect(0.5, 0.9)),
+    ]
+    found = [replace(each, of=of, models=(model,)) for of, model, each in measured]
+    checked = [(claim, [verdicts.judge(claim.criterion, each) for each in found])]
+    (row,) = verdicts.claims_by_model(checked).to_dict("records")
+    assert row["big"] == "0.7 times (0.5 to 0.9): reversed"
+    assert row["tiny"].split("; ") == [
+        "steps=60, SFT own v GRPO at 61.0%: 0.7 times (0.5 to 0.9): reversed",
+        "steps=60, SFT foreign v GRPO: not comparable (no gain)",
+        "steps=300, SFT own v GRPO at 70.0%: 3 times (2 to 4): reversed",
+    ]
+    decided, others, _ = findings.findings(checked, scale_model=True)
+    assert [of for _, _, of in decided.claims] == [
+        "big; tiny: steps=60, SFT own v GRPO at 61.0%, steps=300, SFT own v GRPO at 70.0%"
+    ]
+    assert [of for _, _, of in others.claims] == ["tiny: steps=60, SFT foreign v GRPO"]
 
 
 def test_how_many_draws_would_do() -> None:

@@ -23,7 +23,7 @@ OF_OTHER_METRICS = (
 ADAPTER = ("adapter.name", "adapter.solver", "u", "n_tie", "sharing", "rank")
 MODEL = ("model.name", "model.dtype", "model.revision", "model.chat_template", "model.date")
 METHOD = ("algorithm.name", "algorithm.prompts", "algorithm.samples", "algorithm.kl_coefficient")
-METHOD = (*METHOD, "algorithm.importance_cap", "task.demonstrations")
+METHOD = (*METHOD, "algorithm.importance_cap", "task.demonstrations", "algorithm.attempts")
 RESAMPLES = 4000
 
 

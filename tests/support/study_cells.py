@@ -21,7 +21,10 @@ from typing import Any
 from support import recompute
 
 STUDY = Path(__file__).parents[2] / "analysis" / "study"
-COLUMNS = ("item", "model", "panel", "series", "x", "mean", "low", "high", "flexible", "n", "lr")
+COLUMNS = ("item", "model", "panel", "series", "x", "apart", "mean", "low", "high", "flexible", "n", "lr")
+METHOD = ("algorithm.prompts", "algorithm.samples", "algorithm.attempts", "task.demonstrations")
+APART = ("steps", "model.dtype", "rounding")
+"""Settings that no item but RL v SFT (METHOD) draws together: where runs differ in these they are in other files."""
 NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "full": "full fine-tuning"}
 Cell = dict[str, Any]
 
@@ -46,6 +49,8 @@ def _cell(cell: Cell) -> Cell:
         low, high = interval(scores)
     return {
         "model": settings["model.name"],
+        "apart": apart(settings, (*APART, *METHOD)),
+        "apart from method": apart(settings, APART),
         "algorithm": settings["algorithm.name"],
         "adapter": settings["adapter.name"],
         "demonstrations": settings.get("task.demonstrations", ""),
@@ -60,6 +65,11 @@ def _cell(cell: Cell) -> Cell:
         "high": high,
         "flexible": statistics.mean(run["flexible"]["final"] for run in runs),
     }
+
+
+def apart(settings: dict[str, str], names: tuple[str, ...]) -> str:
+    """Those of the settings that a run has, as text."""
+    return " ".join(f"{name}={settings[name]}" for name in names if settings.get(name))
 
 
 def interval(scores: list[float]) -> tuple[float, float]:
@@ -92,7 +102,7 @@ def points(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, .
             apart = ", all tied" if cell["adapter"] == "tinylora" and cell["u"] != "1" else ""
             yield item, cell["model"], "", NAMES[cell["adapter"]] + apart, cell["values"], cell
         elif cell["adapter"] == "full":
-            yield item, cell["model"], "", NAMES["full"], "", {"mean": cell["mean"]}
+            yield item, cell["model"], "", NAMES["full"], "", {"mean": cell["mean"], "apart": cell["apart"]}
     for cell in grpo:
         yield from _of_grpo(cell)
     for item, model, panel in {(item, model, panel) for item, model, panel, *_ in _places(cells)}:
@@ -132,7 +142,7 @@ def _of_grpo(cell: Cell) -> Iterator[tuple[Any, ...]]:
 
 def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
     """RL v SFT: of several cells of one size the best on validation; Qwen v Llama: all, a line for each u."""
-    curves: dict[tuple[str, str, str], dict[int, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    curves: dict[tuple[str, str, str, str], dict[int, list[Cell]]] = defaultdict(lambda: defaultdict(list))
     for cell in cells:
         if cell["algorithm"] == "grpo" and tinylora(cell):
             yield "families", "", "", f"{cell['model']}, u={cell['u']}", cell["values"], cell
@@ -140,10 +150,11 @@ def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
             continue
         if of_figure_1(cell) or (cell["adapter"] == "full" and cell["precision"] == "fp32"):
             series = f"{cell['algorithm'].upper()} {cell['demonstrations']}".strip()
-            curves["rl-sft", cell["model"], series][cell["values"]].append(cell)
-    for (item, model, series), sizes in curves.items():
+            curves["rl-sft", cell["model"], series, cell["apart from method"]][cell["values"]].append(cell)
+    for (item, model, series, alike), sizes in curves.items():
         for size, found in sizes.items():
-            yield item, model, "", series, size, max(found, key=lambda cell: cell["validation"])
+            best = max(found, key=lambda cell: cell["validation"])
+            yield item, model, "", series, size, best | {"apart": alike}
 
 
 def table_2(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, ...]]:
@@ -154,6 +165,7 @@ def table_2(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, 
             cell
             for cell in cells
             if cell["model"] == model
+            and cell["apart"] == full["apart"]
             and cell["algorithm"] == "grpo"
             and tinylora(cell)
             and cell["u"] == "1"
@@ -162,8 +174,8 @@ def table_2(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, 
         for cell in (*small, full):
             average = _printed(cell["mean"])
             kept = 100 * (average - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else math.nan
-            yield "table2", model, "average", cell["adapter"], cell["values"], {"mean": average}
-            yield "table2", model, "gain kept", cell["adapter"], cell["values"], {"mean": kept}
+            for column, mean in (("average", average), ("gain kept", kept)):
+                yield "table2", model, column, cell["adapter"], cell["values"], {"mean": mean, "apart": cell["apart"]}
 
 
 def _printed(share: float) -> float:

@@ -234,7 +234,7 @@ def parse_members(content: bytes) -> tuple[list[Member], str | None]:
     while (start := members[-1].end if members else 0) < len(content):
         try:
             text, end = _decompressed(content, start)
-            samples = [_parse_line(json_of(line)) for line in text.splitlines()]
+            samples = [parse_sample(json_of(line)) for line in text.splitlines()]
             steps = {sample.step for sample in samples}
             if len(steps) != 1 or (members and members[-1].samples[0].step > min(steps)):
                 raise ValueError("its steps are not in order")
@@ -257,7 +257,7 @@ def _decompressed(content: bytes, start: int) -> tuple[bytes, int]:
     return bytes(text), at - len(unpacker.unused_data)
 
 
-def _parse_line(plain: Any) -> Sample:
+def parse_sample(plain: Any) -> Sample:
     """A record. ValueError says what is wrong with it."""
     if not isinstance(plain, dict) or plain.keys() != FIELDS.keys():
         raise ValueError(f"it has other fields than {', '.join(FIELDS)}")

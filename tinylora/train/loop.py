@@ -28,6 +28,7 @@ from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, load_pack
 from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
 from tinylora.train.state import State, common_states, restore, set_aside_damaged, usable_states
+from tinylora.train.untrained import evaluate_untrained
 
 if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
@@ -221,7 +222,7 @@ class PackRun:
     def _evaluate_untrained(self, fresh: Sequence[int]) -> None:
         """Step 0. All lanes are the base model still, with common noise: one measurement serves all."""
         if fresh:
-            base = evaluate(self.pack, fresh[:1], self.progress).get(fresh[0])
+            base = evaluate_untrained(self.pack, fresh[0], self.progress)
             if base is not None:
                 self._record({index: base.metrics for index in fresh}, {index: base for index in fresh})
                 return

@@ -1,0 +1,114 @@
+"""The evaluation of the untrained model, measured once for all runs of a machine: remembered in its cache folder.
+
+Every pack begins with it, and v = 0 whatever is trained later. What is remembered is taken where all that it depends on
+is the same, these sources and the machine included, so that records are the same bit for bit. The folder can be removed
+at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from contextlib import suppress
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import tinylora
+from tinylora import answers
+from tinylora.records.items import parse_items
+from tinylora.records.progress import Progress
+from tinylora.records.samples import parse_sample
+from tinylora.settings.config import flatten
+from tinylora.settings.files import cache_folder, write_part
+from tinylora.settings.identity import hashed_settings
+from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.train.evaluate import Evaluation, evaluate
+from tinylora.train.pack import Pack
+
+FOLDER = "untrained"  # below the cache folder of the machine
+GROUPS = ("model", "task", "rollout", "eval", "adapter", "rank")  # the settings that it depends on, but for OF_TRAINING
+OF_TRAINING = ("task.demonstrations", "eval.every")
+OF_THE_MOMENT = ("timeout", "checker_error")
+"""Outcomes that the next evaluation may not have."""
+
+
+def evaluate_untrained(pack: Pack, lane: int, progress: Progress) -> Evaluation | None:
+    """The evaluation of a lane before its first step, remembered or measured; None where it fails, as in `evaluate`."""
+    path = cache_folder() / FOLDER / f"{key_of(pack)}.json"
+    known = pack.engine.ranks.first(lambda: _recall(path))
+    if known is not None:
+        progress.phase("the untrained model: evaluated before on this machine, remembered")
+        return known
+    found = evaluate(pack, [lane], progress).get(lane)
+    if found is not None and pack.engine.ranks.leads and not _of_the_moment(found):
+        _remember(path, found)
+    return found
+
+
+def key_of(pack: Pack) -> str:
+    """16 hex digits over all that the evaluation of the untrained model depends on."""
+    settings = flatten(hashed_settings(pack.config))
+    asked = [
+        (suite.name, suite.samples, pack.encode_prompts(suite.problems), list(map(repr, suite.problems)))
+        for suite in pack.task.suites(pack.config.eval)
+    ]
+    made_of = {
+        "settings": {n: settings[n] for n in settings if n.split(".")[0] in GROUPS and n not in OF_TRAINING},
+        "model": (pack.model_digest, pack.tokenizer_digest, pack.form.digest),
+        "asked": asked,
+        "checker": answers.VERSION,
+        "at once": (repr(pack.engine.limits), pack.engine.row_width, pack.engine.ranks.count),
+        "machine": _machine(pack.engine.model.device),
+        "versions": (torch.__version__, transformers.__version__, _sources()),
+    }
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _machine(device: torch.device) -> tuple[str | int, ...]:
+    """What computes, on which rounding depends."""
+    if device.type == "cuda":
+        return platform.node(), torch.cuda.get_device_name(device)
+    return platform.node(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+
+
+@cache
+def _sources() -> str:
+    """A digest of the files of this package."""
+    digest = hashlib.sha256()
+    folder = Path(tinylora.__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _of_the_moment(found: Evaluation) -> bool:
+    return any(name.endswith(OF_THE_MOMENT) and share > 0 for name, share in found.metrics.items())
+
+
+def _remember(path: Path, found: Evaluation) -> None:
+    samples = [asdict(sample) for sample in found.samples]
+    plain = {"metrics": found.metrics, "items": [line.text() for line in found.items], "samples": samples}
+    with suppress(OSError):  # it only saves time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_files(path.parent)
+        part = temporary(path)  # others may write at the same time
+        write_part(part, json.dumps(plain).encode(), fsync=False)
+        part.replace(path)
+
+
+def _recall(path: Path) -> Evaluation | None:
+    """What a file remembers; None where it is absent or damaged."""
+    try:
+        plain: Any = json.loads(path.read_bytes())
+        items, wrong = parse_items("".join(plain["items"]).encode())
+        samples = [parse_sample(sample) for sample in plain["samples"]]
+        metrics = {str(name): float(value) for name, value in plain["metrics"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return None if wrong else Evaluation(metrics, items, samples)
