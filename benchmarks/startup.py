@@ -19,8 +19,8 @@ from benchmarks.timing import Timing, timed
 from experiments.__main__ import COMMANDS
 from tinylora.settings.files import CACHE_VARIABLE
 
-RUN = ("experiments.run", "u=13", "steps=1")  # all else as a user has it, who gives nothing
-MOMENTS = {"training 1 lane": "to training", "step 1/1": "to the end of its one step, with the last evaluation"}
+RUN = ("experiments.run", "u=13", "steps=2")  # all else as a user has it; after the last step is an evaluation
+MOMENTS = {"training 1 lane": "to training", "step 1/2": "to the end of step 1"}
 """What is in a line of a run, and what that means."""
 FIRST, LATER = "a machine's first", "a later"
 HEADING = ("seconds from the command", "median", "slowest")
