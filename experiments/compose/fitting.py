@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
+from tinylora.models.find import path_folder
 from tinylora.models.shapes import adapted_shapes, shape_of_folder
 from tinylora.settings.config import ALL, ModelConfig, RunConfig, ShapeConfig, Sharing
 
@@ -29,7 +29,7 @@ def fitting(points: Sequence[RunConfig]) -> tuple[list[RunConfig], list[str]]:
 
 def shape_of(model: ModelConfig) -> ShapeConfig | None:
     """The sizes of a model that are known without loading it."""
-    return shape_of_folder(Path(model.path)) if model.path is not None else model.shape
+    return shape_of_folder(path_folder(model.path)) if model.path is not None else model.shape
 
 
 def misfit(point: RunConfig) -> str | None:

@@ -11,11 +11,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.compose import CONF
+from tinylora.models.gguf import is_gguf
 from tinylora.models.shapes import dtype_of_folder, shape_of_folder
 from tinylora.settings.choices import Precision
 from tinylora.settings.errors import UsageError
@@ -36,8 +38,8 @@ def option_of(repository: str) -> str | None:
 
 
 def model_words(name: str) -> str | None:
-    """The words for a model that was given as `model=<name>` and is no option: of a folder, or of the hub."""
-    if os.path.isdir(name):
+    """The words for a model that was given as `model=<name>` and is no option: of a folder or file, or of the hub."""
+    if os.path.isdir(name) or (os.path.isfile(name) and is_gguf(Path(name))):
         return f"model.path={name}"
     if not REPOSITORY.fullmatch(name):
         return None

@@ -1,5 +1,5 @@
-"""Where a base model lies: in the package, in a folder that the user names, on the Hugging Face hub, or in SmolLM2's
-package. A model is a folder with config.json, model*.safetensors and a tokenizer.
+"""Where a base model lies: in the package, in a folder or GGUF file that the user names, on the Hugging Face hub, or in
+SmolLM2's package. A model is a folder with config.json, model*.safetensors and a tokenizer; a GGUF file is made one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from tinylora.models import hub, smollm2
 from tinylora.models.file_digests import file_digest
 from tinylora.models.files import require_files
+from tinylora.models.gguf import gguf_folder, is_gguf
 from tinylora.models.hub import WEIGHTS
 from tinylora.settings.config import RECIPE, ModelConfig
 from tinylora.settings.errors import UsageError
@@ -21,17 +22,22 @@ MINIATURES = Path(__file__).parent / "miniatures"
 def resolve_folder(config: ModelConfig) -> Path:
     """The folder of the model, checked for its files.
 
-    A hub model is fetched where the cache lacks it; SmolLM2 is converted on first use, which takes a minute. Raises
+    A hub model is fetched where the cache lacks it; a GGUF file is converted on first use, in a minute. Raises
     UsageError where there is no such model, FailureError where the hub or the disk fails.
     """
     if config.path is not None:
-        folder, named = Path(config.path), f"model.path={config.path}"
+        folder, named = path_folder(config.path), f"model.path={config.path}"
     elif config.hub is not None:
         folder, named = hub.snapshot_folder(_hub_of(config), config.revision), f"model.hub={config.hub}"
     else:
         folder, named = _named_folder(config.name), f"model.name={config.name}"
     require_files(folder, named)
     return folder
+
+
+def path_folder(path: str) -> Path:
+    """The model folder that `model.path` names: itself, or that of a GGUF file."""
+    return gguf_folder(Path(path), f"model.path={path}") if is_gguf(Path(path)) else Path(path)
 
 
 def config_folder(config: ModelConfig) -> Path:

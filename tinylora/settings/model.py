@@ -51,7 +51,7 @@ class ModelConfig:
     revision: str = setting("main", Role.identity, used=OF_THE_HUB)
     """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
     path: str | None = setting(None, Role.place, enters=as_path)
-    """Folder with config, safetensors and tokenizer; given, it replaces the named model (and names it)."""
+    """Folder with config, safetensors and tokenizer, or a GGUF file; it replaces the named model (and names it)."""
     chat_template: str | None = setting(
         None,
         Role.identity,

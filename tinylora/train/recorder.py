@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import tinylora
 from tinylora import answers
 from tinylora.adapters.adapter_file import save_adapter
-from tinylora.models.find import MINIATURES, resolved_commit
+from tinylora.models.find import MINIATURES, resolve_folder, resolved_commit
+from tinylora.models.gguf import made_from
 from tinylora.models.load import parameter_count
 from tinylora.records.folder import ADAPTER, RunFolder, Status, Unmirrored
 from tinylora.records.kept import KeptFile
@@ -171,6 +172,7 @@ def provenance(pack: Pack, lane: LaneRun) -> dict[str, Any]:
         "tokenizer_digest": pack.tokenizer_digest,
         "form_digest": pack.form.digest,
         **({} if commit is None else {"model_commit": commit}),
+        **made_from(resolve_folder(lane.config.model)),
         **({} if pack.basis is None else {"basis_digest": pack.basis.digest}),
         "data_digest": pack.task.data_digest,
         "prompt_digest": pack.task.prompt_digest,
