@@ -1,5 +1,7 @@
-"""Write questions of reasoning-gym into a folder once, for machines without that package, and for SFT.
+"""Write questions of reasoning-gym into a folder once, for machines without that package, and for SFT; or find out how
+a model does on questions before any training (`survey`, which has a help of its own).
 
+    python -m experiments.questions survey model=smollm2-135m task=reasoning_gym task.generator=chain_sum,gcd,lcm
     python -m experiments.questions <folder> <name> <generator> [option=value ...] [--train 4000] [--held-out 512]
     python -m experiments.questions questions sums chain_sum min_terms=2 max_terms=2 min_digits=1 max_digits=2
     python -m experiments.run task=reasoning_gym task.training_set=sums task.folder=questions task.checker=numeric ...
@@ -11,7 +13,7 @@ generators give answers and no way to them, so the solution that SFT learns from
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Sequence
 
 import yaml
@@ -26,13 +28,18 @@ from tinylora.settings.files import write_atomically
 from tinylora.settings.paths import absolute
 from tinylora.tasks.generated import NAME, PATIENCE, GeneratedTask
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.reading import question_line
 
-SENTENCE = "The answer is {answer}."
 BATCH = 50  # questions that are asked for at once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write both files and say what is in them; the exit status."""
+    """Write both files and say what is in them, or survey a model; the exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["survey"]:
+        from experiments.survey import main as survey
+
+        return survey(words[1:])
     parser = CommandParser(
         prog="python -m experiments.questions",
         description=__doc__,
@@ -44,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("options", nargs="*", metavar="option=value", help="settings of the generator")
     parser.add_argument("--train", type=int, default=4000, help="most questions to train on (%(default)s)")
     parser.add_argument("--held-out", type=int, default=512, help="most of validation, and of the test (%(default)s)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args(words)
     return run_command(lambda: _write(given))
 
 
@@ -56,7 +63,7 @@ def _write(given: argparse.Namespace) -> None:
     parts = {"train": [*validation, *different(task, given.train)], "test": test}
     for part, problems in parts.items():
         path = folder / f"{given.name}-{part}.jsonl"
-        write_atomically(path, "".join(_line(problem) for problem in problems).encode())
+        write_atomically(path, "".join(map(question_line, problems)).encode())
         print(f"{path}: {len(problems)} questions")
 
 
@@ -83,12 +90,6 @@ def _options(words: Sequence[str]) -> dict[str, object]:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UsageError(word, "values are written as in YAML: 3, 0.5, true, [1, 2]", f"correct {name}") from error
     return options
-
-
-def _line(problem: Problem) -> str:
-    solution = SENTENCE.format(answer=problem.answer)
-    row = {"id": problem.id, "question": problem.question, "answer": problem.answer, "solution": solution}
-    return json.dumps(row) + "\n"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tinylora.answers.rewards import Score
-from tinylora.settings.choices import Adapter, Algorithm, Demonstrations
+from tinylora.settings.choices import Adapter, Algorithm, Demonstrations, Split
 from tinylora.settings.config import EvalConfig, RunConfig, TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.tasks.generated import NAME as REASONING_GYM
@@ -61,6 +61,9 @@ class Task(Protocol):
 
         UsageError where the task has none.
         """
+
+    def held_out(self, split: Split, count: int) -> list[Problem]:
+        """The first `count` problems of a split, the same ones always; all, where there are fewer."""
 
     def known_problems(self) -> Sequence[Problem]:
         """All problems of the data sets that were read; none of those that are made as they are asked for."""

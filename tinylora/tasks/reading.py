@@ -16,6 +16,7 @@ from tinylora.settings.errors import UsageError
 from tinylora.settings.given_files import GIB, Unreadable, json_of, read_regular, text_of, unzipped
 from tinylora.settings.rules import why_not_text
 from tinylora.tasks.download import fetch
+from tinylora.tasks.problem import Problem
 from tinylora.tasks.sources import SOURCES, Source
 
 FORMAT_REMEDY = (
@@ -148,3 +149,10 @@ def _text(raw: Any, path: str | None) -> str | None:
     if isinstance(value, list):
         value = value[0] if value else None
     return None if value is None else str(value)
+
+
+def question_line(problem: Problem) -> str:
+    """A problem as a line of a question file; one without a solution has the answer in a sentence, to learn from."""
+    solution = problem.solution or f"The answer is {problem.answer}."
+    row = {"id": problem.id, "question": problem.question, "answer": problem.answer, "solution": solution}
+    return json.dumps(row) + "\n"

@@ -230,7 +230,11 @@ class Watch:
 
     def _more(self) -> str:
         assert isinstance(self.config.algorithm, GrpoConfig)
-        return f"algorithm.samples={MORE_SAMPLES * self.config.algorithm.samples}, or an easier task"
+        model, task = self.config.model, self.config.task
+        named = f"model={model.name}" if model.path is None else f"model.path={shlex.quote(model.path)}"
+        survey = f"python -m experiments.questions survey {named} task={task.name}"
+        more = f"algorithm.samples={MORE_SAMPLES * self.config.algorithm.samples}"
+        return f"{more}, or with an easier task: `{survey} ...` says of which problems some samples are right"
 
 
 def _steps_of(kind: Kind) -> int:
