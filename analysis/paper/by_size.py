@@ -18,6 +18,7 @@ from analysis.paper.figure_points import (
     untrained_levels,
     with_paper,
 )
+from analysis.paper.ratios import best_of_each_size
 from analysis.statistics.measured import TEST
 from analysis.statistics.selection import Part
 from analysis.statistics.text import show
@@ -102,6 +103,17 @@ def by_bits(part: Part) -> Made:
     looks = [style.look_of_place(places.index(kind), len(places)) for kind in kinds]
     points = points_of(cells, x=cells["trained_bits"], panel="", series=names, looks=looks)
     return accuracy_figure(part, points, untrained_levels(part, ""), {"": Scale("bits of the update")})
+
+
+def by_reward(part: Part) -> Made:
+    """Controls: accuracy by trained values, a line for what was rewarded. Of several updates of a size, the best."""
+    frames, rewards = [], part.cells["algorithm.reward"].map(show).replace("", "correct")
+    for place, name in enumerate(kinds := sorted(rewards.unique())):
+        own = best_of_each_size(part.cells[rewards == name])
+        looks = [style.look_of_place(place, len(kinds))] * len(own)
+        frames.append(points_of(own, x=own[part.x], panel="", series=[f"reward: {name}"] * len(own), looks=looks))
+    points = pd.concat(frames, ignore_index=True)
+    return accuracy_figure(part, points, untrained_levels(part, ""), {"": size_scale(part)})
 
 
 def _bits_look(sharing: str, precision: str) -> Look:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.paper import effects
-from analysis.paper.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RL_AND_SFT, TINYLORA
+from analysis.paper.items import FAMILIES, FIGURE_4, FIGURE_5, FIGURE_7, FIGURE_8, RIGHT, RL_AND_SFT, TINYLORA
 from analysis.statistics.selection import ADAPTER, Selection, Where
 
 TIMES = " times"
@@ -43,8 +43,8 @@ class Claim:
     """Whether it is about accuracy: then greedy decoding is measured beside sampling."""
 
 
-GRPO_TINYLORA: Where = TINYLORA | {"algorithm.name": ("grpo",)}
-GRPO_FULL: Where = {"algorithm.name": ("grpo",), "adapter.name": ("full",), "precision": ("fp32",)}
+GRPO_TINYLORA: Where = TINYLORA | RIGHT | {"algorithm.name": ("grpo",)}
+GRPO_FULL: Where = RIGHT | {"algorithm.name": ("grpo",), "adapter.name": ("full",), "precision": ("fp32",)}
 TINYLORA_ALONE = Selection((GRPO_TINYLORA,), ADAPTER)
 TINYLORA_AND_FULL = Selection((GRPO_TINYLORA, GRPO_FULL), ADAPTER)
 

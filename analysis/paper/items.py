@@ -19,6 +19,9 @@ from analysis.paper.figure_points import Maker
 from analysis.paper.plain_sweeps import accuracy, training
 from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Selection, Where
 
+REWARD = "algorithm.reward"
+RIGHT: Where = {REWARD: ("",)}
+"""Rewarded are right answers, which is not recorded: it is what a run does that says nothing else."""
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
 LORA_XS: Where = {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)}
 LORA: Where = {"adapter.name": ("lora",), "precision": ("fp32",)}
@@ -63,12 +66,14 @@ class Item:
         """Why these cells are not enough to draw; "" where they are."""
         if cells.empty:
             return "no test accuracy"
-        lacking = [group for group in self.least if max(_values(cells, name) for name in group if name in cells) < 2]
+        lacking = [group for group in self.least if max(_values(cells, name) for name in group) < 2]
         return "; ".join(f"one value of {' and '.join(group)}" for group in lacking)
 
 
 def _values(cells: pd.DataFrame, name: str) -> int:
-    """How many values a setting has; sizes of models that differ by less than a tenth are one."""
+    """How many values a setting has (0: no run has it); sizes of models that differ by less than a tenth are one."""
+    if name not in cells:
+        return 0
     if name != MODEL_SIZE:
         return int(cells[name].nunique())
     sizes: list[float] = sorted(cells[name].dropna().astype(float))
@@ -87,7 +92,7 @@ def _item(
 
 
 def _of(algorithm: str, *alternatives: Where) -> tuple[Where, ...]:
-    return tuple({"algorithm.name": (algorithm,), **alternative} for alternative in alternatives)
+    return tuple({"algorithm.name": (algorithm,), **RIGHT, **alternative} for alternative in alternatives)
 
 
 FIGURE_1 = _item(
@@ -180,6 +185,13 @@ STUDY = _item(
     Selection((SMOLLM2,), (*METHOD, *ADAPTER, "precision")),
     least=(TWO_SIZES, ("algorithm.name", "precision", "sharing")),
 )
+CONTROLS = _item(
+    "controls",
+    by_size.by_reward,
+    Selection(_of("grpo", TINYLORA | {REWARD: ("", "form", "shuffled")}), (REWARD, *ADAPTER)),
+    least=((REWARD,),),
+    beside=True,
+)
 ACCURACY = _item("accuracy", accuracy, Selection(({},), axes=None), rest=True)
 TRAINING = _item("training", training, Selection(_of("grpo", {}), axes=None), beside=True, rest=True)
 FIGURES = (FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9)
@@ -189,6 +201,7 @@ ITEMS = (
     FAMILIES,
     RL_AND_SFT,
     BITS,
+    CONTROLS,
     STUDY,
     ACCURACY,
     TRAINING,

@@ -32,7 +32,7 @@ def get(cell: Cell, name: str) -> str:
 
 
 def grpo(cell: Cell) -> bool:
-    return get(cell, "algorithm.name") == "grpo"
+    return get(cell, "algorithm.name") == "grpo" and not get(cell, "algorithm.reward")
 
 
 def tiny(cell: Cell, **others: tuple[str, ...]) -> bool:
@@ -96,7 +96,7 @@ def effects(cells: list[Cell]) -> Iterator[Found]:
     for own in parts(cells, lambda c: grpo(c) and tiny(c, **grid), (*MODEL, "n_tie", "u")):
         for same in by_model(own):
             yield from of_ties(same)
-    for own in parts(cells, in_figure_1, (*METHOD, *ADAPTER)):
+    for own in parts(cells, lambda c: in_figure_1(c) and not get(c, "algorithm.reward"), (*METHOD, *ADAPTER)):
         yield from of_algorithms(own)
     for own in parts(cells, lambda c: grpo(c) and tiny(c), (*MODEL, "u", "n_tie")):
         models = {get(cell, "model.name") for cell in own}

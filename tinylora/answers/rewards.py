@@ -32,6 +32,11 @@ class Score:
         """1.0 for an answer that is strictly right, else 0.0."""
         return float(self.strict is Outcome.correct)
 
+    @property
+    def in_form(self) -> bool:
+        """Whether there is an answer in the form that the strict rule reads."""
+        return self.strict in (Outcome.correct, Outcome.wrong)
+
 
 def compare(answer: str | None, gold: str) -> Outcome:
     """Exact match of an extracted answer (None: none was found) with the gold answer."""

@@ -78,6 +78,14 @@ class Algorithm(Enum):
     sft = "sft"
 
 
+class Reward(Enum):
+    """What GRPO rewards: the right answer, or less, to see what a gain is made of."""
+
+    correct = "correct"
+    form = "form"
+    shuffled = "shuffled"
+
+
 class Adapter(Enum):
     """What is trained."""
 

@@ -10,7 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Union
 
-from tinylora.settings.choices import AUTO, Adapter, Algorithm, Checker, Demonstrations, Solver, Strict, Template
+from tinylora.settings.choices import (
+    AUTO,
+    Adapter,
+    Algorithm,
+    Checker,
+    Demonstrations,
+    Reward,
+    Solver,
+    Strict,
+    Template,
+)
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
 from tinylora.settings.paths import as_path
@@ -139,6 +149,9 @@ class GrpoConfig(AlgorithmConfig):
     SimpleRL's default is 0.001."""
     importance_cap: float = setting(2.0, Role.identity, used=TRAINS)
     """Upper bound of the token-level importance weight p_train / p_sampler."""
+    reward: Reward = setting(Reward.correct, Role.identity, used=TRAINS, absent=Reward.correct)
+    """`correct`: 1 for an answer that is strictly right. Controls: `form`, 1 for any answer in the asked-for form;
+    `shuffled`, the rewards of the right answers dealt out anew among the completions of a lane's step."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

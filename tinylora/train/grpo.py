@@ -25,6 +25,7 @@ from tinylora.engine.gradients import backward
 from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, logps_and_entropies, numbers
 from tinylora.engine.sampling import Request, Rollout, Sampling
+from tinylora.settings.choices import Reward
 from tinylora.settings.config import GrpoConfig
 from tinylora.train.losses import group_advantages, grpo_loss, importance_weight, kl_penalty, zero_variance_share
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, apply_gradient
@@ -45,11 +46,11 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     completions = rollout.completions(prompts, lane_of_prompt)
     sampled = time.perf_counter()
 
-    # Rewards: 1 for the right answer in the asked-for format, else 0.
+    # Rewards: 1 for the right answer in the asked-for format, else 0 (or what a control rewards).
     asked = [problem for problem in problems for _ in range(settings.samples)]
     judged = pack.judge(asked, completions.tokens, kept=due_rows(lanes, len(asked) // len(lanes)))
     scores, answered = [each.score for each in judged], Answered(asked, judged, rollout)
-    rewards = torch.tensor([score.reward for score in scores]).view(len(lanes), settings.prompts, settings.samples)
+    rewards = _rewards(settings, lanes, scores)  # (lanes, P, G)
 
     # Advantages: rewards relative to their group, the completions of the same prompt.
     advantages = torch.cat([group_advantages(of_lane) for of_lane in rewards]).flatten()  # (B,)
@@ -66,6 +67,18 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     ended = time.perf_counter()
     times = {"time/rollout_s": sampled - started, "time/train_s": ended - sampled, "time/step_s": ended - started}
     return {index: lane_metrics | times for index, lane_metrics in metrics.items()}
+
+
+def _rewards(settings: GrpoConfig, lanes: Sequence[LaneRun], scores: Sequence[Score]) -> torch.Tensor:
+    """What the completions of these lanes earn, (lanes, P, G), by `algorithm.reward`."""
+    in_form = settings.reward is Reward.form
+    found = torch.tensor([float(score.in_form) if in_form else score.reward for score in scores]).view(len(lanes), -1)
+    if settings.reward is Reward.shuffled:
+        streams = [torch_stream(lane.config.seed, "shuffled rewards", lane.step + 1) for lane in lanes]
+        found = torch.stack(
+            [own[torch.randperm(len(own), generator=dealt)] for own, dealt in zip(found, streams, strict=True)]
+        )
+    return found.view(len(lanes), settings.prompts, settings.samples)
 
 
 def accumulate(
