@@ -23,7 +23,7 @@ COMMANDS = {
     "sync": ("experiments.sync", "write run folders into MLflow"),
     "records": ("experiments.records", "keep and share what was recorded"),
     "ui": ("experiments.ui", "the report and MLflow's pages in a browser"),
-    "questions": ("experiments.questions", "make a question set"),
+    "questions": ("experiments.questions", "make a question set, or find one that can teach a model"),
     "pretrain": ("experiments.pretrain", "make the miniature models anew"),
 }
 

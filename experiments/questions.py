@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write both files and say what is in them, or survey a model; the exit status."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["survey"]:
-        from experiments.survey import main as survey
+        from experiments.survey import survey
 
         return survey(words[1:])
     parser = CommandParser(

@@ -50,7 +50,7 @@ Line = dict[str, Any]
 """What `train.survey.Tried` has, and a key over what it depends on."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def survey(arguments: Sequence[str]) -> int:
     """Survey what the command line names, and print the table; the exit status."""
     parser = CommandParser(
         prog="python -m experiments.questions survey",

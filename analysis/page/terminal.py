@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pandas as pd
+
 from analysis.page.card import Card
 from analysis.page.formats import to_markdown
 from analysis.page.report import Report
 
 MOST_LINES = 40
-SHOWN = ("method", "precision", "trained", "untrained %", "trained, sampled %", "95% interval", "runs")
+SHOWN = ("method", "precision", "trained")
+NUMBERS = ("untrained %", "trained, sampled %", "95% interval", "runs")
+NOT_SHOWN = ("greedy %", "lr")
 
 
 def lines_of(report: Report) -> list[str]:
@@ -26,8 +30,17 @@ def lines_of(report: Report) -> list[str]:
     return [*lines, *last]
 
 
+def _columns(table: pd.DataFrame) -> list[str]:
+    """Those that are always shown, and of the settings those that tell rows apart which are alike in all before."""
+    names = [name for name in SHOWN if name in table]
+    for name in table.columns:
+        apart = table.groupby(names, sort=False)[name].nunique().max() > 1
+        if name not in (*names, *NUMBERS, *NOT_SHOWN) and apart:
+            names.append(name)
+    return names + [name for name in NUMBERS if name in table]
+
+
 def _of_card(card: Card) -> Iterator[str]:
     yield f"{card.title}: " + ", ".join(f"{score} {what}" for score, what in card.steps)
-    table = card.table[[name for name in SHOWN if name in card.table]]
-    yield from to_markdown(table).splitlines()
+    yield from to_markdown(card.table[_columns(card.table)]).splitlines()
     yield ""

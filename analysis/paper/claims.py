@@ -78,8 +78,14 @@ CLAIMS = (
         measure=effects.one_parameter,
     ),
     Claim(
-        "SFT needs 100 to 1000 times the parameters of RL",
+        "RL beats SFT at equal parameters",
         paper="91 v 83 at 13 parameters (text)",
+        selection=RL_AND_SFT.selection,
+        measure=effects.rl_less_sft,
+    ),
+    Claim(
+        "SFT needs 100 to 1000 times the parameters of RL",
+        paper="100 to 1000 times (text)",
         criterion=Criterion("at least 100 times, at half the gain", 100, TIMES),
         selection=RL_AND_SFT.selection,
         measure=effects.sft_ratio,

@@ -166,6 +166,28 @@ def sft_ratio(part: Part) -> list[Effect]:
     return [] if grpo is None else [e for other in curves.items() for e in _ratio(part, ("GRPO", grpo), other)]
 
 
+def rl_less_sft(part: Part) -> list[Effect]:
+    """Points by which GRPO is ahead of SFT where the same values are trained, for each manner of demonstrations."""
+    alike, effects = ["u", "n_tie"], []
+    own = part.cells[(part.cells["adapter.name"] == "tinylora") & part.cells[TEST].notna()]
+    curves = {
+        name: cells.sort_values(VALIDATION, ascending=False, kind="stable").drop_duplicates(alike)
+        for name, cells in ratios.curves_of_algorithms(own).items()
+    }
+    if (grpo := curves.pop("GRPO", None)) is None:
+        return []
+    one = grpo.set_index(alike)["cell"]
+    for name, cells in curves.items():
+        two = cells.set_index(alike)["cell"]
+        both = one.index.intersection(two.index)
+        if len(both):
+            sizes = ", ".join(
+                f"{size:,.0f}" for size in sorted(grpo[grpo["cell"].isin(one.loc[both])]["trained_values"])
+            )
+            effects.append(difference(part, list(one.loc[both]), list(two.loc[both]), f"GRPO less {name} at {sizes}"))
+    return effects
+
+
 def family_ratio(part: Part) -> list[Effect]:
     """How many times the parameters of a Qwen model a Llama model needs, for each pair."""
     models = [(str(name), group) for name, group in part.cells.groupby("model.name", sort=True)]

@@ -125,11 +125,11 @@ Named = tuple[str, pd.DataFrame]
 
 
 def why_not(part: Part, first: Named, second: Named) -> str:
-    """Why the sizes of two curves cannot be compared; "" where they can: both gain over the untrained model."""
+    """Why the sizes of two curves cannot be compared; "" where both have some and gain over the untrained model."""
     for name, cells in (first, second):
         best = best_of_each_size(cells)
-        if best.empty:
-            return f"{name} has no test accuracy"
+        if len(best) < 2:
+            return f"{name} was run at one size" if len(best) else f"{name} has no test accuracy"
         own = int(best.sort_values(VALIDATION, kind="stable")["cell"].iloc[-1])
         untrained = part.untrained_cell(str(cells["model.name"].iloc[0]))
         gain = crossed([part.of(own), untrained]).contrast([1.0, -1.0])

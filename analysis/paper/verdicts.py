@@ -167,7 +167,8 @@ def claims_by_model(checked: Checked) -> pd.DataFrame:
             texts = [
                 f"{name}: {_words(claim, each)}".removeprefix(": ") for name, each in zip(apart(own), own, strict=True)
             ]
-            row[model] = "; ".join(texts) or GAP
+            short = [_words(claim, each) for each in own]
+            row[model] = short[0] if len(set(short)) == 1 else "; ".join(texts) or GAP
         rows.append(row)
     return pd.DataFrame(rows)
 

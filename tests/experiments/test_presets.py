@@ -186,7 +186,7 @@ def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
 
 
 def test_the_study_names_its_sweeps() -> None:
-    assert len(STUDY) == 9
+    assert len(STUDY) == 10
 
 
 @pytest.mark.slow

@@ -201,8 +201,21 @@ def of_algorithms(own: list[Cell]) -> Iterator[Found]:
     manners = sorted({get(cell, "task.demonstrations") for cell in own if not grpo(cell)})
     for manner in manners if rl else []:
         sft = [cell for cell in own if not grpo(cell) and get(cell, "task.demonstrations") == manner]
+        yield from at_equal_size(model_of(own), rl, sft)
         claim = "SFT needs 100 to 1000 times the parameters of RL"
         yield claim, model_of(own), "ratio", *two_curves([rl, sft], [base, base])
+
+
+def at_equal_size(model: str, rl: list[Cell], sft: list[Cell]) -> Iterator[Found]:
+    sides: list[dict[tuple[str, ...], Cell]] = [{}, {}]
+    for side, cells in zip(sides, (rl, sft), strict=True):
+        for cell in sorted(cells, key=lambda cell: cell["judged"]):
+            if get(cell, "adapter.name") == "tinylora":
+                side[key(cell, ("u", "n_tie"))] = cell
+    both = sorted(sides[0].keys() & sides[1].keys())
+    if both:
+        weights = [1 / len(both)] * len(both) + [-1 / len(both)] * len(both)
+        yield "RL beats SFT at equal parameters", model, "linear", [side[at] for side in sides for at in both], weights
 
 
 def two_curves(curves: list[list[Cell]], bases: list[Cell]) -> tuple[list[Cell], tuple[int, list[Cell]]]:
@@ -222,6 +235,8 @@ def ratio(cells: list[Cell], how: tuple[int, list[Cell]]) -> tuple[float, float,
 
     count, bases = how
     curves = [cells[:count], cells[count:]]
+    if min(map(len, curves)) < 2:
+        return math.nan, math.nan, math.nan
     for curve, base in zip(curves, bases, strict=True):
         best = max(curve, key=lambda cell: (cell["judged"], cell["values"]))
         value, down, *_ = reach([best, base], [1.0, -1.0])
