@@ -10,8 +10,8 @@ GRPO learns from problems that the model solves now and then: of a group with eq
 are those of the validation part unless --split says otherwise, never of the test.
 
 With --out each batch of answers is a line of that file; the same command then goes on where it was, and with more
-problems. --keep writes the problems of which so many samples were right as a question set that can be trained on:
-<folder>/<name>-train.jsonl, for task.training_set=<name> task.folder=<folder>.
+problems. --keep writes the training problems of which so many samples were right as a question set, with validation and
+test problems of the task, unselected, beside them. How to train on it is said at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,8 +28,9 @@ from typing import Any
 from experiments.command import run_command
 from experiments.compose.points import compose
 from experiments.display import counted, open_progress, plain_table
+from tinylora import answers
 from tinylora.models.find import digest as model_digest
-from tinylora.models.find import resolve_folder
+from tinylora.models.find import resolve_folder, tokenizer_digest
 from tinylora.records.folder import require_writable
 from tinylora.settings.choices import Split
 from tinylora.settings.command_parser import CommandParser
@@ -40,9 +41,12 @@ from tinylora.settings.identity import digest, hashed_settings
 from tinylora.settings.paths import absolute
 from tinylora.tasks import task_of
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.question_sets import HELD_FOR_VALIDATION
 from tinylora.tasks.reading import question_line
 
 BATCH = 64  # problems that are answered at once, and recorded
+HELD_OUT = 512  # most problems for validation, and for the test, of what is kept
+MORE = "give --samples 4 --between 1 3, for example"
 GROUPS = ("model", "task", "rollout")  # settings that answers depend on
 HEADINGS = ("problems", "strict", "flexible", "greedy", "pass", "mixed", "cut", "tokens", "seconds")
 FIELDS = {"key", "problems", "samples", "strict", "flexible", "greedy", "tokens", "truncated", "seconds"}
@@ -64,44 +68,79 @@ def survey(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", metavar="FILE", help="record answers in it, and go on from what it has")
     parser.add_argument("--keep", metavar="FOLDER/NAME", help="write the problems that are right now and then")
     parser.add_argument("--between", nargs=2, type=int, metavar=("LEAST", "MOST"), help="right samples of these")
-    return run_command(lambda: _survey(parser.parse_intermixed_args(arguments)))
+    given = parser.parse_intermixed_args(arguments)
+    interrupted = "interrupted; " + ("the same command resumes" if given.out else "with --out <file> it would go on")
+    return run_command(lambda: _survey(given), interrupted)
 
 
 def _survey(given: argparse.Namespace) -> None:
-    least, most = _bounds(given)
-    out, keep = (path and absolute(path, name) for path, name in ((given.out, "--out"), (given.keep, "--keep")))
+    _require_sensible(given)
+    out = None if given.out is None else absolute(given.out, "--out")
+    keep = None if given.keep is None else absolute(given.keep, "--keep")
+    require(
+        out is None or not out.is_dir(), f"--out {out}", "answers go into a file, and this is a folder", "name a file"
+    )
     for path in filter(None, (out, keep)):
         require_writable(path.parent)
     points = compose(["adapter=none", f"eval.samples={given.samples}", *given.settings]).points
+    one = "problems are kept that one model finds neither easy nor hard"
+    require(keep is None or len(points) == 1, f"--keep with a sweep of {len(points)}", one, "give --keep without lists")
     names, rows = _varying(points), []
-    kept: dict[str, Problem] = {}
+    if keep is not None:
+        _require_conversation(points[0])
     for point in points:
         problems, lines = _answered(point, given, out)
         values = flatten(hashed_settings(point))
         rows.append((*(str(values.get(name, "")) for name in names), *_row(lines)))
-        counts = [count for line in lines for count in line["strict"]]
-        kept |= {p.question: p for p, count in zip(problems, counts, strict=True) if least <= count <= most}
     print("\n".join(plain_table([(*names, *HEADINGS), *rows], numbers=len(HEADINGS))))
     if keep is not None:
-        file = keep.with_name(f"{keep.name}-train.jsonl")
-        write_atomically(file, "".join(map(question_line, kept.values())).encode())
-        print(
-            f"{file}: {counted(len(kept), 'problem')} of which {least} to {most} of {given.samples} samples were right"
-        )
+        least, most = given.between or (1, given.samples - 1)
+        counts = [count for line in lines for count in line["strict"]]
+        kept = [problem for problem, count in zip(problems, counts, strict=True) if least <= count <= most]
+        print(f"{counted(len(kept), 'problem')} of which {least} to {most} of {given.samples} samples were right")
+        _keep(points[0], kept, keep)
 
 
-def _bounds(given: argparse.Namespace) -> tuple[int, int]:
-    """How many samples of a problem that is kept are right, at least and at most. Raises UsageError."""
+def _require_sensible(given: argparse.Namespace) -> None:
+    """Raise UsageError for the first option that makes no sense."""
     for name in ("problems", "samples"):
         require(getattr(given, name) > 0, f"--{name} {getattr(given, name)}", "it counts things", f"give --{name} 8")
-    least, most = given.between or (1, given.samples - 1)
+    evaluated = [word for word in given.settings if word.lstrip("+").startswith("eval.")]
     require(
-        given.keep is None or 0 <= least <= most <= given.samples,
-        f"--between {least} {most} of --samples {given.samples}",
-        "these are the fewest and the most of a problem's samples that are right",
-        "give --samples 4 --between 1 3, for example",
+        not evaluated,
+        " ".join(evaluated),
+        "a survey asks --problems problems, --samples times each, and heeds no setting of the evaluation",
+        "leave it out",
     )
-    return least, most
+    if given.keep is None:
+        require(given.between is None, "--between", "it says what --keep keeps", "leave it out, or give --keep too")
+        return
+    require(given.keep.strip() != "", "--keep", "it names a question set", "give --keep <folder>/<name>")
+    what, rule = f"--keep with --split {given.split}", "what is kept is trained on, and other problems judge it"
+    require(given.split == Split.train.value, what, rule, "give --split train")
+    require(given.samples > 1, f"--keep with --samples {given.samples}", "one sample is never right now and then", MORE)
+    least, most = given.between or (1, given.samples - 1)
+    what, rule = f"--between {least} {most} of --samples {given.samples}", "the fewest and the most right samples"
+    require(0 <= least <= most <= given.samples, what, rule, MORE)
+
+
+def _require_conversation(point: RunConfig) -> None:
+    rule = "question sets are conversations, and the sums of the miniatures are none"
+    require(task_of(point).chat, f"--keep with task={point.task.name}", rule, "give another task, or no --keep")
+
+
+def _keep(point: RunConfig, kept: Sequence[Problem], keep: Path) -> None:
+    """Write a question set: problems to train on, and the task's own ones for validation and test."""
+    require(len(kept) > 0, f"--keep {keep}", "a question set has problems, and none was kept", "give more --problems")
+    task = task_of(point)
+    validation, test = (task.held_out(split, HELD_OUT) for split in (Split.validation, Split.test))
+    marked = [replace(problem, id=f"{HELD_FOR_VALIDATION}{problem.id}") for problem in validation]
+    for part, problems in (("train", [*kept, *marked]), ("test", test)):
+        file = keep.with_name(f"{keep.name}-{part}.jsonl")
+        write_atomically(file, "".join(map(question_line, problems)).encode())
+        print(f"{file}: {counted(len(problems), 'problem')}")
+    form = f"task.template={point.task.template.value} task.checker={point.task.checker.value}"
+    print(f"train with: task=reasoning_gym task.training_set={keep.name} task.folder={keep.parent} {form}")
 
 
 def _varying(points: Sequence[RunConfig]) -> list[str]:
@@ -115,13 +154,12 @@ def _answered(point: RunConfig, given: argparse.Namespace, out: Path | None) -> 
     """The problems of a point, and what its model says to them, a line for each batch: recorded, or found out now."""
     problems = task_of(point).held_out(Split(given.split), given.problems)
     require(bool(problems), f"task={point.task.name}", f"it has no {given.split} problems", "give another --split")
-    key, pack, lines = _key(point, given), None, []
-    known = {(line["key"], *line["problems"]): line for line in _recorded(out)}
+    known, pack, lines = {line["key"]: line for line in _recorded(out)}, None, []
     with open_progress() as progress:
         for first in range(0, len(problems), BATCH):
             batch = problems[first : first + BATCH]
-            line = known.get((key, *(problem.id for problem in batch)))
-            if line is None:
+            key = _key(point, batch, given.samples)
+            if (line := known.get(key)) is None:
                 from tinylora.train.pack import load_pack
                 from tinylora.train.survey import try_problems
 
@@ -133,11 +171,13 @@ def _answered(point: RunConfig, given: argparse.Namespace, out: Path | None) -> 
     return problems, lines
 
 
-def _key(point: RunConfig, given: argparse.Namespace) -> str:
-    """12 hex digits over what answers depend on, beside the problems."""
+def _key(point: RunConfig, batch: Sequence[Problem], samples: int) -> str:
+    """12 hex digits over what answers to some problems, and the verdicts on them, depend on."""
+    folder = resolve_folder(point.model)
+    files = model_digest(folder, remember=True), tokenizer_digest(folder, point.recipe, remember=True)
     settings = {name: group for name, group in hashed_settings(point).items() if name in GROUPS}
-    asked = {"settings": settings, "split": given.split, "samples": given.samples}
-    return digest(asked | {"model": model_digest(resolve_folder(point.model), remember=True)})[:12]
+    asked = {"settings": settings, "samples": samples, "problems": list(map(repr, batch))}
+    return digest(asked | {"files": files, "checker": answers.VERSION, "recipe": point.recipe})[:12]
 
 
 def _recorded(out: Path | None) -> list[Line]:

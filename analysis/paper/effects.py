@@ -181,7 +181,7 @@ def rl_less_sft(part: Part) -> list[Effect]:
         two = cells.set_index(alike)["cell"]
         both = one.index.intersection(two.index)
         if len(both):
-            sizes = ", ".join(
+            sizes = " and ".join(
                 f"{size:,.0f}" for size in sorted(grpo[grpo["cell"].isin(one.loc[both])]["trained_values"])
             )
             effects.append(difference(part, list(one.loc[both]), list(two.loc[both]), f"GRPO less {name} at {sizes}"))

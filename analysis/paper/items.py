@@ -182,7 +182,7 @@ BITS = _item(
 STUDY = _item(
     "study",
     by_size.by_algorithm_and_precision,
-    Selection((SMOLLM2,), (*METHOD, *ADAPTER, "precision")),
+    Selection((SMOLLM2 | RIGHT,), (*METHOD, *ADAPTER, "precision")),
     least=(TWO_SIZES, ("algorithm.name", "precision", "sharing")),
 )
 CONTROLS = _item(
@@ -193,7 +193,7 @@ CONTROLS = _item(
     beside=True,
 )
 ACCURACY = _item("accuracy", accuracy, Selection(({},), axes=None), rest=True)
-TRAINING = _item("training", training, Selection(_of("grpo", {}), axes=None), beside=True, rest=True)
+TRAINING = _item("training", training, Selection(({"algorithm.name": ("grpo",)},), axes=None), beside=True, rest=True)
 FIGURES = (FIGURE_1, FIGURE_2, FIGURE_3, FIGURE_4, FIGURE_5, FIGURE_6, FIGURE_7, FIGURE_8, FIGURE_9)
 ITEMS = (
     *FIGURES,

@@ -46,8 +46,7 @@ def families(part: Part) -> Made:
         for model in curves
         for level in untrained_levels(part, "", model)
     ]
-    rows = [row for a, b in pairs for row in ratio_rows(part, (a, curves[a]), (b, curves[b]))]
-    return _made(part, points, levels, rows)
+    return _made(part, points, levels, [((a, curves[a]), (b, curves[b])) for a, b in pairs])
 
 
 def _ways(cells: pd.DataFrame, settings: tuple[str, ...]) -> list[str]:
@@ -75,13 +74,9 @@ def algorithms(part: Part) -> Made:
     """RL v SFT: the best of every size by each, and the ratio for each manner of demonstrations."""
     curves = curves_of_algorithms(part.cells)
     looks = {name: (style.colour(name), "solid", style.SERIES_MARKERS[i]) for i, name in enumerate(curves)}
-    rows = [
-        row
-        for name in curves
-        if name != "GRPO" and "GRPO" in curves
-        for row in ratio_rows(part, ("GRPO", curves["GRPO"]), (name, curves[name]))
-    ]
-    return _made(part, _best_points(curves, looks), untrained_levels(part, ""), rows)
+    others = [name for name in curves if name != "GRPO" and "GRPO" in curves]
+    named = [(("GRPO", curves["GRPO"]), (name, curves[name])) for name in others]
+    return _made(part, _best_points(curves, looks), untrained_levels(part, ""), named)
 
 
 def curves_of_algorithms(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -93,13 +88,14 @@ def curves_of_algorithms(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {str(name): group for name, group in cells.groupby(names, sort=True)}
 
 
-def _made(part: Part, points: pd.DataFrame, levels: list[Level], rows: list[dict[str, Any]]) -> Made:
+def _made(part: Part, points: pd.DataFrame, levels: list[Level], pairs: list[tuple[Named, Named]]) -> Made:
+    """The figure, and the ratio of sizes for each pair of curves that has one."""
+    rows = [row for first, second in pairs for row in ratio_rows(part, first, second)]
     drawn = accuracy_figure(part, points, levels, {"": Scale(SIZE_LABELS["trained_values"])})
     data = drawn.data[drawn.data["x"].notna()]  # without the levels
     if not rows:
-        return Made(
-            drawn.figure, data, None, ["No ratio of sizes: one of the two never gains over the untrained model."]
-        )
+        whys = dict.fromkeys(filter(None, (why_not(part, first, second) for first, second in pairs)))
+        return Made(drawn.figure, data, None, [f"No ratio of sizes: {'; '.join(whys)}."] if whys else [])
     return Made(drawn.figure, data, ratio_text(pd.DataFrame(rows)))
 
 

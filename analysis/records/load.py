@@ -40,7 +40,8 @@ DERIVED = ("lr_setting", "projection_seed_setting", *SIZES)
 """Parameters that follow from the settings."""
 DRAWN = ("seed", "projection_seed")
 """Settings in which the runs of a cell may differ."""
-PROVENANCE = (*DIGESTS, "basis_digest", "checker_version", "data_commits", "data_notes", "git_commit", "git_dirty")
+_FILES = ("model_commit", "model_file", "model_file_sha256", "basis_digest", "data_commits", "data_notes")
+PROVENANCE = (*DIGESTS, *_FILES, "layout", "checker_version", "git_commit", "git_dirty")
 """Parameters that say what a run was made from; beside them all `version.*`."""
 NUMBERS = ("u", "rank", "lr", *DRAWN, "steps", *SIZES, "eval.test_items")
 NAMES = ("model.name", "task.name", "algorithm.name")

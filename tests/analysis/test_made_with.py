@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from support.analysis_store import Store, create_store
+from support.packs import open_pack, point
 from support.records import make_folder
 
 from analysis import build
@@ -17,6 +18,7 @@ from analysis.statistics import cells as stats
 from analysis.statistics import grid
 from analysis.statistics.measured import TEST
 from tinylora.records.folder import SUMMARY
+from tinylora.train.recorder import provenance
 
 
 @pytest.fixture
@@ -149,3 +151,10 @@ def test_runs_with_another_strict_rule_are_other_cells(store: Store) -> None:
     store.add({"seed": 0, "task.strict": "verl"})
     _, cells = cells_of(store)
     assert sorted(cells["task.strict"]) == ["form", "verl"]
+
+
+def test_nothing_that_a_run_was_made_with_is_a_setting(tmp_path: Path) -> None:
+    """Else runs of one cell would be apart by what they happened to be made with."""
+    pack, (lane,) = open_pack([point(tmp_path)])
+    noted = {*provenance(pack, lane), "model_commit", "model_file", "model_file_sha256"} - {"scale_model"}
+    assert not set(load._settings(sorted(noted)))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from experiments import questions
-from tinylora.settings.config import RunConfig
+from tinylora.settings.choices import Checker, Split, Template
+from tinylora.settings.config import RunConfig, TaskConfig
 from tinylora.tasks import task_of
 from tinylora.train import survey
 
@@ -38,7 +39,7 @@ def test_the_table_follows_from_the_answers(tmp_path: Path, capsys: pytest.Captu
     assert row["mixed"] == f"{fmean(0 < count < 3 for count in strict):.3f}"
     assert row["tokens"] == f"{(first['tokens'] + second['tokens']) / 240:.1f}"
     assert 0.2 < float(row["mixed"]) < 1
-    held_out = task_of(RunConfig(lr=1.0)).held_out(questions.Split.validation, 80)
+    held_out = task_of(RunConfig(lr=1.0)).held_out(Split.validation, 80)
     assert [*first["problems"], *second["problems"]] == [problem.id for problem in held_out]
 
 
@@ -71,22 +72,52 @@ def test_it_goes_on_where_it_was(
     assert tried[1:] == ["validation-1", "validation-1", "train-1"]
 
 
-def test_what_is_right_now_and_then_is_kept_and_can_be_trained_on(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_is_right_now_and_then_is_kept_and_is_what_is_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, keep = tmp_path / "out.jsonl", tmp_path / "sets" / "mixed"
-    asked = [*SUMS, "--split", "train", "--out", str(out), "--keep", str(keep), "--between", "1", "2"]
-    assert questions.main(asked) == 0
-    (line,) = lines_of(out)
-    wanted = [id for id, count in zip(line["problems"], line["strict"], strict=True) if 1 <= count <= 2]
-    rows = [json.loads(text) for text in (tmp_path / "sets" / "mixed-train.jsonl").read_text().splitlines()]
-    assert 0 < len(wanted) < 64
-    assert [row["id"] for row in rows] == wanted
-    assert "1 to 2 of 4 samples were right" in capsys.readouterr().out
-    problems = {problem.id: problem for problem in task_of(RunConfig(lr=1.0)).held_out(questions.Split.train, 64)}
-    for row in rows:
-        assert (row["question"], row["answer"]) == (problems[row["id"]].question, problems[row["id"]].answer)
-        assert row["solution"]
+    for part, count in (("train", 80), ("test", 9)):
+        rows = [{"question": f"{part} {i}: what is {i} + 1?", "answer": str(i + 1)} for i in range(count)]
+        (tmp_path / f"gsm8k-{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def every_third(_: object, name: str, problems: Any, samples: int, progress: object) -> survey.Tried:
+        right, count = [i % 3 for i in range(len(problems))], len(problems)
+        return survey.Tried([p.id for p in problems], samples, right, right, [0] * count, count, 0, 1.0)
+
+    monkeypatch.setattr("tinylora.train.pack.load_pack", lambda *_: None)
+    monkeypatch.setattr(survey, "try_problems", every_third)
+    asked = ["survey", "task=gsm8k", f"task.folder={tmp_path}", "task.template=boxed", "--split", "train"]
+    assert (
+        questions.main([*asked, "--problems", "40", "--keep", str(tmp_path / "sets" / "some"), "--between", "1", "1"])
+        == 0
+    )
+    printed = capsys.readouterr().out
+    words = dict(word.split("=") for word in printed.rpartition("train with: ")[2].split())
+    assert words["task.checker"] == "numeric"
+    template, checker = Template(words["task.template"]), Checker(words["task.checker"])
+    config = TaskConfig(
+        words["task"], words["task.folder"], training_set=words["task.training_set"], template=template, checker=checker
+    )
+    whole = task_of(RunConfig(lr=1.0, task=TaskConfig("gsm8k", str(tmp_path), template=template, checker=checker)))
+    kept = task_of(RunConfig(lr=1.0, task=config))
+    first = whole.held_out(Split.train, 40)
+    assert [p.question for p in kept.held_out(Split.train, 99)] == [p.question for p in first[1::3]]
+    for split in (Split.validation, Split.test):
+        assert [p.question for p in kept.held_out(split, 99)] == [p.question for p in whole.held_out(split, 99)]
+    assert kept.prompt(first[1]) == whole.prompt(first[1])
+
+
+def test_a_model_without_probabilities_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate_suite = survey.evaluate_suite
+
+    def failing(pack: Any, *others: Any) -> Any:
+        pack.lanes[0].failure = "the model's probabilities are not finite at step 0"
+        return evaluate_suite(pack, *others)[0], {}
+
+    monkeypatch.setattr(survey, "evaluate_suite", failing)
+    assert questions.main([*SUMS, "--problems", "4"]) == 1
+    assert "probabilities are not finite" in capsys.readouterr().err
 
 
 def test_what_is_swept_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,8 +132,17 @@ def test_what_is_swept_has_a_column(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--problems", "0"], "--problems 0"),
         (["--samples", "-1"], "--samples -1"),
-        (["--keep", "sets/x", "--between", "3", "2"], "--between 3 2"),
-        (["--keep", "sets/x", "--between", "1", "9"], "--between 1 9"),
+        (["--split", "train", "--keep", "sets/x", "--between", "3", "2"], "--between 3 2"),
+        (["--split", "train", "--keep", "sets/x", "--between", "1", "9"], "--between 1 9"),
+        (["--split", "train", "--keep", "sets/x", "--samples", "1"], "--samples 1"),
+        (["--split", "train", "--keep", "x"], "--keep with task=sums"),
+        (["--keep", "sets/x"], "--split validation"),
+        (["--split", "train", "--keep", "x", "rollout.temperature=0.5,1"], "--keep with a sweep"),
+        (["--between", "1", "2"], "--between"),
+        (["--out="], "this is a folder"),
+        (["--split", "train", "--keep="], "it names a question set"),
+        (["--out", "/"], "--out /"),
+        (["eval.test_items=3,4"], "eval.test_items=3,4"),
         (["task=aime24", "task.folder=/nowhere"], "/nowhere"),
         (["rollout.temperatur=1"], "temperatur"),
         (["u=1"], "u=1"),

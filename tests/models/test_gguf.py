@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from tinylora.models.load import load
 from tinylora.settings.config import ModelConfig
 from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.files import CACHE_VARIABLE
+from tinylora.settings.paths import as_model_path
 from tinylora.train.recorder import provenance
 
 SUM = torch.tensor([[1, 5, 6, 14, 7, 8, 15]])  # <bos>12+34=
@@ -68,7 +71,7 @@ def test_it_is_converted_once_and_the_record_names_the_file(
     recorded = provenance(pack, lane)
     assert made_from(folder).items() <= recorded.items()
     assert recorded["model_file"] == "tiny.gguf"
-    assert recorded["model_file_sha256"].startswith(folder.name.rpartition("-")[2])
+    assert recorded["model_file_sha256"].startswith(folder.name.split("-")[1])
     assert lane.config.model.identity == "tiny.gguf"
 
 
@@ -103,6 +106,36 @@ def test_what_is_no_whole_known_model_is_refused(
     assert str(path) in raised.value.given
     assert "give another .gguf file" in raised.value.remedy
     assert not list((cache / "gguf").glob("*")) if (cache / "gguf").exists() else True
+
+
+def test_a_link_keeps_its_name_whatever_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    write_gguf(tmp_path / "tiny.gguf")
+    (tmp_path / "tiny.gguf").rename(tmp_path / "blobs" / "ab12")
+    (tmp_path / "tiny.gguf").symlink_to(tmp_path / "blobs" / "ab12")
+    config = ModelConfig(path=as_model_path(str(tmp_path / "blobs" / ".." / "tiny.gguf"), "model.path"), device="cpu")
+    assert config.path == str(tmp_path / "tiny.gguf")
+    assert config.identity == "tiny.gguf"
+    assert made_from(resolve_folder(config))["model_file"] == "tiny.gguf"
+
+
+def test_a_long_name_is_no_trouble(tmp_path: Path) -> None:
+    write_gguf(tmp_path / f"{'x' * 249}.gguf")
+    assert resolve_folder(at(tmp_path / f"{'x' * 249}.gguf")).is_dir()
+    with pytest.raises(UsageError, match="a name in it 255"):
+        resolve_folder(at(tmp_path / f"{'x' * 300}.gguf"))
+
+
+def test_what_a_killed_conversion_has_left_is_removed(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    folder = resolve_folder(at(tmp_path / "tiny.gguf"))
+    shutil.rmtree(folder)
+    old, new = (cache / "gguf" / f"{folder.name}-{name}" for name in ("old", "new"))
+    for left in (old, new):
+        left.mkdir()
+    os.utime(old, (1, 1))
+    assert resolve_folder(at(tmp_path / "tiny.gguf")) == folder
+    assert sorted(path.name for path in (cache / "gguf").iterdir()) == [folder.name, new.name]
 
 
 def test_one_part_of_several_is_refused_with_how_to_join_them(tmp_path: Path) -> None:

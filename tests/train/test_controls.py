@@ -27,7 +27,7 @@ def rewards(tmp_path: Path, reward: Reward, seeds: tuple[int, int] = (0, 1), ste
 
 def test_right_answers_or_any_answer_in_the_form(tmp_path: Path) -> None:
     assert torch.equal(rewards(tmp_path, Reward.correct), RIGHT)
-    in_form = torch.tensor([1.0, 1, 0, 1, 0, 1] * 4).view(2, 3, 4)
+    in_form = torch.tensor([1.0, 1, 0, 1, 1, 1] * 4).view(2, 3, 4)
     assert torch.equal(rewards(tmp_path, Reward.form), in_form)
 
 

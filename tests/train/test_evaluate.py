@@ -22,6 +22,7 @@ from tinylora.tasks.problem import Problem, Suite
 from tinylora.tasks.sums import SumsTask
 from tinylora.train.evaluate import evaluate, summarise
 from tinylora.train.loop import run_pack
+from tinylora.train.pack import Judged
 
 
 class SuitesOfSums(SumsTask):
@@ -146,3 +147,12 @@ def test_a_lane_without_finite_probabilities_is_stopped_and_the_others_are_score
     found = evaluate(pack, [0, 1], Silent())
     assert "eval/test/greedy_strict" in found[0].metrics and list(found) == [0]
     assert lanes[0].failure is None and "not finite" in str(lanes[1].failure)
+
+
+def test_verdicts_of_the_moment_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only the flexible verdict is one: an evaluation that is remembered must not keep them."""
+    pack, _ = open_pack([point(tmp_path)])
+    assert evaluate(pack, [0], Silent())[0].unsure == []
+    late = Judged(Score(Outcome.no_answer, Outcome.timeout), "")
+    monkeypatch.setattr(type(pack), "judge", lambda self, problems, completions, kept: [late] * len(problems))
+    assert evaluate(pack, [0], Silent())[0].unsure == ["validation", "test"]

@@ -15,6 +15,7 @@ from tinylora.records.progress import Silent
 from tinylora.settings.config import (
     Adapter,
     AdapterConfig,
+    Attention,
     EvalConfig,
     ModelConfig,
     Precision,
@@ -87,6 +88,7 @@ def test_what_is_remembered_is_what_is_measured_whatever_is_trained(tmp_path: Pa
         {"rollout": RolloutConfig(max_new_tokens=48, temperature=0.5)},
         {"model": ModelConfig(name="miniature-llama", device="cpu")},
         {"model": ModelConfig(dtype=Precision.bf16, device="cpu")},
+        {"model": ModelConfig(attention=Attention.eager, device="cpu")},
         {"rank": 1},
         {"adapter": AdapterConfig(Adapter.full), "lr": 1e-4},
     ],
@@ -100,20 +102,20 @@ def test_problems_model_machine_and_sources_make_another(tmp_path: Path, monkeyp
     pack = opened(tmp_path)
     keys = {key_of(pack), key_of(replace(pack, model_digest="other")), key_of(replace(pack, tokenizer_digest="other"))}
     keys.add(key_of(with_engine(pack, limits=replace(pack.engine.limits, rows=3))))
-    for name in ("_machine", "_sources"):
+    for name, other in (("_machine", lambda _: "other"), ("_version", lambda _: "0"), ("SOURCES", "other")):
         with monkeypatch.context() as patched:
-            patched.setattr(untrained, name, lambda *_: "other")
+            patched.setattr(untrained, name, other)
             keys.add(key_of(pack))
     suites = type(pack.task).suites
 
-    def other(task: Any, settings: Any) -> Any:
+    def another(task: Any, settings: Any) -> Any:
         """The same questions, of which one has another answer."""
         first, *rest = suites(task, settings)
         return [replace(first, problems=[replace(first.problems[0], answer="0"), *first.problems[1:]]), *rest]
 
-    monkeypatch.setattr(type(pack.task), "suites", other)
+    monkeypatch.setattr(type(pack.task), "suites", another)
     keys.add(key_of(pack))
-    assert len(keys) == 7
+    assert len(keys) == 8
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_neither_a_failure_nor_an_outcome_of_the_moment_is_remembered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack, heard = opened(tmp_path), Heard()
-    timed_out = Evaluation({"eval/test/greedy_outcome/timeout": 0.25}, [], [])
+    timed_out = Evaluation({}, [], [], ["test"])
     for found in ({}, {0: timed_out}):
         monkeypatch.setattr(untrained, "evaluate", lambda *_, found=found: found)
         assert evaluate_untrained(pack, 0, heard) == found.get(0)

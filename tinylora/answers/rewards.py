@@ -34,8 +34,8 @@ class Score:
 
     @property
     def in_form(self) -> bool:
-        """Whether there is an answer in the form that the strict rule reads."""
-        return self.strict in (Outcome.correct, Outcome.wrong)
+        """Whether there is an answer in the form that the strict rule reads, whatever its check says."""
+        return self.strict is not Outcome.no_answer
 
 
 def compare(answer: str | None, gold: str) -> Outcome:

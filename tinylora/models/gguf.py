@@ -5,19 +5,27 @@ Its weights are what the file's blocks of 2 to 16 bits stand for. Nothing of a f
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import re
+import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from tinylora.models.file_digests import file_digest
 from tinylora.settings.errors import FailureError, UsageError, first_line
 from tinylora.settings.files import CACHE_VARIABLE, cache_folder
+from tinylora.settings.paths import GGUF
 
-SUFFIX, MAGIC = ".gguf", b"GGUF"
+MAGIC = b"GGUF"
 FOLDER = "gguf"  # below the cache folder of the machine
+VERSION = 1  # of the conversion
+LONGEST_STEM = 100  # characters of a file's name in that of its folder
+LEFT_BEHIND = 3600.0  # seconds after which what a killed conversion has left is removed
 SOURCE = "made_from.json"
 """In a converted folder: name and SHA-256 of the file."""
 PART_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
@@ -28,7 +36,7 @@ REMEDY = "give another .gguf file, or the folder of the original model (model.pa
 
 def is_gguf(path: Path) -> bool:
     """Whether a path is that of a GGUF file, by its name."""
-    return path.suffix.lower() == SUFFIX and not path.is_dir()
+    return path.suffix.lower() == GGUF and not os.path.isdir(path)  # Path's raises for names that are too long
 
 
 def gguf_folder(gguf: Path, named: str) -> Path:
@@ -36,7 +44,7 @@ def gguf_folder(gguf: Path, named: str) -> Path:
 
     Raises UsageError where the file is none that can be read, FailureError where the cache folder fails.
     """
-    if not gguf.is_file():
+    if not os.path.isfile(gguf):
         raise UsageError(named, "a model is a folder or a .gguf file, and this file does not exist", REMEDY)
     if PART_OF_SEVERAL.search(gguf.name):
         remedy = "join the parts (`llama-gguf-split --merge <first part> <file>`), and give the whole file"
@@ -51,7 +59,8 @@ def gguf_folder(gguf: Path, named: str) -> Path:
         raise UsageError(named, f"the file must be readable: {first_line(error)}", REMEDY) from error
     if begins != MAGIC:
         raise UsageError(named, f"a GGUF file begins with {MAGIC.decode()}, and this one does not", REMEDY)
-    return converted(gguf, cache_folder() / FOLDER / f"{gguf.stem}-{digest[:16]}", digest)
+    name = f"{gguf.stem[:LONGEST_STEM]}-{digest[:16]}-v{VERSION}"
+    return converted(gguf, cache_folder() / FOLDER / name, digest)
 
 
 def converted(gguf: Path, folder: Path, digest: str) -> Path:
@@ -63,6 +72,7 @@ def converted(gguf: Path, folder: Path, digest: str) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
         with tempfile.TemporaryDirectory(prefix=f"{folder.name}-", dir=folder.parent) as part:
             made = Path(part, folder.name)
             print(f"converting {gguf.name} once for all runs: a minute or more", file=sys.stderr, flush=True)
@@ -77,6 +87,13 @@ def converted(gguf: Path, folder: Path, digest: str) -> Path:
                 f"free the space, or set {CACHE_VARIABLE}=<folder>",
             ) from error
     return folder
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed conversions of the same file have left."""
+    for path in folder.parent.glob(f"{glob.escape(folder.name)}-*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > LEFT_BEHIND:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def made_from(folder: Path) -> dict[str, str]:

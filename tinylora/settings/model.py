@@ -9,7 +9,7 @@ from pathlib import Path
 from tinylora.settings.choices import Attention, Precision
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, content_digest, setting
-from tinylora.settings.paths import as_path
+from tinylora.settings.paths import GGUF, as_model_path, as_path
 from tinylora.settings.rules import require_kinds, require_path, shown
 from tinylora.settings.uses import CONVERSES, NO_FOLDER_OF_MODEL, OF_THE_HUB, RATE_IS_AUTO, TRAINS
 
@@ -50,7 +50,7 @@ class ModelConfig:
     """Repository on the Hugging Face hub, `owner/name`, for models that do not ship with the package."""
     revision: str = setting("main", Role.identity, used=OF_THE_HUB)
     """Branch, tag or commit there, by which weights of one name differ; the commit that it resolves to is recorded."""
-    path: str | None = setting(None, Role.place, enters=as_path)
+    path: str | None = setting(None, Role.place, enters=as_model_path)
     """Folder with config, safetensors and tokenizer, or a GGUF file; it replaces the named model (and names it)."""
     chat_template: str | None = setting(
         None,
@@ -102,6 +102,8 @@ class ModelConfig:
         """The name under which runs of this model are recorded."""
         if self.path is None:
             return self.name
+        if Path(self.path).suffix.lower() == GGUF:
+            return Path(self.path).name
         try:
             return Path(self.path).resolve().name
         except (OSError, RuntimeError):  # it leads nowhere, which is said where paths enter

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from tinylora.settings.errors import UsageError, first_line
 from tinylora.settings.rules import require_path, shown, why_not_text
 
+GGUF = ".gguf"
 Settings = TypeVar("Settings")
 
 
@@ -30,7 +31,7 @@ def portable(group: Settings, folder: Path) -> Settings:
 
     def below(text: str, name: str, enters: Callable[[str, str], str]) -> str:
         path = Path(text)
-        return str(path.relative_to(folder)) if enters is as_path and folder in path.parents else text
+        return str(path.relative_to(folder)) if enters in (as_path, as_model_path) and folder in path.parents else text
 
     changed: Settings = _changed(group, "", below)
     return changed
@@ -73,6 +74,17 @@ def _require_text(text: str, said: str, remedy: str) -> None:
 def as_path(text: str, name: str) -> str:
     """A path setting as it is kept: absolute. Raises UsageError."""
     return str(absolute(text, name))
+
+
+def as_model_path(text: str, name: str) -> str:
+    """The same for a model: a GGUF file keeps the name that is given, also of a link, which may lead to a digest."""
+    path = Path(text)
+    if path.suffix.lower() != GGUF:
+        return as_path(text, name)
+    whole = str(absolute(path.parent, name) / path.name)
+    _require_text(whole, f"{name}={shown(text)}", f"give {name}=<another path>")
+    require_path(name, whole)
+    return whole
 
 
 def end_without_surroundings() -> None:

@@ -6,7 +6,8 @@ needs no package, its splits are those of the generator, and answers are compare
 
     training     the rows of the training set, but those left out: without an answer, known to be broken, repeated,
                  and for SFT those without a solution
-    validation   about 5% of the training set, by a stable hash of the row's id; never trained on
+    validation   about 5% of the training set, by a stable hash of the row's id, or those whose id begins with
+                 `validation/`; never trained on
     test         every row of the test set that has an answer
 
 What is left out is counted in the task's notes.
@@ -33,6 +34,8 @@ from tinylora.tasks.reading import DataSet, Row, read_set, same_text
 from tinylora.tasks.scoring import answer_of, score_all
 from tinylora.tasks.sources import SOURCES, SUITES, TESTS, TRAINING
 
+HELD_FOR_VALIDATION = "validation/"
+"""Where ids of a written training set begin with it, these problems are its validation part, and no others."""
 FEW = 200  # questions of a written set below which each is sampled several times
 
 
@@ -154,8 +157,9 @@ class QuestionTask:
     def _split(self, training: Questions, solutions: bool) -> dict[Split, Sequence[Problem]]:
         """The training and the validation part; counts what has no solution where solutions are needed."""
         parts: dict[Split, list[Problem]] = {Split.train: [], Split.validation: []}
+        marked = any(problem.id.startswith(HELD_FOR_VALIDATION) for problem in training.problems)
         for problem in training.problems:
-            parts[_split_of(problem, training.data.name)].append(problem)
+            parts[_split_of(problem, training.data.name, marked)].append(problem)
         for split, problems in parts.items():
             if not problems:
                 raise UsageError(
@@ -277,8 +281,10 @@ def _overlap(training: Questions, tests: Sequence[Questions]) -> str:
     return f"Test questions that are also in {training.data.name}: {', '.join(counts.values())}."
 
 
-def _split_of(problem: Problem, name: str) -> Split:
-    """Training or validation, of a problem of a training set."""
+def _split_of(problem: Problem, name: str, marked: bool) -> Split:
+    """Training or validation, of a problem of a training set; `marked`: its ids say it."""
+    if marked:
+        return Split.validation if problem.id.startswith(HELD_FOR_VALIDATION) else Split.train
     if name not in SOURCES:
         return Split.validation if split_of(problem.question) is Split.validation else Split.train
     return Split.train if hashlib.sha256(problem.id.encode()).digest()[0] % 20 else Split.validation

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Evaluation:
     """The outcome of each problem, a line for each suite."""
     samples: list[Sample]
     """What was said to the first problems of each suite."""
+    unsure: list[str] = field(default_factory=list)
+    """The suites in which a verdict was of the moment: the time for a check was over, or the check failed."""
 
 
 def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, Evaluation]:
@@ -56,6 +58,7 @@ def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, 
             found[lane].metrics.update(of_suite.metrics)
             found[lane].items.extend(of_suite.items)
             found[lane].samples.extend(of_suite.samples)
+            found[lane].unsure.extend(of_suite.unsure)
         if number == 0:
             greedy = replace(answers, tokens=answers.tokens[:: answers.samples])
             for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
@@ -127,7 +130,10 @@ def _measure(
                 right = np.array([getattr(score, name) is Outcome.correct for score in of_mode])
                 bits[f"{mode}_{name}"] = right if mode == "greedy" else right.reshape(-1, samples)
         samples_of_lane = of_evaluation(pack, pack.lanes[lane], suite.name, answered, kept[number])
-        found.append(Evaluation(metrics, [ItemLine(pack.lanes[lane].step, suite.name, ids, **bits)], samples_of_lane))
+        verdicts = {verdict for place in places for verdict in (scores[place].strict, scores[place].flexible)}
+        unsure = [suite.name] if verdicts & {Outcome.timeout, Outcome.checker_error} else []
+        items = [ItemLine(pack.lanes[lane].step, suite.name, ids, **bits)]
+        found.append(Evaluation(metrics, items, samples_of_lane, unsure))
     return found
 
 

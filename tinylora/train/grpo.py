@@ -49,8 +49,9 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     # Rewards: 1 for the right answer in the asked-for format, else 0 (or what a control rewards).
     asked = [problem for problem in problems for _ in range(settings.samples)]
     judged = pack.judge(asked, completions.tokens, kept=due_rows(lanes, len(asked) // len(lanes)))
-    scores, answered = [each.score for each in judged], Answered(asked, judged, rollout)
+    scores = [each.score for each in judged]
     rewards = _rewards(settings, lanes, scores)  # (lanes, P, G)
+    answered = Answered(asked, judged, rollout, rewards.flatten().tolist())
 
     # Advantages: rewards relative to their group, the completions of the same prompt.
     advantages = torch.cat([group_advantages(of_lane) for of_lane in rewards]).flatten()  # (B,)

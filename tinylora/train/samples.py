@@ -32,6 +32,12 @@ class Answered:
     problems: Sequence[Problem]
     judged: Sequence[Judged]
     rollout: Rollout
+    rewards: Sequence[float] | None = None
+    """Of each row, where it is not 1 for a strictly right answer and 0 for others."""
+
+    def reward(self, row: int) -> float:
+        """What a row has earned."""
+        return self.judged[row].score.reward if self.rewards is None else self.rewards[row]
 
 
 def is_due(config: RunConfig, step: int) -> bool:
@@ -52,10 +58,9 @@ def of_group(pack: Pack, lane: LaneRun, answered: Answered, own: slice, size: in
     """
     if not is_due(lane.config, lane.step + 1):
         return []
-    rewards = [judged.score.reward for judged in answered.judged]
     groups = [range(start, start + size) for start in range(own.start, own.stop, size)]
-    group = next((rows for rows in groups if len({rewards[row] for row in rows}) > 1), groups[0])
-    ordered = sorted(group, key=lambda row: (rewards[row], _logps(answered.rollout, row)[0]))
+    group = next((rows for rows in groups if len(set(map(answered.reward, rows))) > 1), groups[0])
+    ordered = sorted(group, key=lambda row: (answered.reward(row), _logps(answered.rollout, row)[0]))
     return _records(pack, lane.step + 1, TRAINING, answered, {ordered[-1]: BEST, ordered[0]: WORST})
 
 
@@ -91,7 +96,7 @@ def _records(pack: Pack, step: int, suite: str, answered: Answered, kinds: Mappi
                 problem.answer,
                 judged.score.strict.name,
                 judged.score.flexible.name,
-                judged.score.reward,
+                answered.reward(row),
                 int(answered.rollout.lengths[row]),
                 round(mean, DIGITS),
                 round(least, DIGITS),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from tinylora.records.progress import Progress
+from tinylora.settings.errors import FailureError
 from tinylora.tasks.problem import Problem, Suite
 from tinylora.train.evaluate import evaluate_suite
 from tinylora.train.pack import Pack
@@ -33,10 +34,16 @@ class Tried:
 
 
 def try_problems(pack: Pack, name: str, problems: Sequence[Problem], samples: int, progress: Progress) -> Tried:
-    """Let the first lane answer some problems, which are said to be the set `name`."""
+    """Let the first lane answer some problems, which are said to be the set `name`.
+
+    Raises FailureError where its probabilities are not finite.
+    """
     started = time.perf_counter()
     suite = Suite(name, problems, samples)
     answers, measured = evaluate_suite(pack, [0], suite, progress)
+    if 0 not in measured or pack.lanes[0].failure is not None:
+        rule = f"a model gives probabilities: {pack.lanes[0].failure}"
+        raise FailureError(f"model {pack.config.model.identity}", rule, "give another model, or model.dtype=fp32")
     (line,) = measured[0].items
     places = range(len(answers.tokens))
     sampled = [answers.tokens[place] for place in places if place % answers.samples]

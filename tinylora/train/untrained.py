@@ -12,12 +12,11 @@ import json
 import platform
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 import tinylora
 from tinylora import answers
@@ -34,8 +33,8 @@ from tinylora.train.pack import Pack
 FOLDER = "untrained"  # below the cache folder of the machine
 GROUPS = ("model", "task", "rollout", "eval", "adapter", "rank")  # the settings that it depends on, but for OF_TRAINING
 OF_TRAINING = ("task.demonstrations", "eval.every")
-OF_THE_MOMENT = ("timeout", "checker_error")
-"""Outcomes that the next evaluation may not have."""
+PACKAGES = ("torch", "transformers", "tokenizers", "sympy", "math-verify", "reasoning-gym")
+"""What computes, reads and judges; those that are not installed count, too."""
 
 
 def evaluate_untrained(pack: Pack, lane: int, progress: Progress) -> Evaluation | None:
@@ -46,7 +45,7 @@ def evaluate_untrained(pack: Pack, lane: int, progress: Progress) -> Evaluation 
         progress.phase("the untrained model: evaluated before on this machine, remembered")
         return known
     found = evaluate(pack, [lane], progress).get(lane)
-    if found is not None and pack.engine.ranks.leads and not _of_the_moment(found):
+    if found is not None and pack.engine.ranks.leads and not found.unsure:
         _remember(path, found)
     return found
 
@@ -60,12 +59,12 @@ def key_of(pack: Pack) -> str:
     ]
     made_of = {
         "settings": {n: settings[n] for n in settings if n.split(".")[0] in GROUPS and n not in OF_TRAINING},
-        "model": (pack.model_digest, pack.tokenizer_digest, pack.form.digest),
-        "asked": asked,
+        "model": (pack.model_digest, pack.tokenizer_digest, pack.form.digest, pack.config.model.attention.value),
+        "asked": (pack.task.data_digest, pack.task.prompt_digest, asked),
         "checker": answers.VERSION,
         "at once": (repr(pack.engine.limits), pack.engine.row_width, pack.engine.ranks.count),
         "machine": _machine(pack.engine.model.device),
-        "versions": (torch.__version__, transformers.__version__, _sources()),
+        "versions": (platform.python_version(), *map(_version, PACKAGES), SOURCES),
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -74,10 +73,25 @@ def _machine(device: torch.device) -> tuple[str | int, ...]:
     """What computes, on which rounding depends."""
     if device.type == "cuda":
         return platform.node(), torch.cuda.get_device_name(device)
-    return platform.node(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+    return platform.node(), _processor(), torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
 
 
-@cache
+def _processor() -> str:
+    """Its name, where the system says it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _sources() -> str:
     """A digest of the files of this package."""
     digest = hashlib.sha256()
@@ -87,8 +101,7 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _of_the_moment(found: Evaluation) -> bool:
-    return any(name.endswith(OF_THE_MOMENT) and share > 0 for name, share in found.metrics.items())
+SOURCES = _sources()  # of the code that runs, even where it is changed meanwhile
 
 
 def _remember(path: Path, found: Evaluation) -> None:
