@@ -367,6 +367,7 @@ def test_every_item_is_drawn(store: Path, tmp_path: Path) -> None:
         for u in ("1", "13")
         for kind in ("fp32", "bf16")
     ]
+    runs += [run({"u": "13", "n_tie": "all", "algorithm.reward": reward}) for reward in ("form", "shuffled")]
     write_runs(store, list({made.tags["run_key"]: made for made in runs}.values()))
     out = tmp_path / "out"
     assert build.main(["--outputs-dir", str(store.parent), "--out", str(out), "--format", "svg,png"]) == 0
