@@ -7,6 +7,7 @@ named and left out; the others are imported all the same.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tinylora.records import sqlite_store
 from tinylora.records.damage import damage_of
 from tinylora.records.folder import LOCK, PREVIOUS, SUMMARY, MetricLine, RunFolder, read_config, run_folders, saved_step
 from tinylora.records.reading import UNREADABLE, why_unreadable
+from tinylora.records.unchanged import facts_of, remember, unchanged
 from tinylora.settings.errors import FailureError, TinyLoraError
 from tinylora.settings.files import held
 from tinylora.settings.leftovers import clear_outputs
@@ -48,10 +50,10 @@ class SettledFolder(RunFolder):
         return [line for line in super().lines() if line.step <= settled]
 
 
-def readable(outputs: Path) -> tuple[list[SettledFolder], dict[str, str]]:
-    """The run folders in `outputs` that can be trusted, and why others cannot, by their names."""
+def readable(outputs: Path, but: Collection[str] = ()) -> tuple[list[SettledFolder], dict[str, str]]:
+    """The run folders in `outputs`, `but` these, that can be trusted, and why others cannot, by their names."""
     folders, damaged = [], {}
-    for path in run_folders(outputs):
+    for path in (path for path in run_folders(outputs) if path.name not in but):
         try:
             folder = SettledFolder(read_config(path, outputs))
             why = damage_of(folder)
@@ -70,10 +72,12 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
     A run with a server is left to the process that trains it now, which writes itself.
     """
     groups: dict[tuple[str, str], list[RunFolder]] = {}
-    done, problems = 0, []
+    done, problems, held_now = 0, [], []
     with held(outputs / SYNC_LOCK):
         clear_outputs(outputs)
-        folders, damaged = readable(outputs)
+        now = facts_of(run_folders(outputs))  # before they are read
+        same = unchanged(outputs, now)
+        folders, damaged = readable(outputs, but=same)
         for folder in folders:
             config = folder.config
             if config.tracking.uri is None or (servers and not _in_use(folder.path)):
@@ -84,9 +88,18 @@ def sync(outputs: Path, servers: bool = False) -> Synced:
 
                 Mirror(group[0].config).push(group, final=True)
                 done += len(group)
+                held_now += [folder.path.name for folder in group if _is_settled(folder)]
             except TinyLoraError as error:
                 problems.append(f"{error.given}\n  remedy: {error.remedy}")
-    return Synced(done, [*(f"{name}: {why}" for name, why in damaged.items()), *problems], damaged)
+        if folders:
+            remember(outputs, {name: now[name] for name in (*same, *held_now) if name in now})
+    return Synced(done + len(same), [*(f"{name}: {why}" for name, why in damaged.items()), *problems], damaged)
+
+
+def _is_settled(folder: RunFolder) -> bool:
+    """Whether a run has ended, and its store is the one beside it."""
+    status = folder.status()
+    return status is not None and status.final and folder.config.tracking.uri is None
 
 
 def rebuild(outputs: Path) -> list[str]:
