@@ -21,6 +21,8 @@ from tinylora.settings.streams import printing
 
 HOLDS, REVERSED, EQUIVALENT = "holds", "reversed", "equivalent"
 KEY = ["claim", "measured_on"]
+AT_ACCURACY = r" at [0-9.]+%$"
+"""The accuracy at which sizes are compared follows from the draws: it is no part of what is compared."""
 NEEDED = {*KEY, "effect", "bound", "upper", "margin", "verdict"}
 
 
@@ -30,7 +32,11 @@ def agreement(study: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
     Both are tables of claims (`claims.csv`). Columns: claim, measured_on, verdict, effect, again, agrees.
     """
     decided = study[study["verdict"].isin((HOLDS, REVERSED, EQUIVALENT))]
-    both = decided.merge(again[[*KEY, "effect"]].dropna(), on=KEY, suffixes=("", "_again"), validate="one_to_one")
+    one, two = (
+        table.assign(measured_on=table["measured_on"].str.replace(AT_ACCURACY, "", regex=True))
+        for table in (decided, again[[*KEY, "effect"]].dropna())
+    )
+    both = one.merge(two, on=KEY, suffixes=("", "_again"), validate="one_to_one")
     both["agrees"] = [_agrees(row) for row in both.to_dict("records")]
     return both[[*KEY, "verdict", "effect", "effect_again", "agrees"]].rename(columns={"effect_again": "again"})
 
