@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from experiments.compose.words import FOUND, SEARCH
 from experiments.display import counted
-from experiments.search import Runs, accuracy, best_rate, draw_of, groups_of, next_rates, recorded
+from experiments.search import Runs, accuracy, best_rate, draw_of, groups_of, next_rates, recorded, untrained_score
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
@@ -50,4 +50,5 @@ def _found(runs: Runs) -> float | None:
     if not whole:
         return None
     scores: dict[float, float | None] = {rate: accuracy([drawn[rate][draw] for draw in whole]) for rate in rates}
-    return best_rate(scores) if not next_rates(scores) else None
+    floor = untrained_score([drawn[rate][draw] for rate in rates for draw in whole])
+    return best_rate(scores) if not next_rates(scores, floor) else None

@@ -6,7 +6,8 @@ Points that differ in nothing but their draws (`seed`, `projection_seed`) search
 factor of 3 apart, or with the rates at which they have run already, where these are three or more. The best rate is the
 one with the highest mean accuracy on validation problems, sampled and strict; a run that failed counts as the untrained
 model. While the best rate is at an end of those that were tried, the next one beyond that end is tried, too; nothing is
-tried in between. Each round of all groups is one sweep, so that they share packs.
+tried in between. Where even the best is clearly worse than the untrained model, all were too large: the next smaller
+one is tried. Each round of all groups is one sweep, so that they share packs.
 
 A search keeps no state: where it stands follows from the records, round by round. So the same command goes on. Other
 draws are then trained at the rates that were found by `lr=found` (`experiments.found`).
@@ -17,7 +18,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -38,6 +39,7 @@ from tinylora.settings.rules import LARGEST_FP32, SMALLEST_FP32
 FACTOR = 3.0
 MOST_RATES = 11  # of a group: three, and eight beyond them
 METRIC = "eval/validation/sampled_strict"
+SLACK = 0.03  # of accuracy below the untrained model: two standard errors of 256 problems, of which half are right
 DRAWS = ("seed", "projection_seed")  # settings in which the points of a group differ
 Runs = dict[float, list[RunConfig]]
 """The runs of a group that have ended, by rate."""
@@ -48,21 +50,22 @@ def first_rates(middle: float) -> list[float]:
     return [_rounded(middle / FACTOR), _rounded(middle), _rounded(middle * FACTOR)]
 
 
-def next_rates(tried: Mapping[float, float | None]) -> list[float]:
+def next_rates(tried: Mapping[float, float | None], untrained: float = 0.0) -> list[float]:
     """The rates to run next, from the scores of those that were tried (at least one); none where the search is over.
 
-    A score of None is not known yet: such rates come first. Else those beyond an end that no other rate has beaten.
+    A score of None is not known yet: such rates come first. Else those beyond an end that no other rate has beaten, or
+    below all where none comes near the score of the untrained model.
     """
     if waiting := sorted(rate for rate, score in tried.items() if score is None):
         return waiting
-    beyond = [_rounded(rate / FACTOR if rate == min(tried) else rate * FACTOR) for rate in _best_ends(tried)]
+    beyond = [_rounded(rate / FACTOR if rate == min(tried) else rate * FACTOR) for rate in _ends(tried, untrained)]
     room = MOST_RATES - len(tried)
     return [rate for rate in beyond if SMALLEST_FP32 <= rate <= LARGEST_FP32][: max(0, room)]
 
 
-def best_is_inside(tried: Mapping[float, float | None]) -> bool:
+def best_is_inside(tried: Mapping[float, float | None], untrained: float = 0.0) -> bool:
     """Whether all scores are known, and both the smallest and the largest rate are worse than one between them."""
-    return None not in tried.values() and not _best_ends(tried)
+    return None not in tried.values() and not _ends(tried, untrained)
 
 
 def best_rate(tried: Mapping[float, float | None]) -> float:
@@ -71,9 +74,11 @@ def best_rate(tried: Mapping[float, float | None]) -> float:
     return min(rate for rate, score in known.items() if score == max(known.values()))
 
 
-def _best_ends(tried: Mapping[float, float | None]) -> list[float]:
-    """The smallest and the largest rate, where no rate between them is better."""
+def _ends(tried: Mapping[float, float | None], untrained: float) -> list[float]:
+    """The smallest and the largest rate, where no rate between them is better; the smallest, where all do harm."""
     scores = {rate: score for rate, score in tried.items() if score is not None}
+    if max(scores.values()) < untrained - SLACK:
+        return [min(scores)]
     return [rate for rate in dict.fromkeys((min(scores), max(scores))) if scores[rate] == max(scores.values())]
 
 
@@ -123,7 +128,7 @@ def standing(points: Sequence[RunConfig]) -> Standing:
             return Standing(asked, tried)
         for group, rates in new.items():
             tried[group] |= {rate: accuracy(group.at(rate)) for rate in rates}
-        new, asked = {group: next_rates(scores) for group, scores in tried.items()}, []
+        new, asked = {group: next_rates(scores, untrained(group, scores)) for group, scores in tried.items()}, []
     return Standing([], tried)
 
 
@@ -177,6 +182,18 @@ def accuracy(points: Sequence[RunConfig]) -> float:
     return fmean(r.summary[METRIC] if r.status is Status.finished else untrained for r in records)
 
 
+def untrained(group: Group, rates: Iterable[float]) -> float:
+    """The score of the untrained model in the runs of a group at these rates."""
+    return untrained_score([point for rate in rates for point in group.at(rate)])
+
+
+def untrained_score(points: Sequence[RunConfig]) -> float:
+    """Mean accuracy of the untrained model on validation problems, in the runs that have measured it."""
+    records, name = [RunFolder(point).record(skipped=True) for point in points], f"base/{METRIC}"
+    scores = [record.summary[name] for record in records if name in record.summary]
+    return fmean(scores) if scores else 0.0
+
+
 def search_rates(points: Sequence[RunConfig], launch: Callable[[Sequence[RunConfig]], None]) -> None:
     """Launch round after round until the best rate of every group is inside; then say which these are.
 
@@ -202,7 +219,7 @@ def lines_of(found: Standing) -> list[str]:
     """What a search has found, as lines: the rates of each group with their scores, and how to report the best."""
     rows = [("group", "best lr", "runs each", f"{METRIC} by lr")]
     for group, tried in found.tried.items():
-        best = f"{best_rate(tried):g}" if best_is_inside(tried) else "none inside"
+        best = f"{best_rate(tried):g}" if best_is_inside(tried, untrained(group, tried)) else "none inside"
         scores = ", ".join(f"{rate:g}: {score:.4f}" for rate, score in sorted(tried.items()))
         rows.append((group.label, best, str(len(group.points)), scores))
     return [
@@ -213,9 +230,10 @@ def lines_of(found: Standing) -> list[str]:
 
 
 def _require_inside(found: Standing) -> None:
-    missing = {group.label: tried for group, tried in found.tried.items() if not best_is_inside(tried)}
+    tried = found.tried.items()
+    missing = {group.label: own for group, own in tried if not best_is_inside(own, untrained(group, own))}
     if missing:
-        shown = "; ".join(f"{label}: {min(tried):g} to {max(tried):g}" for label, tried in missing.items())
+        shown = "; ".join(f"{label}: {min(own):g} to {max(own):g}" for label, own in missing.items())
         raise FailureError(
             f"lr={SEARCH} found no best rate for {counted(len(missing), 'group')}: {shown}",
             f"the best of at most {MOST_RATES} rates has a worse one on each side",

@@ -47,10 +47,12 @@ def peak(at: float) -> Callable[[float], float]:
     return lambda rate: 0.9 - 0.1 * abs(math.log(rate / at, 3))
 
 
-def searched(score: Callable[[float], float], rates: Sequence[float]) -> dict[float, float | None]:
+def searched(
+    score: Callable[[float], float], rates: Sequence[float], untrained: float = 0.0
+) -> dict[float, float | None]:
     """All that is tried from some rates on."""
     tried: dict[float, float | None] = {rate: score(rate) for rate in rates}
-    while new := search.next_rates(tried):
+    while new := search.next_rates(tried, untrained):
         assert not set(new) & set(tried)
         tried |= {rate: score(rate) for rate in new}
     return tried
@@ -78,6 +80,20 @@ def test_a_search_ends_where_all_rates_are_alike_or_no_number() -> None:
     assert len(flat) == search.MOST_RATES and not search.best_is_inside(flat)
     rising = searched(lambda rate: rate, search.first_rates(LARGEST_FP32 / 5))
     assert max(rising) <= LARGEST_FP32 and not search.best_is_inside(rising)
+
+
+def test_the_best_of_rates_that_all_do_harm_is_not_what_was_searched_for() -> None:
+    """A small rise among rates that are all too large, as SFT on foreign demonstrations had it in the study."""
+    score = lambda rate: 0.44 + 0.02 * (rate > 5e-5) if rate < 1e-4 else 0.01 + 0.005 * (3e-3 < rate < 9e-3)  # noqa: E731
+    first = [2e-3, 6e-3, 1.8e-2]
+    assert search.best_is_inside({rate: score(rate) for rate in first})
+    found = searched(score, first, untrained=0.44)
+    assert search.best_is_inside(found, 0.44)
+    assert 5e-5 < search.best_rate(found) < 1e-4
+    assert searched(lambda rate: 0.42 + 0.01 * (rate == 6e-3), first, untrained=0.44) == pytest.approx(
+        {2e-3: 0.42, 6e-3: 0.43, 1.8e-2: 0.42}
+    ), "a little below is noise"
+    assert len(searched(lambda rate: 0.1, first, untrained=0.44)) == search.MOST_RATES
 
 
 def test_scores_that_are_not_known_come_first() -> None:
