@@ -128,7 +128,10 @@ def untied_v_fewer(part: Part) -> list[Effect]:
         if untied.empty or tied.empty:
             continue
         wanted = math.log(untied["trained_values"].iloc[0] / FEWER)
-        tied = tied.loc[(np.log(tied["trained_values"].astype(float)) - wanted).abs().sort_values().index[:1]]
+        away = (np.log(tied["trained_values"].astype(float)) - wanted).abs().sort_values()
+        if away.iloc[0] > math.log(2):  # that would be another comparison
+            continue
+        tied = tied.loc[away.index[:1]]
         counts = [f"{cell['trained_values'].iloc[0]:,.0f}" for cell in (untied, tied)]
         what = f"{model}, {counts[0]} untied (u=1) less {counts[1]} tied"
         effects.append(difference(part, _one(untied), _one(tied), what))

@@ -189,7 +189,8 @@ def of_ties(own: list[Cell]) -> Iterator[Found]:
     wanted, size = untied[0]["values"] * 64 / 252, untied[0]["values"]
     closest = min(tied, key=lambda cell: abs(math.log(cell["values"] / wanted)))
     cells = [*untied, closest]
-    yield "Untying helps more than values per group", model_of(own), "linear", cells, [1.0, -1.0]
+    if abs(math.log(closest["values"] / wanted)) <= math.log(2):
+        yield "Untying helps more than values per group", model_of(own), "linear", cells, [1.0, -1.0]
     if tied[0]["values"] <= size <= tied[-1]["values"]:
         kept = [(cell, -w) for cell, w in zip(tied, along(tied, size), strict=True) if w]
         claim, weights = "Untying helps more than as many values per group", [1.0, *(w for _, w in kept)]
