@@ -43,6 +43,7 @@ POINTS: list[Point] = [
     (QWEN, "sft", TINY, 0.3, 0.02),
     (LLAMA, "grpo", TINY | {"n_tie": "8"}, 0.4, 0.05),
     (LLAMA, "grpo", TINY, 0.6, 0.1),
+    (LLAMA, "grpo", TINY | {"u": "4", "n_tie": "all"}, 0.75, 0.02),
     (LLAMA, "grpo", TINY | {"u": "64", "n_tie": "all"}, 0.8, 0.02),
 ]
 
