@@ -12,6 +12,8 @@ terminal the answers are two columns, elsewhere lines.
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +29,9 @@ from experiments.display import counted, open_progress, visible
 from experiments.naming import listed
 from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import UsageError
+
+SETTING = re.compile(r"[+~]*[A-Za-z_][\w.@/]*=")
+"""How a setting begins."""
 
 if TYPE_CHECKING:
     from tinylora.train.answering import Said
@@ -48,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _chat(options: argparse.Namespace) -> int:
     names, settings = split_words(options.words)
+    _require_no_prompt(names[1:], settings, options)
     adapters = find_adapters(names, options.step, options.outputs_dir, settings)
     if len(adapters) != 1:
         raise UsageError(
@@ -71,6 +77,19 @@ def _chat(options: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
             refused = error.exit_status
     return refused
+
+
+def _require_no_prompt(others: Sequence[str], settings: Sequence[str], options: argparse.Namespace) -> None:
+    """Raise UsageError for a word that is no setting and names no adapter: most likely it is meant as the prompt."""
+    meant = [word for word in settings if not SETTING.match(word)]
+    for word in others:
+        try:
+            find_adapters([word], options.step, options.outputs_dir, ())
+        except UsageError:
+            meant.append(word)
+    if meant:
+        rule = "the words are one adapter and settings; what it is asked is given by --prompt, or typed"
+        raise UsageError(meant[0], rule, f"give --prompt {shlex.quote(' '.join(meant))}")
 
 
 def _prompts() -> Iterator[str]:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _write(given: argparse.Namespace) -> None:
     task = GeneratedTask(TaskConfig(NAME, generator=given.generator, generator_options=_options(given.options)))
     folder = absolute(given.folder, "folder")
-    require_writable(folder)
+    require_writable(folder, "folder")
     validation, test = (task.held_out(split, given.held_out) for split in (Split.validation, Split.test))
     parts = {"train": [*validation, *different(task, given.train)], "test": test}
     for part, problems in parts.items():

@@ -80,8 +80,9 @@ def _survey(given: argparse.Namespace) -> None:
     require(
         out is None or not out.is_dir(), f"--out {out}", "answers go into a file, and this is a folder", "name a file"
     )
-    for path in filter(None, (out, keep)):
-        require_writable(path.parent)
+    for name, path in (("--out", out), ("--keep", keep)):
+        if path is not None:
+            require_writable(path.parent, f"the folder of {name}")
     points = compose(["adapter=none", f"eval.samples={given.samples}", *given.settings]).points
     one = "problems are kept that one model finds neither easy nor hard"
     require(keep is None or len(points) == 1, f"--keep with a sweep of {len(points)}", one, "give --keep without lists")

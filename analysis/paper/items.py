@@ -21,7 +21,7 @@ from analysis.statistics.selection import ADAPTER, METHOD, MODEL, NUMBER, Select
 
 REWARD = "algorithm.reward"
 RIGHT: Where = {REWARD: ("",)}
-"""Rewarded are right answers, which is not recorded: it is what a run does that says nothing else."""
+"""Runs that reward right answers. That is the default, and the default of a setting that was added is not recorded."""
 TINYLORA: Where = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)}
 LORA_XS: Where = {"adapter.name": ("lora_xs",), "sharing": ("tiled",), "precision": ("fp32",)}
 LORA: Where = {"adapter.name": ("lora",), "precision": ("fp32",)}

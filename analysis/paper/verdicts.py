@@ -177,7 +177,7 @@ def apart(verdicts: Sequence[Verdict]) -> list[str]:
     """Of each effect what tells it from the others, of what it was measured on; "" where it is the only one."""
     pieces = [re.split(r"(?: \(scale model\))?[,:] ", each.effect.of) for each in verdicts]
     shared = set.intersection(*map(set, pieces)) if pieces else set()
-    return [", ".join(piece for piece in own if piece not in shared) for own in pieces]
+    return [" ".join(piece for piece in own if piece not in shared) for own in pieces]
 
 
 def _words(claim: Claim, verdict: Verdict) -> str:

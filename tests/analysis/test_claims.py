@@ -193,15 +193,15 @@ def test_effects_of_one_claim_are_told_apart_wherever_they_are_named() -> None:
     (row,) = verdicts.claims_by_model(checked).to_dict("records")
     assert row["big"] == "0.7 times (0.5 to 0.9): reversed"
     assert row["tiny"].split("; ") == [
-        "steps=60, SFT own v GRPO at 61.0%: 0.7 times (0.5 to 0.9): reversed",
-        "steps=60, SFT foreign v GRPO: not comparable (no gain)",
-        "steps=300, SFT own v GRPO at 70.0%: 3 times (2 to 4): reversed",
+        "steps=60 SFT own v GRPO at 61.0%: 0.7 times (0.5 to 0.9): reversed",
+        "steps=60 SFT foreign v GRPO: not comparable (no gain)",
+        "steps=300 SFT own v GRPO at 70.0%: 3 times (2 to 4): reversed",
     ]
     decided, others, _ = findings.findings(checked, scale_model=True)
     assert [of for _, _, of in decided.claims] == [
-        "big; tiny: steps=60, SFT own v GRPO at 61.0%, steps=300, SFT own v GRPO at 70.0%"
+        "big; tiny: steps=60 SFT own v GRPO at 61.0%, steps=300 SFT own v GRPO at 70.0%"
     ]
-    assert [of for _, _, of in others.claims] == ["tiny: steps=60, SFT foreign v GRPO"]
+    assert [of for _, _, of in others.claims] == ["tiny: steps=60 SFT foreign v GRPO"]
 
 
 def test_how_many_draws_would_do() -> None:

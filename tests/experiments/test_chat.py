@@ -91,6 +91,8 @@ def test_what_cannot_be_asked_is_refused(
     for words, says in (
         ((trained, "--prompt", "1+2="), "2 adapters"),
         (("rollout.max_new_tokens=4",), "no adapter"),
+        ((folder, "12+34="), "remedy: give --prompt 12+34="),
+        ((folder, "what is it?", "rollout.max_new_tokens=4"), "remedy: give --prompt 'what is it?'"),
         ((folder, "--step", 7, "--prompt", "1+2="), "of this run 0, 1, 2"),
         ((folder, "--prompt", "caf\u00e9"), "it knows none of its characters"),
         ((folder, "--prompt", ""), "it knows none of its characters"),

@@ -33,9 +33,7 @@ def read_cells(archive: Path = STUDY / "records.tar.xz") -> tuple[list[Cell], di
     """One entry for each cell at its chosen rate, and the untrained accuracy of each model."""
     runs = recompute.count_failed(recompute.read(archive))
     trained = [cell for cell in recompute.cells_of(runs) if cell["settings"]["adapter.name"] != "none"]
-    trained = [
-        cell for cell in trained if not cell["settings"].get("algorithm.reward")
-    ]  # controls have a figure of their own
+    trained = [cell for cell in trained if not cell["settings"].get("algorithm.reward")]  # controls stand elsewhere
     of_model: dict[str, list[Any]] = defaultdict(list)
     for run in runs:
         of_model[run["settings"]["model.name"]].append(run)

@@ -102,16 +102,17 @@ def in_fp64(pack: Pack, patched: pytest.MonkeyPatch) -> None:
     pack.engine.adapters.double()
 
 
+@pytest.mark.parametrize(("case", "bound"), [("grpo with kl", 1e-5), ("sft", 1e-6)])
 @pytest.mark.parametrize("tokens", [1, 150])
-def test_every_micro_batch_split_gives_the_same_gradient_of_sft(tokens: int, tmp_path: Path) -> None:
+def test_every_micro_batch_split_gives_the_same_step(case: str, bound: float, tokens: int, tmp_path: Path) -> None:
+    step, changes = CASES[case]
     results = []
     for limit in (100_000, tokens):
-        pack, lanes = open_pack(mixed(tmp_path, algorithm=SftConfig(prompts=5)))
+        pack, lanes = open_pack(mixed(tmp_path, **changes))
         give_v(pack)
-        split = with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=limit))
-        results.append(gradients(split, lanes, sft.sft_step))
+        results.append(gradients(with_engine(pack, limits=replace(pack.engine.limits, pass_tokens=limit)), lanes, step))
     for whole, split in zip(*results, strict=True):
-        assert relative_difference(split, whole) < 1e-6
+        assert relative_difference(split, whole) < bound
 
 
 @pytest.mark.parametrize("case", ["grpo", "grpo with kl", "grpo with entropy"])
@@ -121,7 +122,8 @@ def test_every_micro_batch_split_gives_the_same_gradient_of_grpo(
 ) -> None:
     """In fp64, where rounding is far below anything that a split could lose.
 
-    The terms of this gradient cancel. So in fp32 rounding alone is 5e-6 to 1.4e-5 of it, by the processor.
+    The terms of this gradient cancel. So in fp32 rounding alone is 5e-6 of it, and with the entropy term 1.4e-5 on some
+    processors.
     """
     pack, lanes = open_pack(mixed(tmp_path, **CASES[case][1]))
     give_v(pack)

@@ -25,7 +25,7 @@ MAGIC = b"GGUF"
 FOLDER = "gguf"  # below the cache folder of the machine
 VERSION = 1  # of the conversion
 LONGEST_STEM = 100  # characters of a file's name in that of its folder
-LEFT_BEHIND = 3600.0  # seconds after which what a killed conversion has left is removed
+LEFT_BEHIND = 86400.0  # seconds after which what a killed conversion has left is removed
 SOURCE = "made_from.json"
 """In a converted folder: name and SHA-256 of the file."""
 PART_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)

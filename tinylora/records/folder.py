@@ -282,8 +282,8 @@ class Unmirrored:
         """Write nothing."""
 
 
-def require_writable(folder: Path) -> None:
-    """Raise FailureError where `folder` cannot be made or written to. What dead processes left there is removed."""
+def require_writable(folder: Path, named: str = "outputs_dir") -> None:
+    """Raise FailureError where a folder, given as `named`, cannot be written to. What dead processes left is gone."""
     probe = temporary(folder / "write-test")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -294,7 +294,7 @@ def require_writable(folder: Path) -> None:
             probe.unlink(missing_ok=True)
     except OSError as error:
         raise FailureError(
-            f"outputs_dir={folder}: {error.strerror}",
-            "all that a run writes goes there",
-            "give a folder that can be written to and has room: outputs_dir=<folder>",
+            f"{named}={folder}: {error.strerror}",
+            "all that is made goes there",
+            f"give a folder that can be written to and has room: {named}=<folder>",
         ) from error

@@ -8,7 +8,6 @@ lies in the cache folder of the machine, and can be removed at any time.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylora.records.folder import LOCK
-from tinylora.settings.files import cache_folder, write_part
-from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.settings.files import cache_folder
+from tinylora.settings.remembered import recall_file, remember_file
 from tinylora.settings.store_urls import STORE
 
 FOLDER = "mirrored"  # below the cache folder of the machine
@@ -38,24 +37,16 @@ def facts_of(folders: Iterable[Path]) -> dict[str, Facts]:
 
 def unchanged(outputs: Path, now: Mapping[str, Facts]) -> set[str]:
     """The names of the folders that the store held as they are `now`, as far as the store is what it was then."""
-    try:
-        known = json.loads(_file(outputs).read_bytes())
-        if known["store"] != _store(outputs) or not known["store"]:
-            return set()
-        return {name for name, facts in known["folders"].items() if now.get(name) == facts}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    known = recall_file(_file(outputs))
+    folders = known.get("folders")
+    if not known.get("store") or known["store"] != _store(outputs) or not isinstance(folders, dict):
         return set()
+    return {name for name, facts in folders.items() if now.get(name) == facts}
 
 
 def remember(outputs: Path, folders: Mapping[str, Facts]) -> None:
     """Remember that the store beside these folders holds what they hold."""
-    path = _file(outputs)
-    with suppress(OSError):  # it only saves time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_files(path.parent)
-        part = temporary(path)
-        write_part(part, json.dumps({"store": _store(outputs), "folders": dict(folders)}).encode(), fsync=False)
-        part.replace(path)
+    remember_file(_file(outputs), {"store": _store(outputs), "folders": dict(folders)})
 
 
 def _file(outputs: Path) -> Path:

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,9 +23,9 @@ from tinylora.records.items import parse_items
 from tinylora.records.progress import Progress
 from tinylora.records.samples import parse_sample
 from tinylora.settings.config import flatten
-from tinylora.settings.files import cache_folder, write_part
+from tinylora.settings.files import cache_folder
 from tinylora.settings.identity import hashed_settings
-from tinylora.settings.leftovers import clear_files, temporary
+from tinylora.settings.remembered import recall_file, remember_file
 from tinylora.train.evaluate import Evaluation, evaluate
 from tinylora.train.pack import Pack
 
@@ -107,21 +106,16 @@ SOURCES = _sources()  # of the code that runs, even where it is changed meanwhil
 def _remember(path: Path, found: Evaluation) -> None:
     samples = [asdict(sample) for sample in found.samples]
     plain = {"metrics": found.metrics, "items": [line.text() for line in found.items], "samples": samples}
-    with suppress(OSError):  # it only saves time
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clear_files(path.parent)
-        part = temporary(path)  # others may write at the same time
-        write_part(part, json.dumps(plain).encode(), fsync=False)
-        part.replace(path)
+    remember_file(path, plain)
 
 
 def _recall(path: Path) -> Evaluation | None:
     """What a file remembers; None where it is absent or damaged."""
+    plain = recall_file(path)
     try:
-        plain: Any = json.loads(path.read_bytes())
         items, wrong = parse_items("".join(plain["items"]).encode())
         samples = [parse_sample(sample) for sample in plain["samples"]]
         metrics = {str(name): float(value) for name, value in plain["metrics"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return None if wrong else Evaluation(metrics, items, samples)
