@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -253,22 +254,13 @@ class Decoder:
     ) -> torch.Tensor:
         """Logits (A, V) for the token after the last column."""
         model, reading = self.engine.model, self.engine.layout.reading
+        inputs: dict[str, Any] = {"past_key_values": cache, "use_cache": True}
         if reading is Reading.anew:
-            ids = read_tokens(cache, ids)
-            with last_column(model):
-                output = model(input_ids=ids, use_cache=False)
-        elif reading is Reading.alone:
-            with last_column(model):
-                output = model(input_ids=ids, past_key_values=cache, use_cache=True)
-        else:
-            output = model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            ids, inputs = read_tokens(cache, ids), {"use_cache": False}
+        elif reading is Reading.padded:
+            inputs |= {"attention_mask": mask, "position_ids": positions}
+        with last_column(model):
+            output = model(input_ids=ids, **inputs)
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 

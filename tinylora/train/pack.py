@@ -20,7 +20,7 @@ from tinylora.adapters.lora import Lora
 from tinylora.adapters.noise import torch_stream
 from tinylora.adapters.tinylora import TinyLora
 from tinylora.answers.rewards import Score
-from tinylora.engine.engine import Engine, build_engine
+from tinylora.engine.engine import Engine, advice_for, build_engine
 from tinylora.engine.known_layouts import layout_of
 from tinylora.engine.layout import Reading
 from tinylora.engine.ranks import Ranks
@@ -146,7 +146,7 @@ def load_pack(
     form = form_of(config.model, tokenizer, task.chat, config.task.system_message)
     if config.task.max_prompt_tokens is not None and isinstance(task, QuestionTask) and config.trains:
         task.leave_out_long(config.task.max_prompt_tokens, lambda texts: list(map(len, form.prompts(texts))))
-    for note in (*task.notes, *form.notes):
+    for note in (*task.notes, *form.notes, *filter(None, [advice_for(model)])):
         progress.phase(note)
     model_digest = digest(folder)
     weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
