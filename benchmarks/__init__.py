@@ -2,6 +2,7 @@
 
 run          the command: all parts in one go, a table and a JSON file
 steps        a GRPO step of 1 to 32 lanes v TRL's GRPOTrainer with PEFT's TinyLoRA
+language     the same with SmolLM2 (by --only)
 rollouts     sampled tokens v transformers' generate, trained tokens v a plain forward and backward pass
 attach       the basis v PEFT's initialisation
 sweep        a packed sweep v its points one by one; start-up, records

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import torch
@@ -53,7 +53,9 @@ from tinylora.models.load import parameter_count, resolve_device
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.settings.config import GrpoConfig, ModelConfig, Precision, RolloutConfig, RunConfig
 from tinylora.settings.paths import absolute
+from tinylora.tasks import Task
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.sums import SumsTask
 from tinylora.train.grpo import grpo_step
 from tinylora.train.losses import grpo_loss
 from tinylora.train.pack import LaneRun, Pack, open_lane
@@ -136,7 +138,7 @@ def open_lanes(model: PreTrainedModel, lanes: int, new_tokens: int) -> tuple[Pac
     return Pack(
         configs[0],
         engine,
-        LongPrompts(),
+        cast(Task, LongPrompts(SumsTask())),
         form_of(ModelConfig(), tokenizer, chat=False),
         runs,
         basis,

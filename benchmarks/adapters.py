@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Timing, alternate, timed
-from benchmarks.workload import MODEL, SIZES, open_lanes, points
+from benchmarks.workload import MINIATURE, SIZES, open_lanes
 from tinylora.adapters.adapter_file import save_adapter
 from tinylora.records.evaluations import EVALUATIONS, read_evaluations
 from tinylora.records.folder import ADAPTER
@@ -63,7 +63,7 @@ def _commands(adapters: Sequence[Used], items: int) -> dict[str, Any]:
 
     def seconds(chosen: Sequence[Used]) -> float:
         _forget(adapters)
-        settings = [f"model={MODEL}", "model.device=cpu", "eval.suites=[test]", f"eval.test_items={items}"]
+        settings = [f"model={MINIATURE.model}", "model.device=cpu", "eval.suites=[test]", f"eval.test_items={items}"]
         files = [str(used.folder / ADAPTER) for used in chosen]
         command = [sys.executable, "-m", "experiments.evaluate", *files, *settings]
         return timed(lambda: subprocess.run(command, check=True, capture_output=True))
@@ -76,7 +76,7 @@ def _made(lanes: int, folder: Path, items: int) -> list[Used]:
     """Adapter files, each in a folder of its own, to be evaluated on `items` problems."""
     pack, opened = open_lanes(lanes, "natural", folder)
     made = []
-    for lane, config in zip(opened, points(lanes, "natural", folder), strict=True):
+    for lane, config in zip(opened, MINIATURE.points(lanes, "natural", folder), strict=True):
         generator = torch.Generator().manual_seed(lane.index)
         v = SCALE / SIZES[lane.index % len(SIZES)] ** 0.5 * torch.randn(lane.v.shape, generator=generator)
         lane.adapter.hold(v)

@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.timing import markdown, peak_memory, timed
 from benchmarks.trl_peer import require_peers
-from benchmarks.workload import MODEL
+from benchmarks.workload import MINIATURE
 from tinylora.adapters.basis import compute_basis
 from tinylora.adapters.basis_cache import cached_basis
 from tinylora.adapters.lane import LaneSpec
@@ -93,9 +93,9 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
     table.append(["largest angle between the spaces, radians", f"{angle:.1e}", "", ""])
     for spectrum, found in result["no_gap"].items():
         table.append(_times(f"no gap: {spectrum}, {found['d_out']} x {found['d_in']}, s", found))
-    table.append(_row(f"{MODEL}, ours from a warm cache, s", miniature["warm_s"], miniature["peer_s"]))
+    table.append(_row(f"{MINIATURE.model}, ours from a warm cache, s", miniature["warm_s"], miniature["peer_s"]))
     counts = [str(miniature[f"{side}_decompositions"]) for side in ("warm", "peer")]
-    return [*table, [f"{MODEL}, decompositions", *counts, ""]]
+    return [*table, [f"{MINIATURE.model}, decompositions", *counts, ""]]
 
 
 def synthetic(shape: tuple[int, int], spectrum: str) -> torch.Tensor:
@@ -214,13 +214,15 @@ def _miniature() -> dict[str, Any]:
     """The shipped model: a cold and a warm cache, PEFT's initialisation, and the decompositions that each makes."""
     from peft import TinyLoraConfig, get_peft_model
 
-    model, _ = load(ModelConfig(MODEL, device="cpu"))
+    model, _ = load(ModelConfig(MINIATURE.model, device="cpu"))
     weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
 
         def ours() -> None:
-            TinyLora(model, cached_basis(weights, RANK, Solver.fast, Path(folder), MODEL), [LaneSpec(U)]).detach()
+            TinyLora(
+                model, cached_basis(weights, RANK, Solver.fast, Path(folder), MINIATURE.model), [LaneSpec(U)]
+            ).detach()
 
         def peer() -> None:
             get_peft_model(model, TinyLoraConfig(r=RANK, u=U, target_modules=list(weights)))

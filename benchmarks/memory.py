@@ -49,13 +49,12 @@ def _peak(what: str) -> float:
 
 def _main(what: str) -> None:
     from benchmarks.trl_peer import train
-    from benchmarks.workload import open_lanes
-    from tinylora.tasks.sums import SumsTask
+    from benchmarks.workload import MINIATURE, open_lanes
     from tinylora.train.grpo import grpo_step
 
     with tempfile.TemporaryDirectory() as folder:
         if what == "trl":
-            train(SumsTask(), "natural", 2, lambda seconds, batch: None, Path(folder))
+            train(MINIATURE, "natural", 2, lambda seconds, batch: None, Path(folder))
         elif what != "0":
             pack, lanes = open_lanes(int(what), "natural", Path(folder))
             for _ in range(2):

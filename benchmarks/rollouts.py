@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import alternate
-from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, TOKENS, open_lanes
+from benchmarks.workload import LENGTHS, MINIATURE, open_lanes
 from tinylora.engine.rollout import left_pad, roll_out
 from tinylora.engine.rows import Completions, completion_logits, lay_out, micro_batches
 from tinylora.engine.sampling import Request, Sampling
@@ -34,13 +34,13 @@ def measure(quick: bool = False) -> dict[str, Any]:
 def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         pack, runs = open_lanes(lanes, lengths, Path(folder))
-    problems = [problem for run in runs for problem in pack.task.batch(run.config.seed, 1, PROMPTS)]
+    problems = [problem for run in runs for problem in pack.task.batch(run.config.seed, 1, MINIATURE.prompts)]
     prompts = pack.encode_prompts(problems)
-    lane_of_prompt = torch.arange(lanes).repeat_interleave(PROMPTS)
-    rows = len(prompts) * SAMPLES
-    noise = torch.rand((rows, TOKENS), generator=torch.Generator().manual_seed(0))
-    sampling = Sampling(TOKENS, pack.config.rollout.temperature)
-    request = Request(prompts, lane_of_prompt, noise, sampling, SAMPLES)
+    lane_of_prompt = torch.arange(lanes).repeat_interleave(MINIATURE.prompts)
+    rows = len(prompts) * MINIATURE.samples
+    noise = torch.rand((rows, MINIATURE.tokens), generator=torch.Generator().manual_seed(0))
+    sampling = Sampling(MINIATURE.tokens, pack.config.rollout.temperature)
+    request = Request(prompts, lane_of_prompt, noise, sampling, MINIATURE.samples)
     rollout = roll_out(pack.engine, request)
     completions = rollout.completions(prompts, lane_of_prompt)
     advantages = torch.randn(rows, generator=torch.Generator().manual_seed(0))  # no group is left out
@@ -69,16 +69,16 @@ def _measure(lengths: str, lanes: int, rounds: int) -> dict[str, Any]:
 
 def _generate(pack: Pack, prompts: list[list[int]], full: bool) -> int:
     """Sample with transformers; returns how many tokens, each completion up to its end token."""
-    repeated = [prompt for prompt in prompts for _ in range(SAMPLES)]
+    repeated = [prompt for prompt in prompts for _ in range(MINIATURE.samples)]
     ids, mask = left_pad(repeated, pack.engine.pad_token, pack.engine.model.device)
-    minimum = TOKENS if full else None
+    minimum = MINIATURE.tokens if full else None
     with torch.inference_mode():
         sampled = pack.engine.model.generate(
             input_ids=ids,
             attention_mask=mask,
             do_sample=True,
             top_k=0,
-            max_new_tokens=TOKENS,
+            max_new_tokens=MINIATURE.tokens,
             min_new_tokens=minimum,
             temperature=pack.config.rollout.temperature,
         )  # type: ignore[operator]

@@ -1,6 +1,7 @@
 """All benchmarks in one command: `python -m benchmarks.run` (or `make bench`), under 15 minutes on two cores.
 
-    --only steps,rollouts    some parts of: steps, rollouts, attach, memory, sweep, adapters, samples, startup
+    --only steps,rollouts    some parts of: steps, rollouts, attach, memory, sweep, adapters, samples, startup, language
+                             (without it: all but language, which takes half an hour)
     --quick                  smaller and fewer measurements: to see that all runs, not to quote
     --out FILE               the numbers as JSON (default: reports/benchmarks.json); the table is printed
 
@@ -17,7 +18,7 @@ import warnings
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import adapters, attach, memory, rollouts, samples, startup, steps, sweep
+from benchmarks import adapters, attach, language, memory, rollouts, samples, startup, steps, sweep
 from benchmarks.timing import machine, markdown
 from benchmarks.trl_peer import require_peers
 from tinylora.settings.errors import TinyLoraError, UsageError
@@ -33,13 +34,19 @@ PARTS: dict[str, ModuleType] = {
     "adapters": adapters,
     "samples": samples,
     "startup": startup,
+    "language": language,
 }
+APART = ("language",)  # takes half an hour, and a model that `make smollm2` installs
 
 
 def main() -> int:
     """Measure what is asked for; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between (default: all)")
+    parser.add_argument(
+        "--only",
+        default=",".join(name for name in PARTS if name not in APART),
+        help="parts, with commas between (%(default)s)",
+    )
     parser.add_argument("--quick", action="store_true", help="small measurements, not to quote")
     parser.add_argument("--out", type=Path, default=Path("reports/benchmarks.json"), help="file for the numbers")
     given = parser.parse_args()

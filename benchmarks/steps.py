@@ -8,28 +8,31 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import torch
 
 from benchmarks.timing import Timing, timed
 from benchmarks.trl_peer import train
-from benchmarks.workload import LENGTHS, PROMPTS, SAMPLES, DrawnRewards, open_lanes
+from benchmarks.workload import LENGTHS, MINIATURE, Work, open_lanes
 from tinylora.engine.rows import Completions, completion_logps, lay_out, micro_batches, numbers
-from tinylora.tasks.sums import SumsTask
+from tinylora.settings.config import Precision
 from tinylora.train.grpo import accumulate, grpo_step
 from tinylora.train.pack import Metrics, Pack
 
 LANES = (1, 2, 4, 8, 16, 32)
+BOUND = {Precision.fp32: 1e-4, Precision.bf16: 1e-2}
+"""How far the losses on one batch may be apart, by the type of the base model."""
 HEADING = ("GRPO step", "seconds", "per lane", "v TRL + PEFT")
 
 
 class Ours:
     """A pack that takes a step when asked, and keeps what it took and sampled."""
 
-    def __init__(self, lanes: int, lengths: str, outputs: Path) -> None:
-        self.pack, self.lanes = open_lanes(lanes, lengths, outputs)
+    def __init__(self, work: Work, lanes: int, lengths: str, outputs: Path) -> None:
+        self.work, (self.pack, self.lanes) = work, open_lanes(lanes, lengths, outputs, work)
+        self.rollout_s: list[float] = []
         self.seconds: list[float] = []
         self.tokens: list[float] = []  # sampled, per lane and step
 
@@ -37,19 +40,23 @@ class Ours:
         """One step of all lanes."""
         metrics: list[Metrics] = []
         self.seconds.append(timed(lambda: metrics.extend(grpo_step(self.pack, self.lanes).values())))
-        self.tokens.append(fmean(lane["train/completion_tokens"] for lane in metrics) * PROMPTS * SAMPLES)
+        completions = self.work.prompts * self.work.samples
+        self.tokens.append(fmean(lane["train/completion_tokens"] for lane in metrics) * completions)
+        self.rollout_s.append(metrics[0]["time/rollout_s"])
         for lane in self.lanes:
             lane.step += 1
 
 
 def measure(quick: bool = False) -> dict[str, Any]:
     """Seconds per step for both kinds of lengths, and the proof that the work is the same."""
-    return {lengths: _measure(lengths, LANES[:2] if quick else LANES, 1 if quick else 7) for lengths in LENGTHS}
+    lanes, rounds = (LANES[:2], 1) if quick else (LANES, 7)
+    return {lengths: measure_work(MINIATURE, lengths, lanes, rounds) for lengths in LENGTHS}
 
 
-def _measure(lengths: str, lanes: tuple[int, ...], rounds: int) -> dict[str, Any]:
+def measure_work(work: Work, lengths: str, lanes: tuple[int, ...], rounds: int) -> dict[str, Any]:
+    """Seconds per step of some packs and of the peer, in turn, `rounds` times after one to warm up."""
     with tempfile.TemporaryDirectory() as folder:
-        ours = {count: Ours(count, lengths, Path(folder)) for count in lanes}
+        ours = {count: Ours(work, count, lengths, Path(folder)) for count in lanes}
         peer_seconds: list[float] = []
         peer_tokens: list[float] = []
         losses: list[tuple[float, float]] = []
@@ -61,14 +68,14 @@ def _measure(lengths: str, lanes: tuple[int, ...], rounds: int) -> dict[str, Any
             for pack in ours.values():
                 pack.step()
 
-        task = DrawnRewards() if lengths == "full" else SumsTask()
-        values = train(task, lengths, rounds + 1, after_step, Path(folder))
+        values = train(work, lengths, rounds + 1, after_step, Path(folder))
     peer = Timing(tuple(peer_seconds[1:]))  # the first round warms up
     return {
         "peer": peer.as_json() | {"tokens": fmean(peer_tokens), "trained_values": values},
         "losses_on_peer_batches": losses,
         "lanes": {
-            count: Timing(tuple(pack.seconds[1:])).as_json() | {"tokens_per_lane": fmean(pack.tokens)}
+            count: Timing(tuple(pack.seconds[1:])).as_json()
+            | {"tokens_per_lane": fmean(pack.tokens), "rollout_s": median(pack.rollout_s[1:])}
             for count, pack in ours.items()
         },
     }
@@ -87,19 +94,32 @@ def loss_on(pack: Pack, batch: dict[str, Any]) -> float:
     with torch.no_grad(), pack.engine.adapters.rows(torch.zeros(len(rows), dtype=torch.long)):
         logp[numbers(rows)] = completion_logps(pack.engine.model, completions, rows, pack.config.rollout.temperature)
     loss = float(accumulate(pack, completions, logp, batch["advantages"])["train/loss"][0])
-    assert abs(loss - batch["loss"]) < 1e-4, f"the same batch has the loss {batch['loss']} there and {loss} here"
+    bound = BOUND[pack.config.model.dtype]
+    assert abs(loss - batch["loss"]) < bound, f"the same batch has the loss {batch['loss']} there and {loss} here"
     return loss
 
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
     """Lines of the table with HEADING."""
-    table = []
-    for lengths, found in result.items():
-        peer = found["peer"]["median_s"]
-        what = f"{lengths} lengths, {found['peer']['tokens']:.0f} tokens a lane"
-        table.append([f"TRL + PEFT, {what}", f"{peer:.2f}", f"{peer:.2f}", "1"])
-        for count, ours in found["lanes"].items():
-            per_lane = ours["median_s"] / int(count)
-            name = f"{count} lane{'s' if int(count) > 1 else ''}, {ours['tokens_per_lane']:.0f} tokens a lane"
-            table.append([name, f"{ours['median_s']:.2f}", f"{per_lane:.3f}", f"{per_lane / peer:.2f}"])
+    return [line for lengths, found in result.items() for line in rows_of(lengths, found)]
+
+
+def rows_of(what: str, found: dict[str, Any], with_rollout: bool = False) -> list[list[str]]:
+    """Lines of one measurement: the peer, then each pack."""
+    peer = found["peer"]["median_s"]
+    blank = ["-"] if with_rollout else []
+    table = [
+        [
+            f"TRL + PEFT, {what} lengths, {found['peer']['tokens']:.0f} tokens a lane",
+            f"{peer:.2f}",
+            *blank,
+            f"{peer:.2f}",
+            "1",
+        ]
+    ]
+    for count, ours in found["lanes"].items():
+        per_lane = ours["median_s"] / int(count)
+        name = f"{count} lane{'s' if int(count) > 1 else ''}, {ours['tokens_per_lane']:.0f} tokens a lane"
+        rollout = [f"{ours['rollout_s']:.2f}"] if with_rollout else []
+        table.append([name, f"{ours['median_s']:.2f}", *rollout, f"{per_lane:.3f}", f"{per_lane / peer:.2f}"])
     return table

@@ -9,11 +9,12 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from benchmarks.workload import MODEL, PROMPTS, SAMPLES, SIZES, TEMPERATURE, TINY_RATE, TOKENS
-from tinylora.models.find import MINIATURES
+from benchmarks.workload import SIZES, TINY_RATE, Work
+from tinylora.models.find import resolve_folder
+from tinylora.models.load import TORCH_DTYPE
 from tinylora.settings.errors import UsageError
+from tinylora.tasks import Task
 from tinylora.tasks.problem import Problem
-from tinylora.tasks.sums import SumsTask
 
 
 def require_peers() -> None:
@@ -30,7 +31,7 @@ def require_peers() -> None:
 
 
 def train(
-    task: SumsTask, lengths: str, steps: int, after_step: Callable[[float, dict[str, Any]], None], folder: Path
+    work: Work, lengths: str, steps: int, after_step: Callable[[float, dict[str, Any]], None], folder: Path
 ) -> int:
     """Train for some steps; `after_step` is told the seconds of each and the batch that it trained on.
 
@@ -42,7 +43,10 @@ def train(
     from trl import GRPOTrainer
 
     last: dict[str, Any] = {}
-    problems = {p.question: p for step in range(steps) for p in task.batch(0, step + 1, PROMPTS)}
+    task, folder_of_model = work.task_for(lengths), resolve_folder(work.points(1, lengths, folder)[0].model)
+    tokenizer = AutoTokenizer.from_pretrained(folder_of_model, padding_side="left")
+    drawn = [p for step in range(steps) for p in task.batch(0, step + 1, work.prompts)]
+    problems = {_asked(task, tokenizer, problem): problem for problem in drawn}
 
     class Trainer(GRPOTrainer):  # type: ignore[misc]
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
@@ -58,11 +62,13 @@ def train(
             after_step(time.perf_counter() - self.started, last)
 
     trainer = Trainer(
-        model=AutoModelForCausalLM.from_pretrained(MINIATURES / MODEL),
+        model=AutoModelForCausalLM.from_pretrained(
+            folder_of_model, dtype=TORCH_DTYPE[work.dtype], attn_implementation=work.attention.value
+        ),
         reward_funcs=_reward(task, problems),
-        args=_settings(lengths, steps, folder),
+        args=_settings(work, lengths, steps, folder),
         train_dataset=_prompts(problems),
-        processing_class=AutoTokenizer.from_pretrained(MINIATURES / MODEL, padding_side="left"),
+        processing_class=tokenizer,
         peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
         callbacks=[Watch()],
     )
@@ -77,7 +83,15 @@ def _prompts(problems: Mapping[str, Problem]) -> Any:
     return Dataset.from_list([{"prompt": question} for question in problems])
 
 
-def _reward(task: SumsTask, problems: Mapping[str, Problem]) -> Callable[..., list[float]]:
+def _asked(task: Task, tokenizer: Any, problem: Problem) -> str:
+    """What the model reads, as text."""
+    if not task.chat:
+        return task.prompt(problem)
+    message = {"role": "user", "content": task.prompt(problem)}
+    return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+
+
+def _reward(task: Task, problems: Mapping[str, Problem]) -> Callable[..., list[float]]:
     def reward(prompts: Sequence[str], completions: Sequence[str], **keywords: Any) -> list[float]:
         scores = task.score_all([problems[question] for question in prompts], completions)
         return [score.reward for score in scores]
@@ -85,19 +99,19 @@ def _reward(task: SumsTask, problems: Mapping[str, Problem]) -> Callable[..., li
     return reward
 
 
-def _settings(lengths: str, steps: int, folder: Path) -> Any:
+def _settings(work: Work, lengths: str, steps: int, folder: Path) -> Any:
     from trl import GRPOConfig
 
     return GRPOConfig(
         output_dir=str(folder),
         max_steps=steps,
-        per_device_train_batch_size=PROMPTS * SAMPLES,
-        num_generations=SAMPLES,
-        max_completion_length=TOKENS,
-        temperature=TEMPERATURE[lengths],
+        per_device_train_batch_size=work.prompts * work.samples,
+        num_generations=work.samples,
+        max_completion_length=work.tokens,
+        temperature=work.temperature_of(lengths),
         beta=0.0,
         learning_rate=TINY_RATE,
-        generation_kwargs={"min_new_tokens": TOKENS} if lengths == "full" else None,
+        generation_kwargs={"min_new_tokens": work.tokens} if lengths == "full" else None,
         bf16=False,
         gradient_checkpointing=False,
         use_cpu=True,
