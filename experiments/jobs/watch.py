@@ -17,7 +17,8 @@ from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
 SECONDS_BETWEEN_LOOKS = 5.0
-LOOKING_SHARE = 0.02  # of the time is spent on looking, at most
+LOOKING_SHARE = 0.02  # of the time is spent on looking, at most, unless a look takes longer than a second
+MOST_SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
 SHOWN = ("model_digest", "tokenizer_digest", "data_digest")
 MANY = 40  # runs that are watched in brief
@@ -40,7 +41,12 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
             shown, shown_at = text, time.monotonic()
         if not watch or not any(state.state.active for lanes in states for state in lanes):
             return states
-        time.sleep(max(SECONDS_BETWEEN_LOOKS, (time.monotonic() - began) / LOOKING_SHARE))
+        time.sleep(_pause(time.monotonic() - began))
+
+
+def _pause(looked: float) -> float:
+    """Seconds until the next look, after one that took so long; one that was held up delays it no more than others."""
+    return min(max(SECONDS_BETWEEN_LOOKS, looked / LOOKING_SHARE), MOST_SECONDS_BETWEEN_LOOKS)
 
 
 def _totals(text: str) -> list[str]:

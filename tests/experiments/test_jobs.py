@@ -28,7 +28,7 @@ from support.slurm_jobs import (
     wait_until,
 )
 
-from experiments.jobs import ledger, snapshot
+from experiments.jobs import ledger, snapshot, watch
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State, process_lives
@@ -66,6 +66,23 @@ def test_waiting_ends_with_the_sweep_and_fails_with_a_run(tmp_path: Path) -> Non
     ended = call("run", words)
     assert ended.returncode == 1 and "1 finished, 1 failed" in ended.stdout, ended.stdout + ended.stderr
     assert "error: 1 of 2 runs" in ended.stderr
+
+
+def test_one_look_that_was_held_up_does_not_put_off_the_next_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped for half a minute in the middle of a look waited half an hour for the next one."""
+    clock, slept, active = [0.0], list[float](), iter([True, True, False])
+
+    def slow_states(sweep: object, jobs: object) -> list[SimpleNamespace]:
+        clock[0] += 30.0
+        return [SimpleNamespace(state=SimpleNamespace(active=next(active)))]
+
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch.time, "sleep", slept.append)
+    monkeypatch.setattr(watch, "Active", lambda chosen: None)
+    monkeypatch.setattr(watch, "states_of", slow_states)
+    monkeypatch.setattr(watch, "describe", lambda sweep, lanes, brief: "")
+    watch.look([cast(ledger.Sweep, object())], watch=True)
+    assert slept == [60.0, 60.0]
 
 
 def test_many_runs_are_watched_in_brief() -> None:
