@@ -102,7 +102,7 @@ class Group:
         """The rate around which its search begins: what `lr=auto` stands for, else a guess, the same for every size."""
         point = self.points[0]
         known = point.lr_key in point.model.lr_constants
-        return replace(point, lr=AUTO).learning_rate if known else guess_of(point.adapter.name)
+        return replace(point, lr=AUTO).learning_rate if known else guess_of(point.adapter.name, point.algorithm.name)
 
 
 @dataclass(frozen=True)

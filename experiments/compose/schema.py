@@ -9,7 +9,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.algorithms import ALGORITHMS
+from tinylora.settings.config import AlgorithmConfig, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.identity import content_digest
 from tinylora.settings.paths import as_entered
@@ -18,11 +19,11 @@ from tinylora.settings.paths import as_entered
 def register() -> None:
     """Make the schema known to Hydra: the root, and the algorithms, which have settings of their own."""
     root = opened(RunConfig)
-    root.algorithm = opened(AlgorithmConfig)  # the base, so that either algorithm can be merged into it
+    root.algorithm = opened(AlgorithmConfig)  # the base, so that any algorithm can be merged into it
     store = ConfigStore.instance()
     store.store(name="run_schema", node=root)
-    store.store(name="grpo_schema", node=opened(GrpoConfig))
-    store.store(name="sft_schema", node=opened(SftConfig))
+    for algorithm, schema in ALGORITHMS.items():
+        store.store(name=f"{algorithm.value}_schema", node=opened(schema))
 
 
 def to_run_config(composed: DictConfig) -> RunConfig:

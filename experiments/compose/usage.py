@@ -26,7 +26,8 @@ from omegaconf.errors import (
 
 from experiments.compose import CONF
 from experiments.compose.models import model_words
-from tinylora.settings.config import ALL, AUTO, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.algorithms import ALGORITHMS
+from tinylora.settings.config import ALL, AUTO, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.rules import KIND_WORDS
 
@@ -243,7 +244,10 @@ def _given(message: str, otherwise: str) -> str:
 @cache
 def known_settings() -> dict[str, tuple[Any, Any]]:
     """Type and default (None: it has none of its own) of every setting, by dotted name."""
-    return _settings_of(RunConfig) | _settings_of(GrpoConfig, "algorithm.") | _settings_of(SftConfig, "algorithm.")
+    settings = _settings_of(RunConfig)
+    for schema in ALGORITHMS.values():
+        settings |= _settings_of(schema, "algorithm.")
+    return settings
 
 
 def _settings_of(schema: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

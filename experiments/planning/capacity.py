@@ -15,7 +15,8 @@ from experiments.compose.fitting import shape_of
 from experiments.planning import estimate
 from experiments.planning.devices import GIB, Device, find_device, machine_memory
 from experiments.planning.packing import form_packs
-from tinylora.settings.config import ALL, AUTO, Adapter, GrpoConfig, RunConfig, ShapeConfig
+from tinylora.settings.algorithms import samples_of
+from tinylora.settings.config import ALL, AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 
 LARGEST_GIB = 512.0  # what a device that is not known here is taken to have: more than any accelerator
@@ -65,7 +66,7 @@ def _check_point(point: RunConfig, shape: ShapeConfig | None, place: Place) -> N
         _check_lane(point, shape, place.device)
     length = f"rollout.max_new_tokens={point.rollout.max_new_tokens}"
     algorithm, settings = point.algorithm, point.eval
-    samples = f" algorithm.samples={algorithm.samples}" if isinstance(algorithm, GrpoConfig) else ""
+    samples = f" algorithm.samples={count}" if (count := samples_of(algorithm)) else ""
     items = f"eval.test_items={settings.test_items} eval.validation_items={settings.validation_items}"
     of_each = f"eval.samples={settings.samples} eval.samples_per_item={settings.samples_per_item}"
     held = {

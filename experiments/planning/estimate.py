@@ -10,7 +10,17 @@ from dataclasses import dataclass
 
 from tinylora.adapters.tying import Groups, freedom, tie
 from tinylora.models.shapes import adapted_shapes, cached_token_bytes, shape_parameters
-from tinylora.settings.config import Adapter, GrpoConfig, Precision, Rounding, RunConfig, SftConfig, ShapeConfig
+from tinylora.settings.algorithms import samples_of
+from tinylora.settings.config import (
+    Adapter,
+    Algorithm,
+    GrpoConfig,
+    Precision,
+    Rounding,
+    RunConfig,
+    SftConfig,
+    ShapeConfig,
+)
 from tinylora.settings.groups import CACHE_SHARE
 from tinylora.settings.uses import SAMPLES_DEMONSTRATIONS, reads_questions
 
@@ -65,23 +75,23 @@ def prompt_tokens(point: RunConfig) -> int:
 def run_tokens(point: RunConfig, response: int) -> Tokens:
     """Tokens of a run whose responses are `response` tokens long; demonstrations of SFT as long as responses."""
     algorithm, settings = point.algorithm, point.eval
-    samples = algorithm.samples if isinstance(algorithm, GrpoConfig) else 1
-    completions = point.training_steps * algorithm.prompts * samples
+    passes = 0 if algorithm.name is Algorithm.random_search else point.training_steps  # with a gradient
+    completions = passes * algorithm.prompts * (samples_of(algorithm) or 1)
     rolled_out = point.training_steps * algorithm.prompts * _sampled_completions(point)
     items = settings.validation_items + settings.test_items * (1 + len(settings.suites))
     # Greedy and sampled, after training; the untrained model counts once for a pack.
     evaluated = (1 + settings.samples) * items * response
     sampled = rolled_out * response
-    prompts = point.training_steps * algorithm.prompts * prompt_tokens(point)  # once for all samples, which share a row
+    prompts = passes * algorithm.prompts * prompt_tokens(point)  # once for all samples, which share a row
     return Tokens(sampled + evaluated, completions * response + prompts)
 
 
 def _sampled_completions(point: RunConfig) -> int:
     """Completions that are sampled of each problem of a step."""
     algorithm = point.algorithm
-    if isinstance(algorithm, GrpoConfig):
-        return algorithm.samples
-    return algorithm.attempts if isinstance(algorithm, SftConfig) and SAMPLES_DEMONSTRATIONS(point) else 0
+    if isinstance(algorithm, SftConfig):
+        return algorithm.attempts if SAMPLES_DEMONSTRATIONS(point) else 0
+    return samples_of(algorithm)
 
 
 def operations(point: RunConfig, shape: ShapeConfig, tokens: Tokens) -> float:
@@ -157,7 +167,7 @@ def fits_narrower(point: RunConfig, shape: ShapeConfig, room: float) -> bool:
 def rows_bytes(point: RunConfig, shape: ShapeConfig) -> int:
     """Bytes of the keys and values of all rows of a lane's step at their longest."""
     algorithm = point.algorithm
-    rows = algorithm.prompts * (algorithm.samples if isinstance(algorithm, GrpoConfig) else 1)
+    rows = algorithm.prompts * (samples_of(algorithm) or 1)
     return rows * row_bytes(point, shape)
 
 

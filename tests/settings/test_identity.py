@@ -11,11 +11,11 @@ import pytest
 
 from tinylora.records.archive import read
 from tinylora.settings import identity
+from tinylora.settings.algorithms import ALGORITHMS
 from tinylora.settings.config import (
     Adapter,
     AdapterConfig,
     Demonstrations,
-    GrpoConfig,
     ModelConfig,
     Precision,
     RolloutConfig,
@@ -34,11 +34,11 @@ from tinylora.settings.recorded import from_plain
 
 
 def all_settings(schema: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    """Every setting by its dotted name; `algorithm` has those of both algorithms."""
+    """Every setting by its dotted name; `algorithm` has those of all algorithms."""
     kinds = get_type_hints(schema)
     for each in fields(schema):
         if is_dataclass(kinds[each.name]):
-            for option in (GrpoConfig, SftConfig) if each.name == "algorithm" else (kinds[each.name],):
+            for option in ALGORITHMS.values() if each.name == "algorithm" else (kinds[each.name],):
                 yield from all_settings(option, f"{prefix}{each.name}.")
         else:
             yield prefix + each.name, each

@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from tinylora.settings.config import Adapter, AdapterConfig, Precision, RunConfig, SftConfig, as_plain
+from tinylora.settings.config import (
+    Adapter,
+    AdapterConfig,
+    Precision,
+    RandomSearchConfig,
+    RolloutConfig,
+    RunConfig,
+    SftConfig,
+    as_plain,
+)
 from tinylora.settings.errors import UsageError
 from tinylora.settings.recorded import from_plain
 
@@ -14,6 +23,8 @@ from tinylora.settings.recorded import from_plain
     [
         {},
         {"algorithm": SftConfig(), "precision": Precision.bf16, "n_tie": 3},
+        {"algorithm": RandomSearchConfig(prompts=3, samples=1)},
+        {"adapter": AdapterConfig(Adapter.none), "rollout": RolloutConfig(end_bias=-1.0)},
         {"adapter": AdapterConfig(name=Adapter.lora), "lr": 1},
     ],
 )

@@ -17,9 +17,17 @@ from tinylora.records.mirrored import TABLE
 from tinylora.records.progress import Silent
 from tinylora.records.samples import LINES, SAMPLES, Sample, read_samples
 from tinylora.settings.choices import Split, Strict, Template
-from tinylora.settings.config import Adapter, AdapterConfig, EvalConfig, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.config import (
+    Adapter,
+    AdapterConfig,
+    EvalConfig,
+    GrpoConfig,
+    RandomSearchConfig,
+    RunConfig,
+    SftConfig,
+)
 from tinylora.tasks.sums import SumsTask
-from tinylora.train import evaluate, grpo
+from tinylora.train import evaluate, sampled
 from tinylora.train.loop import run_pack
 from tinylora.train.samples import EVERY, MOST_GROUPS, PROBLEMS, evaluated_rows, is_due
 
@@ -35,7 +43,7 @@ def points(outputs: Path) -> list[RunConfig]:
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig], dict[str, list[Rollout]]]:
     """Two lanes that were trained together, and the rollouts of their training and of their evaluations."""
     configs = points(tmp_path_factory.mktemp("recorded"))
-    rollouts: dict[str, list[Rollout]] = {"grpo": [], "evaluate": []}
+    rollouts: dict[str, list[Rollout]] = {"sampled": [], "evaluate": []}
 
     def noting(name: str, real: Callable[..., Rollout]) -> Callable[..., Rollout]:
         def roll_out(engine: Any, request: Request, *tell: Any) -> Rollout:
@@ -45,7 +53,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RunConfig],
         return roll_out
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in (grpo, evaluate):
+        for module in (sampled, evaluate):
             name = module.__name__.rpartition(".")[2]
             patched.setattr(module, "roll_out", noting(name, module.roll_out))
         run_pack(configs, ["a", "b"], Silent(), Unmirrored())
@@ -114,7 +122,7 @@ def test_a_group_now_and_then_is_kept_by_its_best_and_worst(
             (step, kind) for step in (1, 1 + EVERY) for kind in ("best", "worst")
         ]
         for best, worst in zip(groups[::2], groups[1::2], strict=True):
-            rollout, problems = rollouts["grpo"][best.step - 1], SumsTask().batch(config.seed, best.step, 4)
+            rollout, problems = rollouts["sampled"][best.step - 1], SumsTask().batch(config.seed, best.step, 4)
             texts = decode([rollout.completion(row) for row in range(number * 16, number * 16 + 16)])
             right = [text.endswith(f"#{problems[place // 4].answer}") for place, text in enumerate(texts)]
             mixed = [place for place in range(4) if len(set(right[4 * place : 4 * place + 4])) == 2]
@@ -158,6 +166,7 @@ def test_rows_that_are_kept_are_the_first_of_each_lane() -> None:
     [
         ({"algorithm": SftConfig(prompts=2)}, ["test", "validation"]),
         ({"algorithm": GrpoConfig(prompts=2, samples=2)}, ["test", "train", "validation"]),
+        ({"algorithm": RandomSearchConfig(prompts=2, samples=2)}, ["test", "train", "validation"]),
         ({"adapter": AdapterConfig(Adapter.none)}, ["test", "validation"]),
     ],
 )

@@ -98,6 +98,15 @@ def test_what_it_depends_on_makes_another(changes: dict[str, Any], tmp_path: Pat
     assert key_of(opened(tmp_path)) != key_of(opened(tmp_path, **changes))
 
 
+def test_a_bias_of_the_end_tokens_makes_another(tmp_path: Path) -> None:
+    nothing = {"adapter": AdapterConfig(Adapter.none)}
+    keys = {
+        key_of(opened(tmp_path, rollout=RolloutConfig(max_new_tokens=48, end_bias=bias), **nothing))
+        for bias in (0.0, 1.0, -1.0)
+    }
+    assert len(keys) == 3 and key_of(opened(tmp_path, **nothing)) in keys
+
+
 def test_problems_model_machine_and_sources_make_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pack = opened(tmp_path)
     keys = {key_of(pack), key_of(replace(pack, model_digest="other")), key_of(replace(pack, tokenizer_digest="other"))}

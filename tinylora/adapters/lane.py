@@ -101,10 +101,13 @@ class Lane(nn.Module):
         if self.master is not None:
             self.v.data.copy_(self.master)
         optimizer.step()
-        if self.master is not None:
-            self.master.copy_(self.v.detach())
-        elif self.spec.rounding is Rounding.stochastic:
-            self.v.data.copy_(stochastic(self.v.detach(), self.spec.precision, noise))
+        self.take(self.v.detach(), noise)
+
+    def take(self, unrounded: torch.Tensor, noise: torch.Generator) -> None:
+        """Take these values (of v's shape) and round them, as after a step; the noise is for stochastic rounding."""
+        if self.spec.rounding is Rounding.stochastic:
+            unrounded = stochastic(unrounded, self.spec.precision, noise)
+        self.hold(unrounded)
         self.round()
 
     def round(self) -> None:

@@ -25,7 +25,7 @@ from tinylora.engine.kv_cache import append_rows, can_append, copy_rows, new_cac
 from tinylora.engine.layout import Reading
 from tinylora.engine.memory import out_of_memory
 from tinylora.engine.rows import last_column
-from tinylora.engine.sampling import Request, Rollout, choose, joined
+from tinylora.engine.sampling import Request, Rollout, biased, choose, joined
 
 DROP_SHARE = 0.125  # rows without completions leave the batch once they are this share of it
 SECONDS_UNTOLD = 1.0
@@ -129,7 +129,8 @@ class Decoder:
         """One more token of every completion."""
         count = self.lengths[self.going]  # (going,) tokens so far
         noise, sampling = self.noise[self.going, count], self.request.sampling
-        chosen, self.logp[self.going, count] = choose(self.logits[self.row], noise, sampling)
+        logits = biased(self.logits[self.row], self.ends, sampling)
+        chosen, self.logp[self.going, count] = choose(logits, noise, sampling)
         self.tokens[self.going, count] = chosen
         self.lengths[self.going] = count + 1
         goes_on = ~torch.isin(chosen, self.ends) & (count + 1 < self.longest[self.going])

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tinylora.engine.rows import Completions
+from tinylora.settings.config import RolloutConfig
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,13 @@ class Sampling:
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
+    end_bias: float = 0.0
+    """Added to the logits of all tokens that end a completion, before the temperature."""
+
+    @classmethod
+    def of(cls, chosen: RolloutConfig) -> Sampling:
+        """As the settings of a run have it."""
+        return cls(chosen.max_new_tokens, chosen.temperature, chosen.top_p, chosen.end_bias)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,14 @@ def joined(parts: Sequence[Rollout], samples: int, pad_token: int) -> Rollout:
         tokens[row, : part.tokens.shape[1]], logp[row, : part.logp.shape[1]] = part.tokens, part.logp
         lengths[row], truncated[row] = part.lengths, part.truncated
     return Rollout(tokens, lengths, logp, truncated)
+
+
+def biased(logits: torch.Tensor, ends: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Logits (A, V) with the bias of the end tokens (E,) in them, fp32; as they are where it is 0."""
+    if sampling.end_bias == 0:
+        return logits
+    bias = torch.full((len(logits), len(ends)), sampling.end_bias, device=logits.device)
+    return logits.float().index_add(-1, ends, bias)
 
 
 def choose(logits: torch.Tensor, noise: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:

@@ -72,10 +72,11 @@ class Sharing(Enum):
 
 
 class Algorithm(Enum):
-    """How v is trained."""
+    """How v is trained, or found without training."""
 
     grpo = "grpo"
     sft = "sft"
+    random_search = "random_search"
 
 
 class Reward(Enum):

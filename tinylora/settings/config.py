@@ -1,6 +1,6 @@
 """A run as it is asked for: `RunConfig`, one point of a sweep, with its identity.
 
-Its groups are in `groups`; which settings identify a run, and which may differ between the lanes
+Its groups are in `groups` and `algorithms`; which settings identify a run, and which may differ between the lanes
 of a pack, stands at each setting and is read by `identity`. Most of what others need of settings is imported from here.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Union
 
+from tinylora.settings.algorithms import ALGORITHMS, AlgorithmConfig, GrpoConfig, RandomSearchConfig, SftConfig
 from tinylora.settings.choices import (
     ALL,
     AUTO,
@@ -30,12 +31,9 @@ from tinylora.settings.choices import (
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.groups import (
     AdapterConfig,
-    AlgorithmConfig,
     EvalConfig,
-    GrpoConfig,
     PackConfig,
     RolloutConfig,
-    SftConfig,
     TaskConfig,
     TrackingConfig,
 )
@@ -88,7 +86,8 @@ class RunConfig:
         AUTO, Role.lane, counts_as=lambda run: run.learning_rate, given=TRAINS
     )
     """Learning rate of Adam, or `auto`: from the model's constant c, c/(u + 8) for TinyLoRA and c itself for others.
-    `auto` counts as the number it resolves to, so that it is the same run as that number given by hand."""
+    With algorithm=random_search it is the standard deviation of the values that are tried. `auto` counts as the number
+    it resolves to, so that it is the same run as that number given by hand."""
     seed: int = setting(0, Role.lane, counts_as=lambda run: run.seed if run.trains else 0, given=TRAINS)
     """Root of all random streams of the run: data order, sampling, noise, first factors of LoRA."""
     projection_seed: Union[int, str] = setting(  # noqa: UP007 - as for n_tie
@@ -97,7 +96,7 @@ class RunConfig:
     """Root of the projections P, or `auto`: a number of its own for each seed and model. `auto` counts as the number it
     resolves to. Recipes 1 and 2 drew P from `seed`, the same for all models."""
     steps: int = setting(60, Role.identity, counts_as=lambda run: run.training_steps, given=TRAINS)
-    """Optimizer steps."""
+    """Optimizer steps; of random search the candidates that are tried."""
     on_no_signal: OnNoSignal = setting(OnNoSignal.warn, Role.identity, used=SAMPLES_GROUPS, absent=OnNoSignal.warn)
     """GRPO: what is done where all groups of ten steps earn the same: `warn` says so, `stop` also ends the run as
     failed, with its last v evaluated. Which it is changes nothing for a run that has a signal."""
@@ -131,13 +130,7 @@ class RunConfig:
         )
         require(self.seed >= 0, f"seed={self.seed}", "a seed is a whole number of at least 0", "give seed=0 or more")
         self._require_projections()
-        algorithm = self.algorithm.name
-        require(
-            isinstance(self.algorithm, GrpoConfig) is (algorithm is Algorithm.grpo),
-            f"algorithm.name={algorithm.value}",
-            "an algorithm comes with its own settings",
-            f"give algorithm={algorithm.value}, without .name",
-        )
+        self._require_algorithm()
         require(
             1 <= self.recipe <= RECIPE,
             f"recipe={self.recipe}",
@@ -147,6 +140,30 @@ class RunConfig:
         if self.trains:
             self._require_rate()
             self._require_rounding()
+            self._require_no_bias()
+
+    def _require_algorithm(self) -> None:
+        algorithm, adapter = self.algorithm.name, self.adapter.name
+        require(
+            type(self.algorithm) is ALGORITHMS[algorithm],
+            f"algorithm.name={algorithm.value}",
+            "an algorithm comes with its own settings",
+            f"give algorithm={algorithm.value}, without .name",
+        )
+        require(
+            algorithm is not Algorithm.random_search or adapter.has_basis or not self.trains,
+            f"algorithm={algorithm.value} adapter={adapter.value}",
+            "it tries values around zero, where a v begins that is zero in the untrained model",
+            "give adapter=tinylora or adapter=lora_xs",
+        )
+
+    def _require_no_bias(self) -> None:
+        require(
+            self.rollout.end_bias == 0,
+            f"rollout.end_bias={self.rollout.end_bias:g} adapter={self.adapter.name.value}",
+            "it is a control: what ending sooner or later does by itself, where nothing is trained",
+            "give adapter=none, or leave rollout.end_bias out",
+        )
 
     def _require_projections(self) -> None:
         root = self.projection_seed
@@ -173,6 +190,12 @@ class RunConfig:
             "give rounding=master, which trains in fp32 and computes with the rounded v",
         )
         require(
+            precision.whole or rounding is not Rounding.master or self.algorithm.name is not Algorithm.random_search,
+            f"algorithm={self.algorithm.name.value} {given}",
+            "no candidate of a random search comes from the one before, so that a master of it would change nothing",
+            "give rounding=nearest or rounding=stochastic",
+        )
+        require(
             precision is not Precision.int1 or self.adapter.name is not Adapter.lora,
             f"adapter=lora precision={precision.value}",
             "one bit has no zero, and LoRA's factor B starts there: step 0 would not be the base model",
@@ -185,9 +208,9 @@ class RunConfig:
             self.lr != AUTO or known,
             f"lr={AUTO} for model {self.model.identity} on {self.lr_key}",
             "auto needs a constant found on validation data for this model, task, algorithm and adapter",
-            offered_rates(kind, self.u, self.lr_key),
+            offered_rates(kind, self.u, self.lr_key, self.algorithm.name),
         )
-        remedy = f"give lr={AUTO if known else guessed_rate(kind, self.u)}"
+        remedy = f"give lr={AUTO if known else guessed_rate(kind, self.u, self.algorithm.name)}"
         rate = self.lr if isinstance(self.lr, str) and self.lr != AUTO else self.learning_rate
         rule = f"a learning rate is a finite number above 0, or `{AUTO}`"
         require(is_positive(rate), f"lr={rate}", rule, remedy)

@@ -1,4 +1,4 @@
-"""The groups of settings: task, algorithm, adapter, rollout, evaluation, tracking, packs (and `model`, in its file).
+"""The groups of settings: task, adapter, rollout, evaluation, tracking, packs (`model`, `algorithms` in their files).
 
 One frozen dataclass each: type, default, meaning and role (`identity.Role`) of every setting stand at its field. Rules
 are checked in `__post_init__`. The files of `conf/` state only what differs from these defaults. A `RunConfig`
@@ -13,10 +13,8 @@ from typing import Any, Union
 from tinylora.settings.choices import (
     AUTO,
     Adapter,
-    Algorithm,
     Checker,
     Demonstrations,
-    Reward,
     Solver,
     Strict,
     Template,
@@ -24,7 +22,7 @@ from tinylora.settings.choices import (
 from tinylora.settings.errors import is_positive, require, require_counts
 from tinylora.settings.identity import Role, setting
 from tinylora.settings.paths import as_path
-from tinylora.settings.rules import LARGEST_FP32, require_between, require_kinds, require_path, shown
+from tinylora.settings.rules import require_between, require_kinds, require_path, shown
 from tinylora.settings.store_urls import as_store
 from tinylora.settings.uses import (
     CONVERSES,
@@ -34,22 +32,19 @@ from tinylora.settings.uses import (
     NOT_SUMS,
     READS_SETS,
     READS_THE_HUB,
-    SAMPLES_DEMONSTRATIONS,
     SUMS,
     TASK_SAYS_LENGTH,
     TRAINS,
+    TRAINS_NOTHING,
     TRAINS_ON_SETS,
 )
 
 LONGEST_NAME = 500  # characters of an experiment, which MLflow takes
 AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
 TEMPERATURES = (1e-6, 1e6)  # logits divided by less overflow in fp32
+END_BIASES = (-1e4, 1e4)  # of logits: beyond it nothing changes any more
 LEAST_TOP_P = 1e-6  # a smaller probability is none in fp32
 CACHE_SHARE = 0.75  # share of that for keys and values; the rest is for the pass that extends them, and for choices
-
-
-def _algorithm_name(run: Any) -> str:
-    return str(run.algorithm.name.value) if run.trains else "none"
 
 
 @dataclass(frozen=True)
@@ -123,67 +118,6 @@ class TaskConfig:
 
 
 @dataclass(frozen=True)
-class AlgorithmConfig:
-    """The settings that GRPO and SFT share."""
-
-    name: Algorithm = setting(Algorithm.grpo, Role.identity, counts_as=_algorithm_name, given=TRAINS)
-    """`grpo` or `sft`."""
-    prompts: int = setting(16, Role.identity, used=TRAINS)
-    """Problems per lane and step."""
-
-    def __post_init__(self) -> None:
-        require_kinds(self, "algorithm.")
-        require_counts("algorithm.", prompts=self.prompts)
-
-
-@dataclass(frozen=True)
-class GrpoConfig(AlgorithmConfig):
-    """Group-relative policy optimisation (paper section 4): one optimizer step per batch of rollouts."""
-
-    samples: int = setting(8, Role.identity, used=TRAINS)
-    """Completions per problem: the group that normalises the advantages."""
-    kl_coefficient: float = setting(0.0, Role.identity, used=TRAINS)
-    """Weight of the KL penalty to the base model (v = 0); the paper uses 0 on GSM8K, 0.001 on MATH."""
-    entropy_coefficient: float = setting(0.0, Role.identity, used=TRAINS, absent=0.0)
-    """Weight of the mean entropy of the policy's next token, which is subtracted from the loss. The paper names none;
-    SimpleRL's default is 0.001."""
-    importance_cap: float = setting(2.0, Role.identity, used=TRAINS)
-    """Upper bound of the token-level importance weight p_train / p_sampler."""
-    reward: Reward = setting(Reward.correct, Role.identity, used=TRAINS, absent=Reward.correct)
-    """`correct`: 1 for an answer that is strictly right. Controls: `form`, 1 for any answer in the asked-for form;
-    `shuffled`, the rewards of the right answers dealt out anew among the completions of a lane's step."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.samples >= 2,
-            f"algorithm.samples={self.samples}",
-            "GRPO compares the samples of a group",
-            "give algorithm.samples=2 or more",
-        )
-        most, remedy = LARGEST_FP32, "give algorithm.kl_coefficient=0, which leaves the penalty out"
-        require_between("algorithm.kl_coefficient", self.kl_coefficient, 0, most, remedy)
-        remedy = "give algorithm.entropy_coefficient=0, which leaves the term out"
-        require_between("algorithm.entropy_coefficient", self.entropy_coefficient, 0, most, remedy)
-        given, remedy = f"algorithm.importance_cap={self.importance_cap}", "give algorithm.importance_cap=2"
-        require(0 < self.importance_cap <= most, given, f"the importance cap is above 0, at most {most:g}", remedy)
-
-
-@dataclass(frozen=True)
-class SftConfig(AlgorithmConfig):
-    """Supervised fine-tuning: next-token loss on demonstrations, one per problem."""
-
-    name: Algorithm = setting(Algorithm.sft, Role.identity, counts_as=_algorithm_name, given=TRAINS)
-    prompts: int = setting(64, Role.identity, used=TRAINS)
-    attempts: int = setting(8, Role.identity, used=SAMPLES_DEMONSTRATIONS)
-    """With task.demonstrations=sampled: completions of each problem, of which the first right one demonstrates it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_counts("algorithm.", attempts=self.attempts)
-
-
-@dataclass(frozen=True)
 class AdapterConfig:
     """The trained part."""
 
@@ -207,6 +141,9 @@ class RolloutConfig:
     """Softmax temperature of the samples."""
     top_p: float = setting(1.0, Role.identity)
     """Nucleus sampling: the smallest set of tokens with this probability; 1 samples from all."""
+    end_bias: float = setting(0.0, Role.identity, used=TRAINS_NOTHING, absent=0.0)
+    """A control, of the untrained model alone: added to the logits of all end tokens, sampled and greedy, before the
+    temperature. So it says what ending sooner (above 0) or later would gain without any training."""
 
     def __post_init__(self) -> None:
         require_kinds(self, "rollout.")
@@ -215,6 +152,8 @@ class RolloutConfig:
         require_between("rollout.temperature", self.temperature, *TEMPERATURES, remedy)
         remedy = "give rollout.top_p=1.0 to sample from all tokens"
         require_between("rollout.top_p", self.top_p, LEAST_TOP_P, 1, remedy)
+        remedy = "give rollout.end_bias=0, which leaves the logits as they are"
+        require_between("rollout.end_bias", self.end_bias, *END_BIASES, remedy)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ come of no measurement. The paper's rates for its models are 1e-7 to 2e-4; 13 va
 
 from __future__ import annotations
 
-from tinylora.settings.choices import Adapter
+from tinylora.settings.choices import Adapter, Algorithm
 
 GUESSES = {Adapter.lora: 1e-4, Adapter.full: 1e-5}
 OTHERS = 1e-3  # of all other adapters
+RANDOM_SEARCH = 0.2  # of random search, whose rate is how far from zero values are tried: 0.01 for 13
 FEW = 8
 """Read off the best rates of both miniatures, in grids of factor 3. At u = 1, 13, 64, 120 and 1000 they are
 c / (u + FEW) within a factor of 2, where anything is gained (LOG.md, 2026-11-26)."""
@@ -24,23 +25,25 @@ def rate_of(constant: float, adapter: Adapter, u: int) -> float:
     return constant / (u + FEW) if adapter is Adapter.tinylora else constant
 
 
-def guess_of(adapter: Adapter) -> float:
+def guess_of(adapter: Adapter, algorithm: Algorithm = Algorithm.grpo) -> float:
     """Of TinyLoRA c of `rate_of`, and the rate of a search whatever the size; of other adapters the rate itself."""
-    return GUESSES.get(adapter, OTHERS)
+    return RANDOM_SEARCH if algorithm is Algorithm.random_search else GUESSES.get(adapter, OTHERS)
 
 
-def guessed_rate(adapter: Adapter, u: int) -> float:
+def guessed_rate(adapter: Adapter, u: int, algorithm: Algorithm = Algorithm.grpo) -> float:
     """A first guess at the rate of an adapter that trains something, in three digits."""
-    return float(f"{rate_of(guess_of(adapter), adapter, u):.3g}")
+    return float(f"{rate_of(guess_of(adapter, algorithm), adapter, u):.3g}")
 
 
-def offered_rates(adapter: Adapter, u: int, key: str) -> str:
+def offered_rates(adapter: Adapter, u: int, key: str, algorithm: Algorithm = Algorithm.grpo) -> str:
     """For a remedy: rates that can be given where none was found, and how each came about.
 
     `key` is the entry of `model.lr_constants` that is missing.
     """
-    guess, rate = guess_of(adapter), guessed_rate(adapter, u)
-    of_paper = "no rate was tuned here; the paper's are 1e-7 to 2e-4"
+    guess, rate = guess_of(adapter, algorithm), guessed_rate(adapter, u, algorithm)
+    of_paper = "no rate was tuned here"
+    if algorithm is not Algorithm.random_search:
+        of_paper += "; the paper's are 1e-7 to 2e-4"
     found = "lr=search seed=0,1, which finds one"
     if adapter is not Adapter.tinylora:
         return f"give lr={rate:g} (a first guess, around which lr=search begins: {of_paper}), or {found}"

@@ -8,10 +8,10 @@ from enum import Enum
 from functools import cache
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from tinylora.settings.config import AlgorithmConfig, GrpoConfig, RunConfig, SftConfig
+from tinylora.settings.algorithms import ALGORITHMS
+from tinylora.settings.choices import Algorithm
+from tinylora.settings.config import AlgorithmConfig, RunConfig
 from tinylora.settings.errors import UsageError
-
-ALGORITHMS: dict[str, type[AlgorithmConfig]] = {"grpo": GrpoConfig, "sft": SftConfig}
 
 
 def from_plain(plain: dict[str, Any]) -> RunConfig:
@@ -52,7 +52,7 @@ def _value(kind: Any, value: Any) -> Any:
         parts = [part for part in get_args(kind) if is_dataclass(part)]
         return _value(parts[0], value) if parts and value is not None else value
     if kind is AlgorithmConfig:
-        kind = ALGORITHMS[value["name"]]
+        kind = ALGORITHMS[Algorithm(value["name"])]
     if is_dataclass(kind):
         return build(kind, value)
     return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value

@@ -58,6 +58,7 @@ def _reads_sets(run: Any) -> bool:
 
 
 TRAINS = Need("something that is trained: another adapter than none", lambda run: run.trains)
+TRAINS_NOTHING = Need("adapter=none", lambda run: not run.trains)
 SAMPLES_GROUPS = Need("algorithm=grpo", lambda run: run.trains and run.algorithm.name is Algorithm.grpo)
 TIES_SOME = Need(
     "adapter=tinylora or lora_xs, with n_tie below all",
@@ -81,7 +82,10 @@ READS_THE_HUB = Need(
     lambda run: _reads_sets(run) and run.task.folder is None,
 )
 
-TRAINS_ON_SETS = Need("training on the questions of a data set", lambda run: run.trains and reads_questions(run.task))
+TRAINS_ON_SETS = Need(
+    "algorithm=grpo or sft on the training questions of a data set",
+    lambda run: run.trains and run.algorithm.name is not Algorithm.random_search and reads_questions(run.task),
+)
 NOT_SUMS = Need("another task than sums", lambda run: run.task.name != SUMS)
 MAKES_PROBLEMS = Need(
     f"task={GENERATED} without task.training_set, which is made of questions that are there already",

@@ -33,7 +33,7 @@ def answer(pack: Pack, texts: Sequence[str], untrained: bool = False) -> list[Sa
     """
     prompts = [_encoded(pack, text) for text in texts]
     chosen = pack.config.rollout
-    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    sampling = Sampling.of(chosen)
     greedy = torch.full((len(prompts), chosen.max_new_tokens), math.nan)
     lanes = torch.zeros(len(prompts), dtype=torch.long)
     rollout = roll_out(pack.engine, Request(prompts, lanes, greedy, sampling, untrained=untrained))

@@ -70,7 +70,7 @@ def _sample(pack: Pack, draws: Sequence[tuple[int, int]]) -> dict[tuple[int, int
     prompts, shape = pack.encode_prompts(problems), (settings.prompts * settings.attempts, chosen.max_new_tokens)
     streams = [torch_stream(seed, "demonstrations", step) for seed, step in draws]
     noise = torch.cat([torch.rand(shape, generator=stream) for stream in streams])
-    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    sampling = Sampling.of(chosen)
     nobody = torch.zeros(len(prompts), dtype=torch.long)
     rollout = roll_out(pack.engine, Request(prompts, nobody, noise, sampling, settings.attempts, untrained=True))
     completions = [rollout.completion(row) for row in range(len(rollout.lengths))]

@@ -92,7 +92,7 @@ def _decode(pack: Pack, lanes: Sequence[int], suite: Suite, samples: int, tell: 
     They stand lane by lane, those of a prompt together.
     """
     chosen, prompts = pack.config.rollout, pack.encode_prompts(suite.problems)
-    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
+    sampling = Sampling.of(chosen)
     shape = (len(prompts) * samples, chosen.max_new_tokens)
     noise = torch.rand(shape, generator=torch_stream(0, "evaluation", suite.name)).view(len(prompts), samples, -1)
     greedy = torch.full((len(prompts), 1, chosen.max_new_tokens), math.nan)

@@ -14,21 +14,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
 
 from tinylora.adapters.noise import torch_stream
-from tinylora.answers.rewards import Outcome, Score
+from tinylora.answers.rewards import Score
 from tinylora.engine.gradients import backward
-from tinylora.engine.rollout import roll_out
 from tinylora.engine.rows import Completions, Row, completion_logps, completion_mask, logps_and_entropies, numbers
-from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.settings.choices import Reward
 from tinylora.settings.config import GrpoConfig
 from tinylora.train.losses import group_advantages, grpo_loss, importance_weight, kl_penalty, zero_variance_share
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, apply_gradient
+from tinylora.train.sampled import describe, sample
 from tinylora.train.samples import Answered, due_rows, of_group
 
 
@@ -42,7 +40,8 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
     lane_of_prompt = torch.tensor([lane.index for lane in lanes]).repeat_interleave(settings.prompts)  # (N,)
 
     # Completions: G of each prompt, with their log-probabilities under the sampler.
-    rollout = _sample(pack, lanes, prompts, lane_of_prompt)
+    streams = [torch_stream(lane.config.seed, "sampling", lane.step + 1) for lane in lanes]
+    rollout = sample(pack, prompts, lane_of_prompt, settings.samples, streams)
     completions = rollout.completions(prompts, lane_of_prompt)
     sampled = time.perf_counter()
 
@@ -64,7 +63,8 @@ def grpo_step(pack: Pack, lanes: Sequence[LaneRun]) -> LaneMetrics:
         lane.tokens_sampled += int(rollout.lengths[own].sum())
         lane.samples = of_group(pack, lane, answered, own, settings.samples)
         stepped = _step(pack, lane, found, healthy=bool(rollout.logp[own].isfinite().all()))
-        metrics[lane.index] = stepped | _describe(rewards[place], scores[own], rollout, own)
+        metrics[lane.index] = stepped | describe(rewards[place], scores[own], rollout, own)
+        metrics[lane.index]["train/zero_variance"] = zero_variance_share(rewards[place])
     ended = time.perf_counter()
     times = {"time/rollout_s": sampled - started, "time/train_s": ended - sampled, "time/step_s": ended - started}
     return {index: lane_metrics | times for index, lane_metrics in metrics.items()}
@@ -141,15 +141,6 @@ def _settings(pack: Pack) -> GrpoConfig:
     return pack.config.algorithm
 
 
-def _sample(pack: Pack, lanes: Sequence[LaneRun], prompts: list[list[int]], lane_of_prompt: torch.Tensor) -> Rollout:
-    settings, chosen = _settings(pack), pack.config.rollout
-    shape = (settings.prompts * settings.samples, chosen.max_new_tokens)
-    streams = [torch_stream(lane.config.seed, "sampling", lane.step + 1) for lane in lanes]
-    noise = torch.cat([torch.rand(shape, generator=stream) for stream in streams])
-    sampling = Sampling(chosen.max_new_tokens, chosen.temperature, chosen.top_p)
-    return roll_out(pack.engine, Request(prompts, lane_of_prompt, noise, sampling, settings.samples))
-
-
 def _step(pack: Pack, lane: LaneRun, found: dict[str, torch.Tensor], healthy: bool) -> Metrics:
     """The optimizer step of one lane, and its part of what `accumulate` has found.
 
@@ -171,18 +162,4 @@ def _mismatch(logp: torch.Tensor, sampler: torch.Tensor, mask: torch.Tensor, cap
         "train/prob_diff": (difference * mask).sum(1),
         "train/sampler_kl": ((sampler - logp) * mask).sum(1),
         "train/importance_capped": (capped * mask).sum(1),
-    }
-
-
-def _describe(rewards: torch.Tensor, scores: Sequence[Score], rollout: Rollout, own: slice) -> Metrics:
-    """What one lane's completions were like; its rewards are (P, G), its completions `own` of the rollout's."""
-    counts = Counter(score.strict for score in scores)
-    shares = {f"train/outcome/{o.name}": counts[o] / len(scores) for o in Outcome}
-    return shares | {
-        "train/reward": float(rewards.mean()),
-        "train/flexible": sum(score.flexible is Outcome.correct for score in scores) / len(scores),
-        "train/token_entropy": -float(rollout.logp[own].sum() / rollout.lengths[own].sum()),
-        "train/zero_variance": zero_variance_share(rewards),
-        "train/completion_tokens": float(rollout.lengths[own].float().mean()),
-        "train/truncated": float(rollout.truncated[own].float().mean()),
     }

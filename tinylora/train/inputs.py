@@ -16,7 +16,7 @@ from tinylora.models.files import read_template, require_whole
 from tinylora.models.find import config_folder
 from tinylora.models.hub import WEIGHTS
 from tinylora.models.shapes import ModuleShape
-from tinylora.settings.config import Adapter, RunConfig
+from tinylora.settings.config import Adapter, Algorithm, RunConfig, Split
 from tinylora.settings.errors import UsageError, require
 from tinylora.settings.identity import content_digest
 from tinylora.settings.model import DAY
@@ -67,6 +67,7 @@ def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Inputs:
         require_noted_template(config)
         if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
             require_whole(folder)
+    _require_validation(configs, tasks)
     inputs = Inputs(tasks, _check_models(configs, models, tasks, in_jobs))
     _require_dates(configs, inputs)
     return inputs
@@ -80,6 +81,20 @@ def checked_task(config: RunConfig) -> Task:
         if LEARNS_DEMONSTRATIONS(config) and not SAMPLES_DEMONSTRATIONS(config):
             task.demonstration(problem, config.task.demonstrations)
     return task
+
+
+def _require_validation(configs: Sequence[RunConfig], tasks: Mapping[str, Task]) -> None:
+    """Raise UsageError where a random search asks for more validation problems than its task has."""
+    searches = [config for config in configs if config.trains and config.algorithm.name is Algorithm.random_search]
+    for config in _different(searches, lambda config: repr((_of_task(config), config.algorithm.prompts))).values():
+        prompts = config.algorithm.prompts
+        found = len(tasks[_of_task(config)].held_out(Split.validation, prompts))
+        require(
+            found == prompts,
+            f"algorithm=random_search algorithm.prompts={prompts}",
+            f"candidates are tried on so many validation problems, of which task {config.task.name} has {found}",
+            f"give algorithm.prompts={found} or less",
+        )
 
 
 def require_noted_template(config: RunConfig) -> None:

@@ -25,6 +25,7 @@ from tinylora.train.grpo import grpo_step
 from tinylora.train.guards import Kind
 from tinylora.train.inputs import require_noted_template
 from tinylora.train.pack import LaneMetrics, LaneRun, Metrics, Pack, load_pack
+from tinylora.train.random_search import random_search_step
 from tinylora.train.recorder import FolderRecorder, Recorder
 from tinylora.train.sft import sft_step
 from tinylora.train.state import State, common_states, restore, set_aside_damaged, usable_states
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from tinylora.records.mirror import Mirror
 
 
+STEPS = {
+    Algorithm.grpo: grpo_step,
+    Algorithm.sft: sft_step,
+    Algorithm.random_search: random_search_step,
+}
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE}
 OF_THE_DISK |= {errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG}
 """Errors of a full, broken or read-only disk, and of what lies in a file's place."""
@@ -235,7 +241,7 @@ class PackRun:
         """One optimizer step of all active lanes, with evaluation where it is due, recorded."""
         self.progress.phase(f"training {len(active)} lane{'' if len(active) == 1 else 's'}")
         started = time.perf_counter()
-        train = grpo_step if self.pack.config.algorithm.name is Algorithm.grpo else sft_step
+        train = STEPS[self.pack.config.algorithm.name]
         metrics: LaneMetrics = {}
         for company in self._companies(active):
             metrics |= train(self.pack, company)

@@ -32,6 +32,7 @@ from tinylora.records.progress import Progress
 from tinylora.records.samples import Sample
 from tinylora.settings.config import Adapter, RunConfig
 from tinylora.settings.files import cache_folder
+from tinylora.settings.uses import TRAINS_ON_SETS
 from tinylora.tasks import Task, task_of
 from tinylora.tasks.problem import Problem
 from tinylora.tasks.question_sets import QuestionTask
@@ -57,6 +58,7 @@ class LaneRun:
     tokens_sampled: int = 0  # in the rollouts of these steps
     tokens_trained: int = 0  # completion tokens that had a part in their gradients
     failure: str | None = None  # why it was stopped
+    best_reward: float | None = None  # of a random search: the mean reward of v, which is its best candidate so far
     samples: Sequence[Sample] = ()  # what is kept of the completions of its newest training step
 
     @property
@@ -144,7 +146,7 @@ def load_pack(
     task = task_of(config)
     require_template(config, task, tokenizer)
     form = form_of(config.model, tokenizer, task.chat, config.task.system_message)
-    if config.task.max_prompt_tokens is not None and isinstance(task, QuestionTask) and config.trains:
+    if config.task.max_prompt_tokens is not None and isinstance(task, QuestionTask) and TRAINS_ON_SETS(config):
         task.leave_out_long(config.task.max_prompt_tokens, lambda texts: list(map(len, form.prompts(texts))))
     for note in (*task.notes, *form.notes, *filter(None, [advice_for(model)])):
         progress.phase(note)

@@ -61,7 +61,8 @@ def of_group(pack: Pack, lane: LaneRun, answered: Answered, own: slice, size: in
     groups = [range(start, start + size) for start in range(own.start, own.stop, size)]
     group = next((rows for rows in groups if len(set(map(answered.reward, rows))) > 1), groups[0])
     ordered = sorted(group, key=lambda row: (answered.reward(row), _logps(answered.rollout, row)[0]))
-    return _records(pack, lane.step + 1, TRAINING, answered, {ordered[-1]: BEST, ordered[0]: WORST})
+    kinds = {ordered[-1]: BEST} | ({ordered[0]: WORST} if size > 1 else {})
+    return _records(pack, lane.step + 1, TRAINING, answered, kinds)
 
 
 def evaluated_rows(lanes: int, problems: int, completions: int) -> list[dict[int, str]]:

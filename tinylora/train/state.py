@@ -1,6 +1,7 @@
 """The state of a lane, from which its training continues: safetensors, written atomically.
 
-It is v (its master, where it has one), Adam's moments and the step counter, and no more: random streams are functions
+It is v (its master, where it has one), Adam's moments, the step counter, what v is worth in a random search, and no
+more: random streams are functions
 of seed and step (see `settings.seeds`). The last two states are kept, each with a digest: where the newest is damaged,
 the one before it serves. Lanes of a pack are saved one after the other, so a kill in between leaves some of them one
 step ahead; they then continue together from the newest step that all of them have saved, in the same batches as if
@@ -26,6 +27,7 @@ from tinylora.settings.tensor_files import with_digest
 from tinylora.train.pack import LaneRun
 
 SAMPLED, TRAINED = "tokens_sampled", "tokens_trained"  # metadata of a state
+BEST = "best_reward"  # the same, of a random search alone
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class State:
     step: int
     tensors: Tensors  # v (K, u) before it is rounded; exp_avg, exp_avg_sq (K, u) and adam_step () after the first step
     tokens: tuple[int, int] = (0, 0)  # sampled, trained on
+    best_reward: float | None = None  # of v, where it is the best candidate of a random search
 
 
 def save_state(folder: Path, lane: LaneRun) -> None:
@@ -44,6 +47,7 @@ def save_state(folder: Path, lane: LaneRun) -> None:
         tensors["adam_step" if name == "step" else name] = value
     metadata = {"step": str(lane.step), "run_key": lane.config.run_key}
     metadata |= {SAMPLED: str(lane.tokens_sampled), TRAINED: str(lane.tokens_trained)}
+    metadata |= {} if lane.best_reward is None else {BEST: repr(lane.best_reward)}
     content = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata=metadata)
     part = folder / f"{STATE}.part"
     write_part(part, with_digest(content), lane.config.fsync)
@@ -80,9 +84,11 @@ def _load(path: Path) -> State | None:
         counts = [metadata.get("step", ""), metadata.get(SAMPLED, "0"), metadata.get(TRAINED, "0")]  # some count none
         if own and "v" in tensors and all(count.isdecimal() for count in counts):
             step, sampled, trained = map(int, counts)
-            return State(step, tensors, (sampled, trained))
+            return State(step, tensors, (sampled, trained), float(metadata[BEST]) if BEST in metadata else None)
     except FailureError as error:
         raise DamagedError(*error.args) from error
+    except ValueError as error:  # no number
+        raise DamagedError(*damaged(path).args) from error
     raise DamagedError(*damaged(path).args)
 
 
@@ -129,6 +135,7 @@ def restore(lane: LaneRun, state: State) -> None:
             f"remove the run folder {lane.config.folder} to start it anew",
         )
     lane.step, (lane.tokens_sampled, lane.tokens_trained) = state.step, state.tokens
+    lane.best_reward = state.best_reward
     lane.adapter.hold(state.tensors["v"])
     moments = {name: t for name, t in state.tensors.items() if name.startswith("exp_avg")}
     if moments:
