@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.page.answers import Sheet, make_sheet
 from analysis.page.charts import accuracy_chart, training_chart
 from analysis.records.load import Records
-from analysis.statistics.cells import UNTRAINED, VALIDATION, base_accuracy, name_lines
+from analysis.statistics.cells import UNTRAINED, VALIDATION, base_accuracy, is_biased, name_lines
 from analysis.statistics.grid import varying_within
 from analysis.statistics.measured import GREEDY, TEST
 from analysis.statistics.text import GAP, percent, percent_range, rounded_percent, show
@@ -49,7 +49,7 @@ def make_cards(runs: pd.DataFrame, cells: pd.DataFrame, records: Records) -> lis
 
 def _card(runs: pd.DataFrame, cells: pd.DataFrame, records: Records) -> Card:
     cells, _ = name_lines(cells, records.settings)
-    base = base_accuracy(runs)
+    base = base_accuracy(runs[~is_biased(runs)])
     title = f"{runs['model.name'].iloc[0]}, {runs['task.name'].iloc[0]}"
     anchor = re.sub(r"[^A-Za-z0-9._-]+", "_", title)
     named = _named_cells(cells)
@@ -70,8 +70,13 @@ def _card(runs: pd.DataFrame, cells: pd.DataFrame, records: Records) -> Card:
 
 
 def _named_cells(cells: pd.DataFrame) -> pd.DataFrame:
-    """A few sizes, of each the cell that is best on validation problems: so no test accuracy is the best of many."""
+    """A few sizes, of each the cell that is best on validation problems: so no test accuracy is the best of many.
+
+    Where anything was trained, random search is left out: it has chosen its v on some of these problems.
+    """
     judged = cells[cells["chosen"] & cells[VALIDATION].notna() & cells[TEST].notna() & (cells["method"] != UNTRAINED)]
+    trained = judged[judged["algorithm.name"] != "random_search"]
+    judged = judged if trained.empty else trained
     judged = judged.sort_values([VALIDATION, "line"], ascending=[False, True], kind="stable")
     sizes = judged.drop_duplicates("trained_values").sort_values("trained_values", kind="stable")
     last = min(MOST_STEPS, len(sizes)) - 1

@@ -19,6 +19,7 @@ from analysis.paper.figure_points import (
     with_paper,
 )
 from analysis.paper.ratios import best_of_each_size
+from analysis.statistics.cells import ALGORITHM_NAMES, END_BIAS, VALIDATION
 from analysis.statistics.measured import TEST
 from analysis.statistics.selection import Part
 from analysis.statistics.text import show
@@ -105,15 +106,46 @@ def by_bits(part: Part) -> Made:
     return accuracy_figure(part, points, untrained_levels(part, ""), {"": Scale("bits of the update")})
 
 
-def by_reward(part: Part) -> Made:
-    """Controls: accuracy by trained values, a line for what was rewarded. Of several updates of a size, the best."""
-    frames, rewards = [], part.cells["algorithm.reward"].map(show).replace("", "correct")
-    for place, name in enumerate(kinds := sorted(rewards.unique())):
-        own = best_of_each_size(part.cells[rewards == name])
+def by_control(part: Part) -> Made:
+    """Controls: accuracy by trained values, a line for what was rewarded, and one for random search.
+
+    Of several updates of a size the best. Where the untrained model ran with a bias of its end tokens, a level shows
+    the bias that is best on validation.
+    """
+    cells, frames = part.cells.assign(control=_controls(part.cells)), []
+    for place, name in enumerate(kinds := sorted(cells["control"].unique())):
+        own = best_of_each_size(cells[cells["control"] == name])
         looks = [style.look_of_place(place, len(kinds))] * len(own)
-        frames.append(points_of(own, x=own[part.x], panel="", series=[f"reward: {name}"] * len(own), looks=looks))
+        frames.append(points_of(own, x=own[part.x], panel="", series=[name] * len(own), looks=looks))
     points = pd.concat(frames, ignore_index=True)
-    return accuracy_figure(part, points, untrained_levels(part, ""), {"": size_scale(part)})
+    levels = untrained_levels(part, "") + _biased_levels(part.biased)
+    return accuracy_figure(part, points, levels, {"": size_scale(part)})
+
+
+OF_GRPO_ALONE = ("algorithm.kl_coefficient", "algorithm.importance_cap")
+"""Settings of GRPO that random search does not have."""
+
+
+def _controls(cells: pd.DataFrame) -> list[str]:
+    """Of each cell the name of its line; where runs of GRPO differ in settings of its own, with these."""
+    grpo = cells[cells["algorithm.name"] == "grpo"]
+    apart = [name for name in OF_GRPO_ALONE if name in grpo and grpo[name].nunique(dropna=False) > 1]
+    names = []
+    for cell in cells.to_dict("records"):
+        if cell["algorithm.name"] != "grpo":
+            names.append(ALGORITHM_NAMES[cell["algorithm.name"]])
+            continue
+        others = [f"{name.partition('.')[2]}={show(cell[name])}" for name in apart]
+        names.append(", ".join([f"reward: {show(cell.get('algorithm.reward', '')) or 'correct'}", *others]))
+    return names
+
+
+def _biased_levels(cells: pd.DataFrame) -> list[Level]:
+    """The untrained model at that bias of its end tokens, of those tried, which is best on validation."""
+    judged = cells[cells[VALIDATION].notna() & cells[TEST].notna()]
+    best = judged.sort_values(VALIDATION, ascending=False, kind="stable")[:1]
+    rows = best.to_dict("records")
+    return [Level("", float(row[TEST]), f"untrained, end bias {show(row[END_BIAS])}") for row in rows]
 
 
 def _bits_look(sharing: str, precision: str) -> Look:
@@ -137,7 +169,7 @@ def _kind(cell: dict[str, Any]) -> tuple[str, str, str]:
     manner = cell.get("task.demonstrations")
     manner = f" {manner}" if algorithm == "sft" and not pd.isna(manner) else ""
     sharing = "tiled" if cell.get("n_tie") == "all" else str(cell.get("sharing", "tiled"))
-    return algorithm.upper() + manner, str(cell["precision"]), sharing
+    return ALGORITHM_NAMES.get(algorithm, algorithm) + manner, str(cell["precision"]), sharing
 
 
 def _kind_look(method: str, precision: str, sharing: str) -> Look:

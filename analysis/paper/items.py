@@ -185,11 +185,15 @@ STUDY = _item(
     Selection((SMOLLM2 | RIGHT,), (*METHOD, *ADAPTER, "precision")),
     least=(TWO_SIZES, ("algorithm.name", "precision", "sharing")),
 )
+RANDOM_SEARCH: Where = TINYLORA | {"algorithm.name": ("random_search",)}
 CONTROLS = _item(
     "controls",
-    by_size.by_reward,
-    Selection(_of("grpo", TINYLORA | {REWARD: ("", "form", "shuffled")}), (REWARD, *ADAPTER)),
-    least=((REWARD,),),
+    by_size.by_control,
+    Selection(
+        (*_of("grpo", TINYLORA | {REWARD: ("", "form", "shuffled")}), RANDOM_SEARCH),
+        ("algorithm.name", REWARD, *by_size.OF_GRPO_ALONE, *ADAPTER),
+    ),
+    least=((REWARD, "algorithm.name"),),
     beside=True,
 )
 ACCURACY = _item("accuracy", accuracy, Selection(({},), axes=None), rest=True)

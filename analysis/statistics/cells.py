@@ -18,6 +18,7 @@ from analysis.statistics.text import show
 
 CHUNK = 500  # cells resampled at once: bounds the memory
 UNTRAINED = "untrained"
+END_BIAS = "rollout.end_bias"
 NONE: Items = {}
 OF_THE_MODEL = ("model.", "task.", "rollout.", "eval.", MADE_WITH)
 """Beginnings of the settings on which the score of the untrained model depends."""
@@ -25,6 +26,7 @@ VALIDATION = "final validation/sampled_strict"
 """By which rates are chosen."""
 
 ADAPTER_PREFIX = {"tinylora": "", "lora_xs": "LoRA-XS ", "lora": "LoRA ", "full": "full "}
+ALGORITHM_NAMES = {"grpo": "GRPO", "sft": "SFT", "random_search": "random search"}
 METHOD_SETTINGS = ("algorithm.name", "task.demonstrations", "adapter.name")
 SIZE_SETTINGS = ("u", "n_tie", "rank")
 """Settings that can change the number of trained values."""
@@ -94,7 +96,7 @@ def _method(algorithm: str, demonstrations: str | None, adapter: str | None) -> 
         return UNTRAINED
     prefix = ADAPTER_PREFIX.get(adapter or "tinylora", f"{adapter} ")
     manner = f" {demonstrations}" if algorithm == "sft" and demonstrations else ""
-    return f"{prefix}{algorithm.upper()}{manner}"
+    return f"{prefix}{ALGORITHM_NAMES.get(algorithm, algorithm)}{manner}"
 
 
 def summarise(runs: pd.DataFrame, settings: tuple[str, ...], items: Items = NONE) -> pd.DataFrame:
@@ -204,20 +206,26 @@ def curve(runs: pd.DataFrame, history: pd.DataFrame, metric: str) -> pd.DataFram
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-SAMPLING = ("rollout.max_new_tokens", "rollout.temperature", "rollout.top_p")
+def is_biased(frame: pd.DataFrame) -> pd.Series:
+    """Which runs or cells are of the untrained model with a bias of its end tokens, a control."""
+    return frame[END_BIAS].map(show).ne("") if END_BIAS in frame else pd.Series(False, index=frame.index)
+
+
+SAMPLING = ("rollout.max_new_tokens", "rollout.temperature", "rollout.top_p", END_BIAS)
 BASE_SETTINGS = ("model.dtype", *SAMPLING, "eval.test_items", "eval.samples")
 """Settings that change the accuracy of the untrained model."""
 
 
 def base_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
-    """The untrained model: greedy and sampled accuracy at step 0, per setting that changes them.
+    """The untrained model: greedy and sampled accuracy at step 0, per setting that changes them, no end bias first.
 
     Runs of one seed may share their samples, so seeds are averaged, not runs. Columns: extra, greedy, sampled, seeds.
     """
     runs = runs[runs["averaged"]]
     names = [*BASE_SETTINGS, *apart_settings(runs)]
     by = [name for name in names if name in runs and runs[name].nunique(dropna=False) > 1]
-    groups = runs.groupby(by, dropna=False, sort=True) if by else [((), runs)]
+    groups = list(runs.groupby(by, dropna=False, sort=True)) if by else [((), runs)]
+    groups.sort(key=lambda group: is_biased(group[1]).any())  # the others keep their order
     rows = []
     for values, group in groups:
         per_seed = group.groupby("seed")[["base test/greedy_strict", "base test/sampled_strict"]].mean()

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.records.items import Items
 from analysis.records.load import Records
-from analysis.statistics.cells import OF_THE_MODEL, UNTRAINED
+from analysis.statistics.cells import END_BIAS, OF_THE_MODEL, UNTRAINED, is_biased
 from analysis.statistics.crossed import Cell
 from analysis.statistics.grid import not_fixed, varying
 from analysis.statistics.measured import TEST, measured, untrained
@@ -66,6 +66,8 @@ class Part:
     """These cells, and those of all other rates that were tried for them."""
     untrained: pd.DataFrame
     """Cells of runs that only evaluate the model; may be empty."""
+    biased: pd.DataFrame
+    """The same with a bias of the end tokens, where trained cells are drawn alone: a control."""
     runs: pd.DataFrame
     """The counted runs of these cells, one row each."""
     history: pd.DataFrame
@@ -233,8 +235,11 @@ def _part(table: Table, item: str, own: pd.DataFrame, name: str, title: str, fix
     shared = [s for s in fixed if s.startswith(OF_THE_MODEL) and s != "task.demonstrations"]
     text = table.cells_text
     first = text.loc[own.index[0]]
-    same = (text[shared] == first[shared]).all(axis=1) & text["model.name"].isin(own["model.name"])
-    untrained = table.cells[same & (table.cells["method"] == UNTRAINED)]
+    alike = [name for name in shared if name != END_BIAS]
+    same = (text[alike] == first[alike]).all(axis=1) & text["model.name"].isin(own["model.name"])
+    same &= table.cells["method"] == UNTRAINED
+    apart = is_biased(table.cells) & (END_BIAS in shared)
+    untrained = table.cells[same & ~apart]
     wanted = pd.concat([cells["cell"], untrained["cell"]])
     runs = table.runs[table.runs["counted"] & table.runs["cell"].isin(wanted)]
     scale = bool((runs["scale_model"] == "true").any())
@@ -249,6 +254,7 @@ def _part(table: Table, item: str, own: pd.DataFrame, name: str, title: str, fix
         cells,
         trained,
         untrained,
+        table.cells[same & apart],
         runs,
         table.history,
         table.items,

@@ -22,6 +22,7 @@ from tinylora.settings.config import (
     ModelConfig,
     PackConfig,
     Precision,
+    RandomSearchConfig,
     RunConfig,
     SftConfig,
     TaskConfig,
@@ -71,6 +72,8 @@ def test_defaults_of_the_root_are_those_of_the_dataclasses(hydra_conf: None) -> 
 def test_algorithms_come_with_their_own_settings(hydra_conf: None) -> None:
     assert composed("algorithm=grpo", "algorithm.samples=4").algorithm == GrpoConfig(samples=4)
     assert composed("algorithm=sft", "algorithm.prompts=3").algorithm == SftConfig(prompts=3)
+    searched = composed("algorithm=random_search", "algorithm.samples=1", "lr=0.01").algorithm
+    assert searched == RandomSearchConfig(samples=1)
 
 
 def test_completions_are_as_long_as_the_task_needs(hydra_conf: None) -> None:

@@ -10,9 +10,11 @@ from experiments.compose.fitting import shape_of
 from experiments.compose.points import compose
 from experiments.plan import main as plan_main
 from experiments.planning.costs import plan
-from experiments.planning.estimate import trained_values
+from experiments.planning.estimate import operations, rows_bytes, run_tokens, step_bytes, trained_values
 from experiments.planning.packing import form_packs
-from tinylora.settings.config import Adapter, GrpoConfig, RunConfig, Strict
+from tinylora.models.shapes import shape_parameters
+from tinylora.settings.algorithms import samples_of
+from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, Strict
 
 ROOT = Path(__file__).parents[2]
 STUDY_LINES = (ROOT / "analysis" / "study" / "study.sh").read_text().splitlines()
@@ -211,3 +213,34 @@ def test_sft_of_the_study_has_as_many_demonstrations_as_grpo_has_completions() -
         point.steps * point.algorithm.prompts for point in compose([*sft, "lr=search", "seed=0"]).points if point.trains
     }
     assert completions == demonstrations
+
+
+def test_what_else_could_explain_a_gain_has_the_effort_of_the_controls_and_leaves_these_alone() -> None:
+    controls = compose(["+study=controls", "lr=0.01"]).points
+    assert {point.run_key for point in controls} == {
+        point.run_key
+        for reward in ("correct", "form", "shuffled")
+        for size in (["u=1", "n_tie=2"], ["u=13", "n_tie=all"])
+        for point in compose(
+            [*size, f"algorithm.reward={reward}", "algorithm.prompts=16", "algorithm.samples=4", "lr=0.01"]
+        ).points
+    }
+    points = compose(["+study=explained"]).points
+    searched = [point for point in points if point.trains]
+    assert {(p.algorithm.name, p.steps, p.algorithm.prompts, samples_of(p.algorithm)) for p in searched} == {
+        (Algorithm.random_search, p.steps, p.algorithm.prompts, samples_of(p.algorithm)) for p in controls
+    }
+    sizes = Counter((point.u, point.n_tie) for point in searched)
+    assert sizes == {(13, "all"): 3, (1, 2): 3} and sizes.keys() == {(p.u, p.n_tie) for p in controls}
+    assert [point.rollout.end_bias for point in points if not point.trains] == [-4, -2, -1, 1, 2, 4]
+
+
+def test_a_random_search_costs_what_it_samples() -> None:
+    (grpo,), (searched,) = (
+        compose([f"algorithm={name}", "algorithm.prompts=16", "algorithm.samples=4", "lr=0.01"]).points
+        for name in ("grpo", "random_search")
+    )
+    shape, (trained, tried) = shape_of(grpo.model), [run_tokens(point, 20) for point in (grpo, searched)]
+    assert shape is not None and tried.sampled == trained.sampled and tried.trained == 0 < trained.trained
+    assert operations(searched, shape, tried) == 2.0 * shape_parameters(shape) * tried.sampled
+    assert step_bytes(searched) == step_bytes(grpo) and rows_bytes(searched, shape) == rows_bytes(grpo, shape)

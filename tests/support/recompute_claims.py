@@ -35,6 +35,10 @@ def grpo(cell: Cell) -> bool:
     return get(cell, "algorithm.name") == "grpo" and not get(cell, "algorithm.reward")
 
 
+def sft(cell: Cell) -> bool:
+    return get(cell, "algorithm.name") == "sft"
+
+
 def tiny(cell: Cell, **others: tuple[str, ...]) -> bool:
     """TinyLoRA as in the paper's main runs, and what else is asked of it."""
     wanted = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)} | others
@@ -96,7 +100,7 @@ def effects(cells: list[Cell]) -> Iterator[Found]:
     for own in parts(cells, lambda c: grpo(c) and tiny(c, **grid), (*MODEL, "n_tie", "u")):
         for same in by_model(own):
             yield from of_ties(same)
-    for own in parts(cells, lambda c: in_figure_1(c) and not get(c, "algorithm.reward"), (*METHOD, *ADAPTER)):
+    for own in parts(cells, lambda c: in_figure_1(c) and (grpo(c) or sft(c)), (*METHOD, *ADAPTER)):
         yield from of_algorithms(own)
     for own in parts(cells, lambda c: grpo(c) and tiny(c), (*MODEL, "u", "n_tie")):
         models = {get(cell, "model.name") for cell in own}

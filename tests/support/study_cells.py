@@ -33,12 +33,18 @@ def read_cells(archive: Path = STUDY / "records.tar.xz") -> tuple[list[Cell], di
     """One entry for each cell at its chosen rate, and the untrained accuracy of each model."""
     runs = recompute.count_failed(recompute.read(archive))
     trained = [cell for cell in recompute.cells_of(runs) if cell["settings"]["adapter.name"] != "none"]
-    trained = [cell for cell in trained if not cell["settings"].get("algorithm.reward")]  # controls stand elsewhere
+    trained = [cell for cell in trained if not is_control(cell["settings"])]  # these stand elsewhere
     of_model: dict[str, list[Any]] = defaultdict(list)
     for run in runs:
-        of_model[run["settings"]["model.name"]].append(run)
+        if not run["settings"].get("rollout.end_bias"):
+            of_model[run["settings"]["model.name"]].append(run)
     levels = {model: recompute.by_seed(own, "test") for model, own in of_model.items()}
     return [_cell(cell) for cell in trained], levels
+
+
+def is_control(settings: dict[str, str]) -> bool:
+    """Whether a trained run is none of GRPO on right answers, or of SFT."""
+    return bool(settings.get("algorithm.reward")) or settings["algorithm.name"] == "random_search"
 
 
 def _cell(cell: Cell) -> Cell:

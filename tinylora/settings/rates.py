@@ -10,7 +10,7 @@ from tinylora.settings.choices import Adapter, Algorithm
 
 GUESSES = {Adapter.lora: 1e-4, Adapter.full: 1e-5}
 OTHERS = 1e-3  # of all other adapters
-RANDOM_SEARCH = 0.2  # of random search, whose rate is how far from zero values are tried: 0.01 for 13
+RANDOM_SEARCH = 0.01  # of random search with any adapter and size: how far from zero values are tried
 FEW = 8
 """Read off the best rates of both miniatures, in grids of factor 3. At u = 1, 13, 64, 120 and 1000 they are
 c / (u + FEW) within a factor of 2, where anything is gained (LOG.md, 2026-11-26)."""
@@ -32,7 +32,9 @@ def guess_of(adapter: Adapter, algorithm: Algorithm = Algorithm.grpo) -> float:
 
 def guessed_rate(adapter: Adapter, u: int, algorithm: Algorithm = Algorithm.grpo) -> float:
     """A first guess at the rate of an adapter that trains something, in three digits."""
-    return float(f"{rate_of(guess_of(adapter, algorithm), adapter, u):.3g}")
+    if algorithm is Algorithm.random_search:
+        return guess_of(adapter, algorithm)
+    return float(f"{rate_of(guess_of(adapter), adapter, u):.3g}")
 
 
 def offered_rates(adapter: Adapter, u: int, key: str, algorithm: Algorithm = Algorithm.grpo) -> str:
@@ -41,11 +43,10 @@ def offered_rates(adapter: Adapter, u: int, key: str, algorithm: Algorithm = Alg
     `key` is the entry of `model.lr_constants` that is missing.
     """
     guess, rate = guess_of(adapter, algorithm), guessed_rate(adapter, u, algorithm)
-    of_paper = "no rate was tuned here"
-    if algorithm is not Algorithm.random_search:
-        of_paper += "; the paper's are 1e-7 to 2e-4"
+    searched = algorithm is Algorithm.random_search
+    of_paper = "no rate was tuned here" + ("" if searched else "; the paper's are 1e-7 to 2e-4")
     found = "lr=search seed=0,1, which finds one"
-    if adapter is not Adapter.tinylora:
+    if searched or adapter is not Adapter.tinylora:
         return f"give lr={rate:g} (a first guess, around which lr=search begins: {of_paper}), or {found}"
     return (
         f"give lr={rate:g} for u={u} (a first guess, c/(u+{FEW}) with c={guess:g}, around which lr=search begins: "
