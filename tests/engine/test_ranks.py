@@ -61,7 +61,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return outputs
 
 
-@pytest.mark.parametrize("name", ["grpo", "sft", "lora", "full", "kl"])
+@pytest.mark.parametrize("name", ["grpo", "sft", "lora", "full", "kl", "random search"])
 def test_two_ranks_find_what_one_process_finds(name: str, trained: Path, tmp_path: Path) -> None:
     configs = packs(tmp_path)[name]
     records = run_pack(configs, [config.run_key for config in configs], Silent(), Unmirrored())

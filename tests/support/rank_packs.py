@@ -12,9 +12,11 @@ from tinylora.records.progress import Silent
 from tinylora.settings.config import (
     Adapter,
     AdapterConfig,
+    Algorithm,
     EvalConfig,
     GrpoConfig,
     Precision,
+    RandomSearchConfig,
     RolloutConfig,
     RunConfig,
     SftConfig,
@@ -32,12 +34,14 @@ def packs(outputs: Path) -> dict[str, list[RunConfig]]:
     """
     grpo, lora = point(outputs, steps=5, algorithm=GrpoConfig(prompts=3, samples=4), **SMALL), Adapter.lora
     sft = replace(grpo, algorithm=SftConfig(prompts=5))
+    search = replace(grpo, algorithm=RandomSearchConfig(prompts=3, samples=2), lr=0.02)
     return {
         "grpo": [
             replace(grpo, seed=3),
             replace(grpo, u=5, n_tie=3, precision=Precision.bf16, seed=1),
             replace(grpo, u=2, precision=Precision.fp16, lr=1e6),  # diverges
         ],
+        "random search": [search, replace(search, u=3, n_tie=4, precision=Precision.bf16, seed=2)],
         "sft": [sft, replace(sft, u=3, seed=2)],
         "lora": [replace(grpo, adapter=AdapterConfig(name=lora), lr=2e-4, seed=seed) for seed in (0, 1)],
         "full": [replace(sft, adapter=AdapterConfig(name=Adapter.full), lr=1e-4)],
@@ -63,5 +67,5 @@ def train_all(outputs: str) -> None:
     everything["failing"] = [replace(everything["grpo"][0], seed=99)]
     for name, configs in everything.items():
         if name == "failing" and train.ranks_of_process().rank == 1:
-            train.grpo_step = fail  # type: ignore[assignment]
+            train.STEPS[Algorithm.grpo] = fail
         train.run_pack(configs, [config.run_key for config in configs], Silent(), Unmirrored())

@@ -32,6 +32,7 @@ from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import (
     Adapter,
     AdapterConfig,
+    Algorithm,
     Demonstrations,
     EvalConfig,
     GrpoConfig,
@@ -326,7 +327,7 @@ def test_states_beyond_the_step_from_which_a_lane_continues_are_dropped(outputs:
     configs = cut_at(3, outputs)
     os.replace(configs[0].folder / PREVIOUS, configs[0].folder / STATE)
     with pytest.raises(RuntimeError), pytest.MonkeyPatch.context() as patched:
-        patched.setattr(train, "grpo_step", out_of_memory)
+        patched.setitem(train.STEPS, Algorithm.grpo, out_of_memory)
         run(configs)
     assert [saved_step(config.folder / STATE) for config in configs] == [2, 2]
     assert not (configs[1].folder / PREVIOUS).exists()
@@ -387,7 +388,7 @@ def test_an_error_is_recorded_and_raised_and_the_run_goes_on_later(
 ) -> None:
     configs = points(outputs)
     with monkeypatch.context() as patched:
-        patched.setattr(train, "grpo_step", out_of_memory)
+        patched.setitem(train.STEPS, Algorithm.grpo, out_of_memory)
         with pytest.raises(RuntimeError, match="out of memory"):
             run(configs)
     assert [RunFolder(config).status() for config in configs] == [Status.cut_short] * 2
