@@ -182,7 +182,7 @@ def test_answers_need_no_heavy_import(line: str, tmp_path: Path) -> None:
 def test_help_names_groups_axes_and_a_sweep(tmp_path: Path) -> None:
     text = command("--help", tmp_path).stdout
     models = ("model: hub, llama-3.1-8b-instruct, ", "miniature-qwen2, qwen2.5-0.5b-instruct, ")
-    for part in (*models, "algorithm: grpo, sft", "n_tie", "-m u=1,13"):
+    for part in (*models, "algorithm: grpo, random_search, sft", "n_tie", "-m u=1,13"):
         assert part in text
 
 
