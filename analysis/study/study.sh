@@ -18,6 +18,7 @@ sweep() {
 sweep +study=sizes $both
 sweep +study=supervised $both
 sweep +study=controls $both
+sweep +study=explained $both
 sweep +paper=figure4 $both "${small[@]}" precision=fp32,bf16 n_tie=3,2
 sweep +paper=figure8 $both "${small[@]}" n_tie=1,all u=1,4,16
 sweep +paper=figure7 $both "${small[@]}" rank=1,2,16,64 u=16
