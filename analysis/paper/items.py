@@ -194,7 +194,6 @@ CONTROLS = _item(
         ("algorithm.name", REWARD, *by_size.OF_GRPO_ALONE, *ADAPTER),
     ),
     least=((REWARD, "algorithm.name"),),
-    beside=True,
 )
 ACCURACY = _item("accuracy", accuracy, Selection(({},), axes=None), rest=True)
 TRAINING = _item("training", training, Selection(({"algorithm.name": ("grpo",)},), axes=None), beside=True, rest=True)

@@ -30,13 +30,16 @@ Cell = dict[str, Any]
 
 
 def read_cells(archive: Path = STUDY / "records.tar.xz") -> tuple[list[Cell], dict[str, float]]:
-    """One entry for each cell at its chosen rate, and the untrained accuracy of each model."""
+    """One entry for each cell at its chosen rate, and the untrained accuracy of each model in fp32.
+
+    A base model in another type was run at one size, which is said and drawn nowhere.
+    """
     runs = recompute.count_failed(recompute.read(archive))
     trained = [cell for cell in recompute.cells_of(runs) if cell["settings"]["adapter.name"] != "none"]
     trained = [cell for cell in trained if not is_control(cell["settings"])]  # these stand elsewhere
     of_model: dict[str, list[Any]] = defaultdict(list)
     for run in runs:
-        if not run["settings"].get("rollout.end_bias"):
+        if not run["settings"].get("rollout.end_bias") and run["settings"]["model.dtype"] == "fp32":
             of_model[run["settings"]["model.name"]].append(run)
     levels = {model: recompute.by_seed(own, "test") for model, own in of_model.items()}
     return [_cell(cell) for cell in trained], levels
