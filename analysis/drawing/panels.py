@@ -18,6 +18,8 @@ Label = tuple[float, float, str, str]
 """Of a line: x and y of its last point, text, colour."""
 
 LABEL_WIDTH = 19  # characters before a line label is wrapped
+TITLE_WIDTH = 50  # the same of a title, which is bold
+TITLE_LINE = 0.19  # inches
 
 
 def readable_ticks(sizes: list[float]) -> list[float]:
@@ -101,7 +103,9 @@ def panels_below(
     count: int, height: float, title: str, subtitle: str, between: float = 0.5, bottom: float = 0.5
 ) -> tuple[Figure, list[Axes]]:
     """Axes of this height in inches, one below the other, with room for titles, tick labels and line labels."""
-    top = 0.5 if count == 1 else 0.7
+    lines = textwrap.wrap(title, TITLE_WIDTH, break_on_hyphens=False)
+    more = TITLE_LINE * (len(lines) - 1)
+    top = (0.5 if count == 1 else 0.7) + more
     total = top + count * height + (count - 1) * between + bottom
     figure = Figure(figsize=(style.WIDTH, total))
     axes = figure.subplots(count, 1, squeeze=False)[:, 0]
@@ -114,8 +118,8 @@ def panels_below(
     )
     for ax in axes:
         ax.grid(axis="y", color=style.MUTED, alpha=0.2, linewidth=0.6)
-    figure.text(0.05 / style.WIDTH, 1 - 0.06 / total, title, va="top", fontweight="bold")
-    figure.text(0.05 / style.WIDTH, 1 - 0.25 / total, subtitle, va="top")
+    figure.text(0.05 / style.WIDTH, 1 - 0.06 / total, "\n".join(lines), va="top", fontweight="bold")
+    figure.text(0.05 / style.WIDTH, 1 - (0.25 + more) / total, subtitle, va="top")
     return figure, list(axes)
 
 
