@@ -85,12 +85,14 @@ SMOLLM2 = Work(
 
 
 class DrawnRewards:
-    """A task with rewards that a hash draws, half of them 1."""
+    """A task whose `score_all` draws rewards by a hash, half of them 1; all else is the task's."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_task":  # of a copy that is not made yet
+            raise AttributeError(name)
         return getattr(self._task, name)
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:

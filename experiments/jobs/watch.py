@@ -17,7 +17,7 @@ from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError
 
 SECONDS_BETWEEN_LOOKS = 5.0
-LOOKING_SHARE = 0.02  # of the time is spent on looking, at most, unless a look takes longer than a second
+LOOKING_SHARE = 0.02  # of the time is spent on looking, at most, unless a look takes longer than 1.2 seconds
 MOST_SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
 SHOWN = ("model_digest", "tokenizer_digest", "data_digest")
@@ -45,7 +45,7 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
 
 
 def _pause(looked: float) -> float:
-    """Seconds until the next look, after one that took so long; one that was held up delays it no more than others."""
+    """Seconds until the next look, after one that took so long: a minute at most, however long it was held up."""
     return min(max(SECONDS_BETWEEN_LOOKS, looked / LOOKING_SHARE), MOST_SECONDS_BETWEEN_LOOKS)
 
 

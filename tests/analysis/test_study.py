@@ -154,7 +154,10 @@ def test_an_item_without_runs_says_what_makes_them(study_report: Path) -> None:
 def test_what_no_figure_of_sizes_shows_is_the_bits_of_one_size_and_the_end_biases(study_report: Path) -> None:
     tables = pd.concat(pd.read_csv(path) for path in study_report.glob("accuracy-*-table.csv"))
     untrained = tables["method"] == "untrained"
-    assert set(tables.loc[~untrained, "trained"]) == {13} and set(tables.loc[untrained, "trained"]) == {0}
+    assert set(tables.loc[~untrained, "method"]) == {"GRPO"} and set(tables.loc[~untrained, "trained"]) == {13}
+    assert sorted(tables.loc[~untrained, "rounding"]) == ["master"] * 5 + ["nearest"] * 4 + ["stochastic"]
+    biases = tables.loc[untrained, "rollout.end_bias"].dropna().astype(float)
+    assert {-4, -2, -1, 1, 2, 4} <= set(biases)
 
 
 def test_a_bulk_store_is_what_the_importer_writes(

@@ -98,9 +98,10 @@ def advice_for(model: PreTrainedModel) -> str | None:
     Nothing chooses it: another type of the base model is another run.
     """
     fp32 = model.device.type == "cpu" and model.dtype is torch.float32
-    if not fp32 or text_config(model.config).hidden_size < WIDE or not torch.cpu._is_avx512_bf16_supported():
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # PyTorch's own, and not for others to rely on
+    if not fp32 or text_config(model.config).hidden_size < WIDE or supported is None or not supported():
         return None
     return (
-        "this processor computes in bf16, too: with model.dtype=bf16 a step takes about 0.6 of the time, and "
+        "this processor computes in bf16, too: with model.dtype=bf16 a step of SmolLM2-135M took 0.6 of the time, and "
         "v is stored as `precision` says as before"
     )

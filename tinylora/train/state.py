@@ -1,11 +1,10 @@
 """The state of a lane, from which its training continues: safetensors, written atomically.
 
 It is v (its master, where it has one), Adam's moments, the step counter, what v is worth in a random search, and no
-more: random streams are functions
-of seed and step (see `settings.seeds`). The last two states are kept, each with a digest: where the newest is damaged,
-the one before it serves. Lanes of a pack are saved one after the other, so a kill in between leaves some of them one
-step ahead; they then continue together from the newest step that all of them have saved, in the same batches as if
-nothing had happened.
+more: random streams are functions of seed and step (see `settings.seeds`). The last two states are kept, each with a
+digest: where the newest is damaged, the one before it serves. Lanes of a pack are saved one after the other, so a kill
+in between leaves some of them one step ahead; they then continue together from the newest step that all of them have
+saved, in the same batches as if nothing had happened.
 """
 
 from __future__ import annotations
