@@ -39,20 +39,38 @@ def train(
     """
     require_peers()
     from peft import TinyLoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOTrainer
 
     last: dict[str, Any] = {}
     task, folder_of_model = work.task_for(lengths), resolve_folder(work.points(1, lengths, folder)[0].model)
     tokenizer = AutoTokenizer.from_pretrained(folder_of_model, padding_side="left")
-    drawn = [p for step in range(steps) for p in task.batch(0, step + 1, work.prompts)]
-    problems = {_asked(task, tokenizer, problem): problem for problem in drawn}
+    problems = _asked(task, tokenizer, work.prompts, steps)
+    types = {"dtype": TORCH_DTYPE[work.dtype], "attn_implementation": work.attention.value}
 
     class Trainer(GRPOTrainer):  # type: ignore[misc]
         def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Any:
             loss = super()._compute_loss(model, inputs)
             last.update(inputs, loss=float(loss))
             return loss
+
+    trainer = Trainer(
+        model=AutoModelForCausalLM.from_pretrained(folder_of_model, **types),
+        reward_funcs=_reward(task, problems),
+        args=_settings(work, lengths, steps, folder),
+        train_dataset=_prompts(problems),
+        processing_class=tokenizer,
+        peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
+        callbacks=[_watch(after_step, last)],
+    )
+    with redirect_stdout(sys.stderr):  # where its log belongs
+        trainer.train()
+    return _trained_values(trainer.model)
+
+
+def _watch(after_step: Callable[[float, dict[str, Any]], None], last: dict[str, Any]) -> Any:
+    """The callback that tells the seconds of each step, and the batch that it trained on."""
+    from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         def on_step_begin(self, *arguments: Any, **keywords: Any) -> None:
@@ -61,20 +79,11 @@ def train(
         def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
             after_step(time.perf_counter() - self.started, last)
 
-    trainer = Trainer(
-        model=AutoModelForCausalLM.from_pretrained(
-            folder_of_model, dtype=TORCH_DTYPE[work.dtype], attn_implementation=work.attention.value
-        ),
-        reward_funcs=_reward(task, problems),
-        args=_settings(work, lengths, steps, folder),
-        train_dataset=_prompts(problems),
-        processing_class=tokenizer,
-        peft_config=TinyLoraConfig(r=2, u=SIZES[0], weight_tying=1.0, target_modules="all-linear"),
-        callbacks=[Watch()],
-    )
-    with redirect_stdout(sys.stderr):  # where its log belongs
-        trainer.train()
-    return sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
+    return Watch()
+
+
+def _trained_values(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
 def _prompts(problems: Mapping[str, Problem]) -> Any:
@@ -83,12 +92,14 @@ def _prompts(problems: Mapping[str, Problem]) -> Any:
     return Dataset.from_list([{"prompt": question} for question in problems])
 
 
-def _asked(task: Task, tokenizer: Any, problem: Problem) -> str:
-    """What the model reads, as text."""
-    if not task.chat:
-        return task.prompt(problem)
-    message = {"role": "user", "content": task.prompt(problem)}
-    return str(tokenizer.apply_chat_template([message], tokenize=False, add_generation_prompt=True))
+def _asked(task: Task, tokenizer: Any, prompts: int, steps: int) -> dict[str, Problem]:
+    """The problems of all steps by what the model reads, as text."""
+    problems = [problem for step in range(steps) for problem in task.batch(0, step + 1, prompts)]
+    texts = [task.prompt(problem) for problem in problems]
+    if task.chat:
+        messages = [[{"role": "user", "content": text}] for text in texts]
+        texts = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return dict(zip(texts, problems, strict=True))
 
 
 def _reward(task: Task, problems: Mapping[str, Problem]) -> Callable[..., list[float]]:
