@@ -1,7 +1,7 @@
 """All benchmarks in one command: `python -m benchmarks.run` (or `make bench`), under 15 minutes on two cores.
 
     --only steps,rollouts    some parts of: steps, rollouts, attach, memory, sweep, adapters, samples, startup, language
-                             (without it: all but language, which takes half an hour)
+                             (without it: all but language, which takes long)
     --quick                  smaller and fewer measurements: to see that all runs, not to quote
     --out FILE               the numbers as JSON (default: reports/benchmarks.json); the table is printed
 
@@ -36,7 +36,7 @@ PARTS: dict[str, ModuleType] = {
     "startup": startup,
     "language": language,
 }
-APART = ("language",)  # takes half an hour, and a model that `make smollm2` installs
+APART = ("language",)  # takes long, and a model that `make smollm2` installs
 
 
 def main() -> int:

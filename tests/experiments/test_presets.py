@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from analysis.paper.items import ITEMS, Item
 from experiments.compose.fitting import shape_of
 from experiments.compose.points import compose
 from experiments.plan import main as plan_main
@@ -17,6 +18,7 @@ from tinylora.settings.algorithms import samples_of
 from tinylora.settings.config import Adapter, Algorithm, GrpoConfig, RunConfig, Strict
 
 ROOT = Path(__file__).parents[2]
+RUN = "python -m experiments.run -m "
 STUDY_LINES = (ROOT / "analysis" / "study" / "study.sh").read_text().splitlines()
 (SMALL,) = (line.partition("(")[2].partition(")")[0] for line in STUDY_LINES if line.startswith("small="))
 STUDY = [
@@ -185,6 +187,16 @@ def test_a_plan_of_what_cannot_run_is_refused_as_the_run_is(
     assert plan_main() == 2
     message = capsys.readouterr().err
     assert named in message and "rule:" in message and "remedy:" in message
+
+
+OWN = [item for item in ITEMS if "+paper=" not in item.command]  # other tests compose the paper's presets
+
+
+@pytest.mark.parametrize("item", OWN, ids=lambda item: item.name)
+def test_the_command_that_the_report_names_for_an_item_makes_points(item: Item) -> None:
+    for command in item.command.split(" && "):
+        assert command.startswith(RUN)
+        assert compose(command.removeprefix(RUN).split()).points
 
 
 def test_the_study_names_its_sweeps() -> None:

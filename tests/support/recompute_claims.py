@@ -35,10 +35,6 @@ def grpo(cell: Cell) -> bool:
     return get(cell, "algorithm.name") == "grpo" and not get(cell, "algorithm.reward")
 
 
-def sft(cell: Cell) -> bool:
-    return get(cell, "algorithm.name") == "sft"
-
-
 def tiny(cell: Cell, **others: tuple[str, ...]) -> bool:
     """TinyLoRA as in the paper's main runs, and what else is asked of it."""
     wanted = {"adapter.name": ("tinylora",), "sharing": ("tiled",), "rank": ("2",), "precision": ("fp32",)} | others
@@ -53,7 +49,7 @@ def in_figure_1(cell: Cell) -> bool:
     small = tiny(cell, u=("1",)) or tiny(cell, u=("64",), n_tie=("all",))
     xs = (get(cell, "adapter.name"), get(cell, "sharing"), get(cell, "precision")) == ("lora_xs", "tiled", "fp32")
     lora = (get(cell, "adapter.name"), get(cell, "precision")) == ("lora", "fp32")
-    return small or xs or lora or full(cell)
+    return (grpo(cell) or get(cell, "algorithm.name") == "sft") and (small or xs or lora or full(cell))
 
 
 def parts(cells: list[Cell], of: Callable[[Cell], bool], axes: Sequence[str]) -> list[list[Cell]]:
@@ -100,7 +96,7 @@ def effects(cells: list[Cell]) -> Iterator[Found]:
     for own in parts(cells, lambda c: grpo(c) and tiny(c, **grid), (*MODEL, "n_tie", "u")):
         for same in by_model(own):
             yield from of_ties(same)
-    for own in parts(cells, lambda c: in_figure_1(c) and (grpo(c) or sft(c)), (*METHOD, *ADAPTER)):
+    for own in parts(cells, in_figure_1, (*METHOD, *ADAPTER)):
         yield from of_algorithms(own)
     for own in parts(cells, lambda c: grpo(c) and tiny(c), (*MODEL, "u", "n_tie")):
         models = {get(cell, "model.name") for cell in own}
