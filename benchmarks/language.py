@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.steps import measure_work, rows_of
+from benchmarks.timing import markdown
 from benchmarks.workload import LENGTHS, SMOLLM2
 from tinylora.settings.choices import Attention, Precision
 
@@ -27,8 +28,9 @@ def measure(quick: bool = False) -> dict[str, Any]:
         for lengths in LENGTHS:
             work = replace(SMOLLM2, dtype=dtype, attention=attention)
             lanes, rounds = (LANES[lengths][:1], 1) if quick else (LANES[lengths], ROUNDS)
-            found[f"{dtype.value} {lengths}"] = measure_work(work, lengths, lanes, rounds)
-            print(rows({"": found[f"{dtype.value} {lengths}"]}), file=sys.stderr, flush=True)
+            name = f"{dtype.value}, {lengths}"
+            found[name] = measure_work(work, lengths, lanes, rounds)
+            print(markdown(HEADING, rows({name: found[name]})), file=sys.stderr, flush=True)
     return found
 
 
