@@ -1,4 +1,4 @@
-"""Write questions of reasoning-gym into a folder once, for machines without that package, and for SFT; or find out how
+"""Write questions of reasoning-gym into a folder once, for machines without that package; or find out how
 a model does on questions before any training (`survey`, which has a help of its own).
 
     python -m experiments.questions survey model=smollm2-135m task=reasoning_gym task.generator=chain_sum,gcd,lcm

@@ -1,10 +1,12 @@
-"""Records of many runs in one file, to keep or to share: run folders without the states that training continues from.
+"""Records of many runs in one file, to keep or to share.
 
-    python -m experiments.records pack outputs records.tar.xz [--compact]
+    python -m experiments.records pack outputs records.tar.xz [--compact] [--unfinished]
     python -m experiments.records unpack records.tar.xz outputs
 
 `--compact` keeps what a report needs (see `tinylora.records.archive`): about a kilobyte a run. Unpacking again changes
 nothing, and no run is ever overwritten; `python -m analysis.build --outputs-dir outputs` then makes the report.
+`--unfinished` keeps runs that were stopped, too, with their states: unpacked elsewhere, the command of their sweep goes
+on with them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     pack.add_argument("outputs", help="folder of the runs (outputs_dir)")
     pack.add_argument("archive", help="file to be written: <name>.tar.xz")
     pack.add_argument("--compact", action="store_true", help="keep what a report needs, without adapters")
+    pack.add_argument("--unfinished", action="store_true", help="keep runs that were stopped, to go on elsewhere")
     unpack = commands.add_parser("unpack", help="an archive into run folders")
     unpack.add_argument("archive", help="file made by pack")
     unpack.add_argument("outputs", help="folder for the runs; made where there is none")
@@ -40,7 +43,7 @@ def _archive(options: argparse.Namespace) -> None:
         raise UsageError(
             f"{outputs}: no such folder", "the runs of an outputs_dir are archived", "give the outputs_dir of runs"
         )
-    done = archive.write(outputs, file, options.compact)
+    done = archive.write(outputs, file, options.compact, options.unfinished)
     for reason in done.left_out:
         print(f"not archived: {reason}", file=sys.stderr)
     print(f"{done.runs} runs archived in {file} ({file.stat().st_size / 2**20:.2f} MiB)")

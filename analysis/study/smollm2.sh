@@ -2,14 +2,10 @@
 # The study of SmolLM2-135M-Instruct on two cores: smollm2.sh <folder of its runs> <minutes>. When the minutes are over
 # it stops with all states saved and exit status 3; the same command goes on. `make smollm2` comes first.
 #
-# Rates are found on two draws (seeds 0 and 1) and reported on others: eight for GRPO with 13 values and its
-# controls, four elsewhere. What says
-# most comes first.
+# Rates are found on two draws (seeds 0 and 1) and reported on others: eight for GRPO with 13 values and its controls,
+# four elsewhere. What says most comes first.
 set -u
 folder=$1 end=$(($(date +%s) + 60 * $2))
-options=(min_terms=2 max_terms=3 min_digits=1 max_digits=1)
-[ -e questions/digit-sums-test.jsonl ] ||
-    python -m experiments.questions questions digit-sums chain_sum "${options[@]}" || exit
 
 run() {
     local left=$(((end - $(date +%s)) / 60))
@@ -32,7 +28,7 @@ sweep 2,3,4,5,6,7,8,9 u=13 algorithm.reward=shuffled,form
 sweep 2,3,4,5 u=120
 sweep 2,3,4,5 u=1000
 sweep 2,3,4,5 u=1 n_tie=all,16
-# As many completions as GRPO samples, of which the right ones are demonstrations; and 64 answers in a sentence.
+# As many completions as GRPO samples, of which the right ones are demonstrations; and 64 answers, each in a sentence.
 sweep 2,3,4,5 algorithm=sft task.demonstrations=sampled u=13,1000
 sweep 2,3,4,5 algorithm=sft task.demonstrations=foreign algorithm.prompts=64 u=13,1000
 sweep 2,3,4,5 adapter=lora rank=1

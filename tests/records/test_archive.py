@@ -64,7 +64,7 @@ def test_packed_runs_come_back_as_run_folders(tmp_path: Path, capsys: pytest.Cap
         again.check()
         assert again.lines() == run.lines()
         assert again.status() is Status.finished
-        assert set(content(again.path)) == set(archive.FILES)
+        assert set(content(again.path)) == set(archive.FILES) - {archive.STATE}
     assert PASSWORD.encode() not in b"".join(content(tmp_path / "b").values())
     assert str(tmp_path).encode() not in b"".join(content(tmp_path / "b").values())
 

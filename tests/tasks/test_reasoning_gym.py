@@ -178,10 +178,15 @@ def test_unknown_generators_and_options_are_told_close_ones() -> None:
         load_task(TaskConfig("reasoning_gym"))
 
 
-def test_it_has_no_demonstrations() -> None:
-    task = load()
-    with pytest.raises(UsageError, match="algorithm=grpo"):
-        task.demonstration(task.batch(0, 1, 1)[0], Demonstrations.foreign)
+@pytest.mark.parametrize("template", Template)
+def test_its_demonstrations_are_right_answers_in_the_asked_for_form(template: Template) -> None:
+    task = load("number_format", template, min_num_candidates=2, max_num_candidates=2)
+    problems = task.batch(0, 1, 20)
+    shown = [task.demonstration(problem, Demonstrations.foreign) for problem in problems]
+    assert all(f"The answer is {problem.answer}." in text for problem, text in zip(problems, shown, strict=True))
+    assert [score.strict for score in task.score_all(problems, shown)] == [RIGHT] * 20
+    with pytest.raises(UsageError, match=r"task\.demonstrations=own(.|\n)*=foreign"):
+        task.demonstration(problems[0], Demonstrations.own)
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""Records of many runs in one file: run folders in a tar.xz, without what training would continue from.
+"""Records of many runs in one file: run folders in a tar.xz.
 
 An archive holds `<run_key>/` with config.yaml, metrics.jsonl, items.jsonl, samples.jsonl.gz, v.jsonl, summary.json,
 adapter.safetensors and evaluations.jsonl of every run that has ended. Restored they are run folders again, which
 `import_runs` brings into MLflow. A compact archive leaves out the adapters, v, the samples and, of the metrics of a
-step, all but evaluations and `CURVES`; no value is rounded.
+step, all but evaluations and `CURVES`; no value is rounded. Runs that have not ended are left out, or kept whole with
+state.safetensors, from which their training continues wherever they are unpacked.
 Where runs and their files lay, and where they were tracked, is left out of every archive: it means nothing elsewhere,
 and an address may hold a password.
 The same runs give the same bytes.
@@ -30,7 +31,20 @@ import yaml
 from tinylora.records.archive_check import check_run, check_same
 from tinylora.records.archive_stream import FILES, check_size, foreign, members
 from tinylora.records.evaluations import EVALUATIONS
-from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY, Status, lines_of, read_yaml, run_folders
+from tinylora.records.folder import (
+    ADAPTER,
+    CONFIG,
+    ITEMS,
+    METRICS,
+    STATE,
+    SUMMARY,
+    RunFolder,
+    Status,
+    lines_of,
+    read_config,
+    read_yaml,
+    run_folders,
+)
 from tinylora.records.kept import KEPT
 from tinylora.records.reading import UNREADABLE, why_unreadable
 from tinylora.records.samples import SAMPLES
@@ -41,6 +55,7 @@ from tinylora.settings.leftovers import LOCK, UNPACKING, clear_files, clear_outp
 CURVES = ("train/reward", "train/completion_tokens", "train/prob_diff", "train/token_entropy")
 """What a report draws against the step: kept in compact archives."""
 OF_EVALUATIONS = "eval/"
+TRAINING = (METRICS, ITEMS, EVALUATIONS, SAMPLES, KEPT)  # what a run has written when it stops
 
 
 @dataclass(frozen=True)
@@ -61,18 +76,18 @@ class Restored:
     """Runs that were there already: left as they are."""
 
 
-def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
-    """Write the runs of a folder that have ended into an archive."""
+def write(outputs: Path, archive: Path, compact: bool = False, unfinished: bool = False) -> Archived:
+    """Write the runs of a folder that have ended into an archive, and, where asked for, those that wait to go on."""
     archived: dict[str, dict[str, bytes]] = {}
     left_out = []
     for path in run_folders(outputs):
         try:
-            files = _files_of(path, outputs, compact)
-        except UNREADABLE as error:
+            files = _files_of(path, compact) if _ended(path) else _unfinished(path) if unfinished else None
+        except (*UNREADABLE, FailureError) as error:
             left_out.append(f"{path.name}: {why_unreadable(error)}")
             continue
         if files is None:
-            left_out.append(f"{path.name}: has not ended")
+            left_out.append(f"{path.name}: has not ended" + (", and has no state" if unfinished else ""))
         else:
             archived[path.name] = files
     if not archived:
@@ -85,11 +100,30 @@ def write(outputs: Path, archive: Path, compact: bool = False) -> Archived:
     return Archived(len(archived), left_out)
 
 
-def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | None:
-    """The files of a run that has ended, as they are kept; None for others. Raises one of UNREADABLE."""
+def _ended(path: Path) -> bool:
     summary = path / SUMMARY
-    if not summary.exists() or not Status(json.loads(summary.read_bytes())["status"]).final:
+    return summary.exists() and Status(json.loads(summary.read_bytes())["status"]).final
+
+
+def _unfinished(path: Path) -> dict[str, bytes] | None:
+    """The files of a run that goes on from a state; None without one. FailureError where it is trained now."""
+    if not (path / STATE).exists():
         return None
+    with RunFolder(read_config(path, path.parent)).locked():
+        return _files(path, (SUMMARY, *TRAINING, STATE))
+
+
+def _files_of(path: Path, compact: bool) -> dict[str, bytes]:
+    """The files of a run that has ended, as they are kept. Raises one of UNREADABLE."""
+    files = _files(path, (SUMMARY, ITEMS, EVALUATIONS) if compact else (SUMMARY, *TRAINING, ADAPTER))
+    if compact:
+        files[METRICS] = _compact_lines(path)
+        check_size(METRICS, len(files[METRICS]))
+    return files
+
+
+def _files(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The settings without places of this machine, and those of the files that there are."""
     check_run(path)
     content = read_yaml(path / CONFIG)
     content["config"]["outputs_dir"] = "outputs"
@@ -97,11 +131,8 @@ def _files_of(path: Path, outputs: Path, compact: bool) -> dict[str, bytes] | No
     for group, name in (("model", "path"), ("model", "chat_template"), ("task", "folder")):
         if (given := content["config"][group].get(name)) is not None:
             content["config"][group][name] = Path(given).name or given
-    files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode(), SUMMARY: summary.read_bytes()}
-    whole = (ITEMS, EVALUATIONS) if compact else (METRICS, ITEMS, EVALUATIONS, SAMPLES, KEPT, ADAPTER)
-    files |= {name: (path / name).read_bytes() for name in whole if (path / name).exists()}
-    if compact:
-        files[METRICS] = _compact_lines(path)
+    files = {CONFIG: yaml.safe_dump(content, sort_keys=False).encode()}
+    files |= {name: (path / name).read_bytes() for name in names if (path / name).exists()}
     for name, text in files.items():
         check_size(name, len(text))
     return files
@@ -154,7 +185,7 @@ def read(archive: Path) -> dict[str, dict[str, bytes]]:
 
 
 def _require_whole(archive: Path, runs: dict[str, set[str]]) -> None:
-    incomplete = [key for key, files in runs.items() if not {CONFIG, SUMMARY} <= files]
+    incomplete = [key for key, files in runs.items() if CONFIG not in files or not files & {SUMMARY, STATE}]
     if incomplete or not runs:
         raise foreign(archive, f"run {incomplete[0]} lacks {CONFIG} or {SUMMARY}" if incomplete else "it has no run")
 

@@ -7,19 +7,20 @@ from pathlib import Path
 from tinylora.records.damage import require_whole
 from tinylora.records.digests import contradictions
 from tinylora.records.evaluations import read_evaluations
-from tinylora.records.folder import CONFIG, RunFolder, read_config, read_yaml
+from tinylora.records.folder import CONFIG, STATE, RunFolder, read_config, read_yaml
 from tinylora.records.reading import UNREADABLE
 from tinylora.settings.errors import UsageError
 
 
 def check_run(path: Path) -> None:
-    """Raise one of UNREADABLE where a run folder is not the whole record of a run that ended."""
+    """Raise one of UNREADABLE where a run folder is not the whole record of a run, or what it continues from."""
     folder = RunFolder(read_config(path, path.parent))
     require_whole(folder)
     read_evaluations(path)  # raises where they are damaged
     status = folder.status()
-    if status is None or not status.final:
-        raise UsageError(f"{path} has not ended", "an archive holds runs that have ended", "let it finish")
+    if (status is None or not status.final) and not (path / STATE).exists():
+        rule = f"an archive holds runs that have ended, or have a {STATE} to continue from"
+        raise UsageError(f"{path} has not ended", rule, "let it finish")
 
 
 def check_same(new: Path, old: Path) -> None:

@@ -9,7 +9,7 @@ archive unpacks to is limited: a megabyte of xz can hold seven gigabytes.
     one v.jsonl                           32 MiB
     one metrics.jsonl, one items.jsonl    256 MiB each
     one evaluations.jsonl                 32 MiB
-    one adapter.safetensors               256 MiB
+    one adapter.safetensors, one state    256 MiB each
     all together                          64 MiB, or 300 times the archive where that is more; at most 64 GiB
     files                                 1,000,000
 
@@ -25,17 +25,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tinylora.records.evaluations import EVALUATIONS
-from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, SUMMARY
+from tinylora.records.folder import ADAPTER, CONFIG, ITEMS, METRICS, STATE, SUMMARY
 from tinylora.records.kept import KEPT
 from tinylora.records.samples import LIMIT, SAMPLES
 from tinylora.settings.errors import UsageError, first_line
 
-FILES = (CONFIG, METRICS, SUMMARY, ITEMS, EVALUATIONS, SAMPLES, KEPT, ADAPTER)
+FILES = (CONFIG, METRICS, SUMMARY, ITEMS, EVALUATIONS, SAMPLES, KEPT, ADAPTER, STATE)
 COMMAND = "python -m experiments.records pack"
 MEMBER = re.compile(rf"([0-9a-f]{{12}})/({'|'.join(map(re.escape, FILES))})")
 MIB = 2**20
 LARGEST = {CONFIG: 4 * MIB, SUMMARY: 4 * MIB, SAMPLES: LIMIT, KEPT: 32 * MIB, EVALUATIONS: 32 * MIB}
-LARGEST |= dict.fromkeys((METRICS, ITEMS, ADAPTER), 256 * MIB)
+LARGEST |= dict.fromkeys((METRICS, ITEMS, ADAPTER, STATE), 256 * MIB)
 ALWAYS, MOST = 64 * MIB, 64 * 2**30
 FACTOR = 300
 MOST_FILES = 1_000_000

@@ -24,7 +24,7 @@ from tinylora.settings.config import EvalConfig, TaskConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.seeds import stream_seed
 from tinylora.tasks.problem import Entry, Problem, Suite, split_of
-from tinylora.tasks.prompts import INSTRUCTIONS, prompt_digest, prompt_of
+from tinylora.tasks.prompts import INSTRUCTIONS, answer_in_a_sentence, demonstration_of, prompt_digest, prompt_of
 from tinylora.tasks.question_sets import commits_of, read_suites
 from tinylora.tasks.scoring import answer_of, score_all
 
@@ -32,7 +32,7 @@ CHUNK = 100  # problems of one seed: some generators make them all at once, and 
 PATIENCE = 20  # chunks without a new problem of the split, after which there are taken to be none
 SPLITS = 2  # raise it when the splits have other problems
 NAME = "reasoning_gym"
-REMEDY = "give algorithm=grpo, or task.demonstrations=sampled: right answers of the untrained model"
+REMEDY = "give task.demonstrations=foreign, or sampled: right answers of the untrained model"
 
 
 class GeneratedTask:
@@ -95,8 +95,13 @@ class GeneratedTask:
         return prompt_of(problem.question, self._config.template)
 
     def demonstration(self, problem: Problem, manner: Demonstrations) -> str:
-        """Raises UsageError: the generators give answers, and no way to them."""
-        raise UsageError(f"task={NAME} algorithm=sft", "its problems have no worked solutions to learn from", REMEDY)
+        """The answer in a sentence, which is foreign to any model; UsageError for the model's own manner."""
+        if manner is Demonstrations.own:
+            given = f"task={NAME} task.demonstrations=own"
+            raise UsageError(given, "its problems have answers, and no way to them in a model's own manner", REMEDY)
+        if not problem.answer:
+            raise UsageError(f"problem {problem.id}", "its generator gives no answer to learn from", REMEDY)
+        return demonstration_of(answer_in_a_sentence(problem.answer), problem.answer, self._config.template)
 
     def score_all(self, problems: Sequence[Problem], completions: Sequence[str]) -> list[Score]:
         """Strict: the final answer in the form that the prompt asks for. Flexible: wherever it stands."""

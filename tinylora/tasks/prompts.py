@@ -29,6 +29,11 @@ def prompt_of(question: str, template: Template) -> str:
     return question + INSTRUCTIONS[template]
 
 
+def answer_in_a_sentence(answer: str) -> str:
+    """What SFT learns from where a problem has an answer and no solution."""
+    return f"The answer is {answer}."
+
+
 def prompt_digest(text: str, chat: bool, system: str | None = None) -> str:
     """16 hex digits that identify how a task asks.
 

@@ -17,6 +17,7 @@ from tinylora.settings.given_files import GIB, Unreadable, json_of, read_regular
 from tinylora.settings.rules import why_not_text
 from tinylora.tasks.download import fetch
 from tinylora.tasks.problem import Problem
+from tinylora.tasks.prompts import answer_in_a_sentence
 from tinylora.tasks.sources import SOURCES, Source
 
 FORMAT_REMEDY = (
@@ -153,6 +154,6 @@ def _text(raw: Any, path: str | None) -> str | None:
 
 def question_line(problem: Problem) -> str:
     """A problem as a line of a question file; one without a solution has the answer in a sentence, to learn from."""
-    solution = problem.solution or f"The answer is {problem.answer}."
+    solution = problem.solution or answer_in_a_sentence(problem.answer)
     row = {"id": problem.id, "question": problem.question, "answer": problem.answer, "solution": solution}
     return json.dumps(row) + "\n"
