@@ -2,11 +2,12 @@
 
     python -m experiments.records pack outputs records.tar.xz [--compact] [--unfinished]
     python -m experiments.records unpack records.tar.xz outputs
+    python -m experiments.records compare outputs again
 
 `--compact` keeps what a report needs (see `tinylora.records.archive`): about a kilobyte a run. Unpacking again changes
 nothing, and no run is ever overwritten; `python -m analysis.build --outputs-dir outputs` then makes the report.
 `--unfinished` keeps runs that were stopped, too, with their states: unpacked elsewhere, the command of their sweep goes
-on with them.
+on with them. `compare` says of runs that two folders have in common up to which step they are the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 
 from experiments.command import leave, run_command
 from tinylora.records import archive
+from tinylora.records.compare import compare
 from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.errors import UsageError
 from tinylora.settings.paths import absolute
@@ -33,8 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     unpack = commands.add_parser("unpack", help="an archive into run folders")
     unpack.add_argument("archive", help="file made by pack")
     unpack.add_argument("outputs", help="folder for the runs; made where there is none")
+    both = commands.add_parser("compare", help="runs that were made twice, step by step; exit status 1 if any differs")
+    both.add_argument("outputs", help="folder of runs (outputs_dir)")
+    both.add_argument("again", help="folder of the same runs, made again")
     options = parser.parse_args(arguments)
-    return run_command(lambda: (_archive if options.command == "pack" else _restore)(options))
+    done = {"pack": _archive, "unpack": _restore, "compare": _compare}[options.command]
+    return run_command(lambda: done(options))
 
 
 def _archive(options: argparse.Namespace) -> None:
@@ -53,6 +59,18 @@ def _restore(options: argparse.Namespace) -> None:
     outputs, file = absolute(options.outputs, "outputs"), absolute(options.archive, "archive")
     done = archive.restore(file, outputs)
     print(f"{done.new} runs unpacked into {outputs}, {done.present} were there already")
+
+
+def _compare(options: argparse.Namespace) -> int:
+    one, other = absolute(options.outputs, "outputs"), absolute(options.again, "again")
+    found = compare(one, other)
+    if not found:
+        given = f"{one} and {other} have no run in common"
+        raise UsageError(given, "runs of the same settings are compared", "give the outputs_dir of both")
+    for run in found:
+        said = "the same bit for bit" if run.difference is None else f"differs: {run.difference}"
+        print(f"{run.run_key}  {run.same} of {run.lines} lines are the same  {said}")
+    return int(any(run.difference for run in found))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,13 @@ def _check_hydra(override: Override) -> None:
             "Hydra itself is set up by conf/config.yaml, and only its launcher is chosen by hand",
             "leave it out, or give hydra/launcher=<pack, local or slurm> and launcher.<name>=<value>",
         )
+        name, _, value = str(override.input_line).removeprefix("++").removeprefix("hydra.").partition("=")
+        require(
+            not (key.startswith(LAUNCHER) and override.is_sweep_override()),
+            str(override.input_line),
+            "a setting of the launcher has one value for all jobs, and a comma lists values of a sweep",
+            f"""give one value; one that has a comma in it is quoted, twice for the shell: '{name}="{value}"'""",
+        )
         named = "/" not in key or isinstance(override.value(), str | ChoiceSweep)  # of several values Hydra says more
         require(named, str(override.input_line), "a launcher has a name", "give hydra/launcher=pack, local or slurm")
 

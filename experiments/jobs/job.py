@@ -45,16 +45,16 @@ class PackJob:
 
     def __call__(self) -> None:
         """Train the packs, one after another."""
-        sweep, submission = self._read()
         paths = JobEnvironment().paths
         for path in (paths.submitted_pickle, paths.result_pickle):  # left half written by a kill, it stops submitit
             path.with_suffix(path.suffix + ".save_tmp").unlink(missing_ok=True)
         try:
+            sweep, submission = self._read()
             notice = Notice(StopRequest())
             for pack in self.packs:
                 _run_pack(sweep, submission, pack, notice)
         except TinyLoraError as error:
-            print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # the last line: `status` shows it
+            print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # `status` shows it
             sys.exit(error.exit_status)
 
     def checkpoint(self) -> DelayedSubmission | None:

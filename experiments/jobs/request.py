@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template
 
+from experiments.jobs.endings import ENDED_BY_MEMORY
 from experiments.jobs.ledger import CANCELLED, CODE, Submission, Sweep
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.planning.capacity import UNKNOWN, Place
@@ -19,6 +20,7 @@ from tinylora.settings.files import CACHE_VARIABLE, cache_folder
 
 SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
 PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
+BEGUN = "begun=$(stat -Lc %s /proc/self/fd/2)"  # bytes of the log before this start of the job
 REQUEUE = Path(__file__).with_name("requeue.sh.j2")  # shell after the job's Python: it queues a killed job again
 
 
@@ -53,7 +55,7 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
     """What SLURM is asked for, in submitit's names."""
     code = sweep.place(submission) / CODE
     requeue = Template(REQUEUE.read_text(encoding="utf-8"), undefined=StrictUndefined)
-    cancelled = shlex.quote(str(sweep.folder / CANCELLED))
+    cancelled, memory = shlex.quote(str(sweep.folder / CANCELLED)), shlex.quote(ENDED_BY_MEMORY)
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment(code, settings).items()]
     parameters: dict[str, Any] = {
         "job_name": sweep.job_name(submission),
@@ -70,11 +72,18 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
         "signal_delay_s": settings.notice_seconds,
         "array_parallelism": settings.array_parallelism,
         "additional_parameters": {"requeue": True, "chdir": str(code)} | settings.sbatch,
-        "setup": [*exports, *settings.setup],
+        "setup": [*exports, BEGUN, *_setup(settings.setup)],
         "srun_args": _srun_arguments(settings),
-        "teardown": requeue.render(cancelled=cancelled, most=settings.max_requeues).splitlines(),
+        "teardown": requeue.render(cancelled=cancelled, most=settings.max_requeues, memory=memory).splitlines(),
     }
-    return {name: value for name, value in parameters.items() if value is not None}
+    return {name: value for name, value in parameters.items() if value is not None} | {"wckey": None}  # not submitit's
+
+
+def _setup(lines: list[str]) -> list[str]:
+    """The user's lines, of which one that fails ends the job: what it was to provide would be missing."""
+    said = '"error: launcher.setup: $BASH_COMMAND ended with status $status"'
+    failing = f"trap 'status=$?; echo {said} >&2; exit $status' ERR"
+    return [failing, *lines, "trap - ERR"] if lines else []
 
 
 def _srun_arguments(settings: LaunchSettings) -> list[str]:

@@ -16,6 +16,7 @@ from statistics import median
 
 from experiments.display import time_left
 from experiments.jobs import slurm
+from experiments.jobs.endings import why_ended
 from experiments.jobs.ledger import CANCELLED, JOBS, Submission, Sweep
 from experiments.jobs.settings import Kind
 from experiments.jobs.slurm import QueuedJob
@@ -23,7 +24,6 @@ from tinylora.engine.ranks import gone
 from tinylora.records.damage import damage_of
 from tinylora.records.folder import RunFolder, Status
 
-LOG_TAIL = 20_000  # bytes of a log in which the last line is looked for
 RECENT = 20  # steps whose median time gives the rate
 
 
@@ -31,6 +31,8 @@ class State(Enum):
     """How a run stands."""
 
     running = "running"
+    ending = "ending"
+    """Its job has ended, and SLURM clears up after it: it may be queued again."""
     queued = "queued"
     finished = "finished"
     failed = "failed"
@@ -44,7 +46,7 @@ class State(Enum):
     @property
     def active(self) -> bool:
         """Whether a job has it."""
-        return self in (State.running, State.queued)
+        return self in (State.running, State.ending, State.queued)
 
     @property
     def bad(self) -> bool:
@@ -149,6 +151,8 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
     progress, left = _progress(folder)
+    if job is not None and job.state == "COMPLETING":
+        return LaneState(key, label, State.ending, job_id, requeued, progress)
     if job is not None and job.state != "PENDING":
         return LaneState(key, label, State.running, job_id, requeued, progress + left)
     if job is not None:
@@ -157,7 +161,7 @@ def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: Queue
     if not submission.jobs:
         return LaneState(key, label, State.unsubmitted, "-", 0)
     state = State.cancelled if sweep.cancelled else State.stopped
-    note = last_line(log) or folder.reason() or "its job is gone and has written nothing"
+    note = why_ended(log) or folder.reason() or "its job is gone and has written nothing"
     return LaneState(key, label, state, job_id, requeued, progress, f"{note}; log {log}")
 
 
@@ -180,14 +184,3 @@ def _progress(folder: RunFolder) -> tuple[str, str]:
         return f"step {step}/{steps}", ""
     rate = median(seconds)
     return f"step {step}/{steps}", f", {rate:.2f} s a step{time_left(rate * (steps - step))}"
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says something; empty where there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(log.stat().st_size - LOG_TAIL, 0))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:300]

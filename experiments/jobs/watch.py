@@ -21,6 +21,7 @@ LOOKING_SHARE = 0.02  # of the time is spent on looking, at most, unless a look 
 MOST_SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_BETWEEN_LINES = 60.0  # in brief, where nothing but the progress of what runs has changed
 SHOWN = ("model_digest", "tokenizer_digest", "data_digest")
+SECONDS_WITHOUT_ANSWER = 15.0
 MANY = 40  # runs that are watched in brief
 
 
@@ -31,7 +32,7 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
     shown, shown_at = "", 0.0
     while True:
         began = time.monotonic()
-        active = Active(chosen)
+        active = _active(chosen, watch)
         states = [states_of(sweep, active) for sweep in chosen]
         brief = watch and sum(map(len, states)) > MANY
         text = "\n\n".join(describe(sweep, lanes, brief) for sweep, lanes in zip(chosen, states, strict=True))
@@ -42,6 +43,22 @@ def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
         if not watch or not any(state.state.active for lanes in states for state in lanes):
             return states
         time.sleep(_pause(time.monotonic() - began))
+
+
+def _active(chosen: Sequence[Sweep], watch: bool) -> Active:
+    """Which packs wait or run. Who watches asks SLURM again where it does not answer: jobs go on without it."""
+    said = None
+    while True:
+        try:
+            return Active(chosen)
+        except FailureError as error:
+            if not watch:
+                raise
+            if error.given != said:
+                again = f"asking again every {SECONDS_WITHOUT_ANSWER:.0f} s, jobs go on meanwhile"
+                print(f"{time.strftime('%H:%M:%S')} {error.given}; {again}", file=sys.stderr, flush=True)
+                said = error.given
+            time.sleep(SECONDS_WITHOUT_ANSWER)
 
 
 def _pause(looked: float) -> float:

@@ -38,23 +38,27 @@ def call(module: str, words: str, sources: Path = ROOT, **environment: str) -> s
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=sources)
 
 
-def start(outputs: Path, words: str) -> str:
-    """What `experiments.run` says of a sweep, in this process, which has imported everything already."""
+def start(outputs: Path, words: str, *more: str) -> str:
+    """What `experiments.run` says of a sweep, in this process, which has imported everything already.
+
+    Words are separated by spaces; `more` are words that have spaces in them.
+    """
     said = io.StringIO()
     asked = {word.partition("=")[0]: word for word in [*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]}
     command = [
         "run.py",
         "-m",
         *asked.values(),
+        *more,
     ]  # of a setting that has a value of these tests, the one that is asked for
     with patch.object(sys, "argv", command), redirect_stdout(said):
         assert run.main() == 0, said.getvalue()
     return said.getvalue()
 
 
-def submit(outputs: Path, words: str, launcher: str = SLURM) -> str:
+def submit(outputs: Path, words: str, launcher: str = SLURM, *more: str) -> str:
     """Submit a sweep; returns its id."""
-    return sweep_of(start(outputs, f"{words} {launcher}"))
+    return sweep_of(start(outputs, f"{words} {launcher}", *more))
 
 
 def sweep_of(said: str) -> str:

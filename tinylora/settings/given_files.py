@@ -12,7 +12,7 @@ import json
 import stat
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tinylora.settings.errors import first_line
 
@@ -29,10 +29,11 @@ class Unreadable(ValueError):
 def read_regular(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes. Raises Unreadable."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
+        described = path.stat()
+        if not stat.S_ISREG(described.st_mode):
             raise Unreadable("it is no regular file, but a folder, a pipe or a device")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = _read(file, described.st_size, most)
     except OSError as error:
         raise Unreadable(error.strerror or first_line(error)) from error
     except MemoryError as error:
@@ -40,6 +41,19 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise Unreadable(f"it is larger than {_size(most)}, and no more is read")
     return content
+
+
+def _read(file: BinaryIO, size: int, most: int) -> bytes:
+    """The content of a file of about `size` bytes; of a larger one than `most`, a byte more than that.
+
+    Memory is asked for as the file needs it: `read(n)` would take n bytes for a file of ten.
+    """
+    pieces = [file.read(min(size, most) + 1)]
+    left = most - min(size, most)
+    while left > 0 and (piece := file.read(min(PIECE, left))):  # it has grown, or says no size, as those of /proc
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def unzipped(content: bytes, most: int) -> bytes:
