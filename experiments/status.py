@@ -28,8 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _status(options: argparse.Namespace) -> int:
     outputs = require_folder(options.outputs_dir)
-    chosen = [ledger.find(outputs, options.sweep)] if options.sweep else ledger.all_sweeps(outputs)
-    states = look(chosen, options.watch)
+    known = ledger.all_sweeps(outputs)
+    states = look([ledger.find(outputs, options.sweep)] if options.sweep else known, options.watch, known)
     if options.sync:
         import_runs(outputs)
     return 1 if any(state.state.bad for lanes in states for state in lanes) else 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from experiments.display import counted, open_progress, print_summary, time_left
 from experiments.planning.capacity import Place, require_memory
-from experiments.planning.packing import form_packs, unfinished
+from experiments.planning.packing import packs_of_sweep, unfinished
 from tinylora.engine.ranks import rank_of_process, ranks_of_process
 from tinylora.records.damage import status_of
 from tinylora.records.folder import RunFolder, RunRecord, Unmirrored
@@ -63,7 +63,7 @@ def check(points: Sequence[RunConfig], in_jobs: bool = False, place: Place | Non
 def in_order(points: Sequence[RunConfig]) -> list[list[RunConfig]]:
     """The packs of some points, each where the sweep first names one of its points."""
     place = {point.run_key: number for number, point in enumerate(points)}
-    return sorted(form_packs(points), key=lambda pack: place[pack[0].run_key])
+    return sorted(packs_of_sweep(points), key=lambda pack: place[pack[0].run_key])
 
 
 def run_packs(

@@ -128,18 +128,28 @@ class LaneState:
     """Why it waits, failed or stopped, and where to read more."""
 
 
-def states_of(sweep: Sweep, active: Active) -> list[LaneState]:
-    """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read."""
-    found: dict[str, LaneState] = {}
-    for submission, pack, job in active.packs(sweep):  # the last submission that has a run counts
+def states_of(sweep: Sweep, active: Active, others: Sequence[Sweep] = ()) -> list[LaneState]:
+    """The state of each run of a sweep, in the order of its points. `active` is asked before the folders are read.
+
+    A run that one of the `others` has submitted, too, stands as there, where that was later.
+    """
+    related = [other for other in others if other.id != sweep.id and other.runs.keys() & sweep.runs.keys()]
+    packs = [(owner, *pack) for owner in (sweep, *related) for pack in active.packs(owner)]
+    last: dict[str, tuple[Sweep, Submission, int, QueuedJob | None]] = {}
+    for owner, submission, pack, job in sorted(packs, key=lambda each: each[1].time):
         tried = bool(submission.jobs) or job is not None  # else a dry run, which changes nothing
-        shown = [key for key in submission.packs[pack] if tried or key not in found]
-        found |= {key: _state(sweep, submission, pack, key, job) for key in shown}
-    return [found[key] if key in found else _without_submission(sweep, key) for key in sweep.runs]
+        shown = [key for key in submission.packs[pack] if key in sweep.runs and (tried or key not in last)]
+        last |= dict.fromkeys(shown, (owner, submission, pack, job))
+    labels = {key: run["label"] for key, run in sweep.runs.items()}
+    return [
+        _state(*last[key], key, label) if key in last else _without_submission(sweep, key)
+        for key, label in labels.items()
+    ]
 
 
-def _state(sweep: Sweep, submission: Submission, pack: int, key: str, job: QueuedJob | None) -> LaneState:
-    folder, label = RunFolder(sweep.config(key)), sweep.runs[key]["label"]
+def _state(sweep: Sweep, submission: Submission, pack: int, job: QueuedJob | None, key: str, label: str) -> LaneState:
+    """The state of a run by the last submission that has it."""
+    folder = RunFolder(sweep.config(key))
     job_id = job.job_id if job is not None else submission.job(pack) or "-"
     requeued = max(len(sweep.attempts(submission, pack)) - 1, 0)
     if (damage := damage_of(folder)) is not None:

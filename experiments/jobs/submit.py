@@ -1,8 +1,8 @@
 """Submitting a sweep: its points are checked and formed into packs, the sources are copied, and each pack gets a job.
 
-Runs that have ended, wait or run already are not submitted again. A pack that is submitted a second time keeps all its
-lanes, also those that have ended, which are skipped: so its batches stay the same, and with them its results. A
-submission that is refused leaves nothing behind on the disk.
+Runs that have ended, wait or run already are not submitted again. A pack that was begun keeps all its lanes, also those
+that have ended, which are skipped: so its batches stay the same, and with them its results. A submission that is
+refused leaves nothing behind on the disk.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from experiments.jobs.request import PYTHON, device_of_jobs, environment, parame
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.states import Active
 from experiments.planning.capacity import Place
-from experiments.planning.packing import form_packs, unfinished
+from experiments.planning.packing import packs_of_sweep, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
 from tinylora.records.progress import labels
@@ -59,8 +59,7 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
         if not todo:
             return None
         packs = []
-        for formed in form_packs(points, lambda: device_of_jobs(kind, settings), settings.ranks):
-            pack = [point for point in formed if point.run_key not in busy]
+        for pack in packs_of_sweep(points, lambda: device_of_jobs(kind, settings), settings.ranks, busy):
             if any(point.run_key in todo for point in pack):
                 require_work(pack, settings.ranks)
                 packs.append([point.run_key for point in pack])

@@ -25,15 +25,19 @@ SECONDS_WITHOUT_ANSWER = 15.0
 MANY = 40  # runs that are watched in brief
 
 
-def look(chosen: Sequence[Sweep], watch: bool) -> list[list[LaneState]]:
-    """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states."""
+def look(chosen: Sequence[Sweep], watch: bool, others: Sequence[Sweep] = ()) -> list[list[LaneState]]:
+    """Print how sweeps stand, again and again with `watch` while any of their jobs is left; the last states.
+
+    `others` are sweeps that are not shown: jobs of theirs may have runs of these.
+    """
     if not chosen:
         print("no sweep was submitted as jobs; runs that were started in a terminal: `python -m analysis.build`")
     shown, shown_at = "", 0.0
     while True:
         began = time.monotonic()
-        active = _active(chosen, watch)
-        states = [states_of(sweep, active) for sweep in chosen]
+        known = [*chosen, *others]
+        active = _active(known, watch)
+        states = [states_of(sweep, active, known) for sweep in chosen]
         brief = watch and sum(map(len, states)) > MANY
         text = "\n\n".join(describe(sweep, lanes, brief) for sweep, lanes in zip(chosen, states, strict=True))
         due = not brief or _totals(text) != _totals(shown) or time.monotonic() - shown_at > SECONDS_BETWEEN_LINES
@@ -106,10 +110,12 @@ def wait_for(what: Sweep | Sequence[RunConfig]) -> None:
     """
     if isinstance(what, Sweep):
         chosen, keys = [what], set(what.runs)
+        others = all_sweeps(what.folder.parent.parent)
     else:
         keys = {point.run_key for point in what}
         chosen = [sweep for sweep in all_sweeps(Path(what[0].outputs_dir)) if keys & set(sweep.runs)]
-    states = [lane for lanes in look(chosen, watch=True) for lane in lanes if lane.key in keys]
+        others = []
+    states = [lane for lanes in look(chosen, watch=True, others=others) for lane in lanes if lane.key in keys]
     for sweep in chosen[:1]:
         import_runs(sweep.folder.parent.parent)
     missed = [lane for lane in states if lane.state is not State.finished]

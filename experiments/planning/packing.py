@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from experiments.compose.fitting import shape_of
 from experiments.display import counted
@@ -15,11 +15,14 @@ from tinylora.settings.config import AUTO, Adapter, RunConfig, ShapeConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.groups import AUTO_SHARE
 
+GOING = (Status.running, Status.cut_short)
+"""How a run stands that was begun, and can be continued."""
+
 
 def unfinished(points: Sequence[RunConfig]) -> list[RunConfig]:
     """The points whose runs can be begun or continued: they have neither ended nor been damaged."""
     statuses = [(point, status_of(RunFolder(point))) for point in points]
-    return [point for point, status in statuses if status in (None, Status.running, Status.cut_short)]
+    return [point for point, status in statuses if status is None or status in GOING]
 
 
 def form_packs(
@@ -37,6 +40,26 @@ def form_packs(
         size = most_lanes(group[0], device, ranks or world_size())
         packs += [group[start : start + size] for start in range(0, len(group), size)]
     return packs
+
+
+def packs_of_sweep(
+    points: Sequence[RunConfig],
+    device: Callable[[], Device] = find_device,
+    ranks: int | None = None,
+    busy: Collection[str] = (),
+) -> list[list[RunConfig]]:
+    """All points of a sweep in packs, by how their runs stand, but for those that are `busy` elsewhere (run keys).
+
+    A pack that was begun keeps its company, so that its batches stay the same. Points that have not begun form packs of
+    their own, which are as full as they can be; points that have ended are apart.
+    """
+    formed = [[point for point in pack if point.run_key not in busy] for pack in form_packs(points, device, ranks)]
+    status = {point.run_key: status_of(RunFolder(point)) for pack in formed for point in pack}
+    begun = [pack for pack in formed if any(status[point.run_key] in GOING for point in pack)]
+    others = [point for pack in formed if pack not in begun for point in pack]
+    fresh = [point for point in others if status[point.run_key] is None]
+    ended = [point for point in others if status[point.run_key] is not None]
+    return [*begun, *form_packs(fresh, device, ranks), *form_packs(ended, device, ranks)]
 
 
 def in_packs(points: Sequence[RunConfig], device: Callable[[], Device] = find_device) -> str:

@@ -74,7 +74,7 @@ def test_who_watches_waits_for_slurm_and_is_told_once(
     slept: list[float] = []
     monkeypatch.setattr(watch.time, "sleep", slept.append)
     monkeypatch.setattr(watch, "Active", active)
-    monkeypatch.setattr(watch, "states_of", lambda sweep, jobs: [finished])
+    monkeypatch.setattr(watch, "states_of", lambda *given: [finished])
     monkeypatch.setattr(watch, "describe", lambda sweep, lanes, brief: "done")
     sweeps = [cast(ledger.Sweep, object())]
     assert watch.look(sweeps, watch=True) == [[finished]]

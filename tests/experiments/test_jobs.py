@@ -60,6 +60,20 @@ def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:
     assert "no job of this sweep" in call("cancel", f"{sweep} --outputs-dir {tmp_path}").stdout
 
 
+def test_runs_that_another_sweep_has_submitted_stand_as_there(tmp_path: Path) -> None:
+    first = submit(tmp_path, "u=5 seed=0 steps=2000", LOCAL)
+    wider = submit(tmp_path, "u=5 seed=0,1,2 steps=2000", LOCAL)
+    wait_until(lambda: steps_done(tmp_path) >= 1)
+    code, text = status(tmp_path, wider)
+    assert code == 0 and "not submitted" not in text and text.count("seed=") == 3, text
+    (pack,) = json.loads((tmp_path / "sweeps" / wider / "sweep.json").read_text())["submissions"][0]["packs"]
+    assert len(pack) == 2
+    assert call("cancel", f"{first} --outputs-dir {tmp_path}").returncode == 0
+    wait_until(lambda: "1 cancelled" in status(tmp_path, wider)[1])
+    assert call("cancel", f"{wider} --outputs-dir {tmp_path}").returncode == 0
+    wait_until(lambda: "3 cancelled" in status(tmp_path, wider)[1])
+
+
 @pytest.mark.slow
 def test_waiting_ends_with_the_sweep_and_fails_with_a_run(tmp_path: Path) -> None:
     words = f"-m u=3 precision=fp32,fp16 lr=1e6 steps=2 {SMALL} {LOCAL} launcher.wait=true outputs_dir={tmp_path}"
@@ -72,7 +86,7 @@ def test_one_look_that_was_held_up_does_not_put_off_the_next_for_long(monkeypatc
     """A process that is stopped for half a minute in the middle of a look waited half an hour for the next one."""
     clock, slept, active = [0.0], list[float](), iter([True, True, False])
 
-    def slow_states(sweep: object, jobs: object) -> list[SimpleNamespace]:
+    def slow_states(*given: object) -> list[SimpleNamespace]:
         clock[0] += 30.0
         return [SimpleNamespace(state=SimpleNamespace(active=next(active)))]
 
