@@ -57,8 +57,9 @@ from mlflow.entities import Param, Run, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-from tinylora.records.mirrored import MARK as MARKER  # noqa: E402 - after MLflow's settings
-from tinylora.records.mirrored import MarkedLine, Other, batches, lines_held, log_artifacts, log_evaluations, marked  # noqa: E402
+from tinylora.records.bulk import add_lines  # noqa: E402 - after MLflow's settings
+from tinylora.records.mirrored import MARK as MARKER  # noqa: E402
+from tinylora.records.mirrored import MarkedLine, Other, lines_held, log_artifacts, log_evaluations, marked  # noqa: E402
 
 PARAMS_BATCH = 100  # most parameters in one call, MLflow's own limit
 MOST_RECORDS = 100  # of one run in one store
@@ -206,8 +207,8 @@ class Mirror:
         status = folder.status()
         settled = len(lines if status and status.final else folder.lines())
         old = count and run.data.metrics[MARKER] != lines[count - 1].mark  # an earlier version's: marked anew
-        for batch in batches(lines[count - 1 if old else count : settled]):
-            self.client.log_batch(run.info.run_id, metrics=batch)
+        new = lines[count - 1 if old else count : settled]
+        add_lines(self.client, run.info.run_id, new, at_once=self.file is not None and count == 0)
         self._conclude(run, folder, lines, scale_model=bool(provenance.get("scale_model")))
         log_evaluations(self.client, run, folder.path)
         for record in records:
