@@ -24,10 +24,11 @@ from tinylora.settings.config import (
     Sharing,
 )
 from tinylora.settings.files import cache_folder
-from tinylora.train import untrained
+from tinylora.train import evaluation_key, untrained
 from tinylora.train.evaluate import Evaluation, evaluate
+from tinylora.train.evaluation_key import key_of
 from tinylora.train.pack import Pack
-from tinylora.train.untrained import evaluate_untrained, key_of
+from tinylora.train.untrained import evaluate_untrained
 
 
 class Heard(Silent):
@@ -113,7 +114,7 @@ def test_problems_model_machine_and_sources_make_another(tmp_path: Path, monkeyp
     keys.add(key_of(with_engine(pack, limits=replace(pack.engine.limits, rows=3))))
     for name, other in (("_machine", lambda _: "other"), ("_version", lambda _: "0"), ("SOURCES", "other")):
         with monkeypatch.context() as patched:
-            patched.setattr(untrained, name, other)
+            patched.setattr(evaluation_key, name, other)
             keys.add(key_of(pack))
     suites = type(pack.task).suites
 

@@ -1,4 +1,5 @@
-"""Stopping a pack between two steps: whoever wants it says so, and the loop ends with every state saved.
+"""Stopping a pack between two steps, or in an evaluation: whoever wants it says so, and the loop ends with every state
+saved.
 
 An interrupt ends a step in its middle, which loses what was not saved; a scheduler gives notice, so nothing need be.
 """
@@ -15,6 +16,11 @@ class StopRequest:
     def ask(self, reason: str) -> None:
         """Stop before the next step; the first reason is kept."""
         self.reason = self.reason or reason
+
+    def obey(self, also: str | None = None) -> None:
+        """Raise Stopped where a stop was asked for, here or by another (`also`: its reason)."""
+        if (reason := self.reason or also) is not None:
+            raise Stopped(reason)
 
 
 class Stopped(Exception):

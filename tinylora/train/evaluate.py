@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from tinylora.engine.sampling import Request, Rollout, Sampling
 from tinylora.records.items import Bits, ItemLine, ids_of
 from tinylora.records.progress import Progress
 from tinylora.records.samples import Sample
+from tinylora.records.stopping import StopRequest
 from tinylora.tasks.problem import Suite
 from tinylora.train.health import check
 from tinylora.train.pack import Metrics, Pack
@@ -43,44 +45,77 @@ class Evaluation:
     """The suites in which a verdict was of the moment: the time for a check was over, or the check failed."""
 
 
-def evaluate(pack: Pack, lanes: Sequence[int], progress: Progress) -> dict[int, Evaluation]:
+class SoFar(Protocol):
+    """What an evaluation had found before it was stopped (`found.FoundSuites`)."""
+
+    def get(self, suite: str) -> dict[int, Evaluation] | None:
+        """What was found in a suite, by lane; None where it is not finished."""
+
+    def add(self, suite: str, found: Mapping[int, Evaluation]) -> None:
+        """Note what a suite has shown."""
+
+
+def evaluate(
+    pack: Pack, lanes: Sequence[int], progress: Progress, stop: StopRequest | None = None, so_far: SoFar | None = None
+) -> dict[int, Evaluation]:
     """Evaluations of some lanes by index: accuracy (greedy, sampled; strict, flexible), length, outcomes, `health`.
 
     A lane whose model gives no probabilities fails and has none: what it says is noise, and a score would hide that.
+    Suites that were finished `so_far` are not evaluated again. Raises Stopped where `stop` was asked for.
     """
-    settings = pack.config.eval
     found = {lane: Evaluation({}, [], []) for lane in lanes}
-    for number, suite in enumerate(pack.task.suites(settings)):
-        answers, measured = evaluate_suite(pack, lanes, suite, progress)
-        if not measured:
-            return {}
+    for number, suite in enumerate(pack.task.suites(pack.config.eval)):
+        measured = so_far.get(suite.name) if so_far else None
+        if measured is None:
+            measured = _measured(pack, lanes, suite, progress, stop, with_health=number == 0)
+            if not measured:
+                return {}
+            if so_far and not any(pack.lanes[lane].failure for lane in lanes):
+                so_far.add(suite.name, measured)
         for lane, of_suite in measured.items():
             found[lane].metrics.update(of_suite.metrics)
             found[lane].items.extend(of_suite.items)
             found[lane].samples.extend(of_suite.samples)
             found[lane].unsure.extend(of_suite.unsure)
-        if number == 0:
-            greedy = replace(answers, tokens=answers.tokens[:: answers.samples])
-            for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
-                found[lane].metrics.update(checked)
-                if not math.isfinite(checked.get("eval/merge_kl", 0.0)) and pack.lanes[lane].failure is None:
-                    pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
     return {lane: evaluation for lane, evaluation in found.items() if pack.lanes[lane].failure is None}
 
 
+def _measured(
+    pack: Pack, lanes: Sequence[int], suite: Suite, progress: Progress, stop: StopRequest | None, with_health: bool
+) -> dict[int, Evaluation]:
+    """What some lanes are worth on a suite, with their `health` on its greedy answers; nothing where all fail."""
+    answers, measured = evaluate_suite(pack, lanes, suite, progress, stop)
+    if measured and with_health:
+        greedy = replace(answers, tokens=answers.tokens[:: answers.samples])
+        for lane, checked in zip(lanes, check(pack, lanes, greedy, progress), strict=True):
+            measured[lane].metrics.update(checked)
+            if not math.isfinite(checked.get("eval/merge_kl", 0.0)) and pack.lanes[lane].failure is None:
+                pack.lanes[lane].failure = f"merging gives no finite model at step {pack.lanes[lane].step}"
+    return measured
+
+
 def evaluate_suite(
-    pack: Pack, lanes: Sequence[int], suite: Suite, progress: Progress
+    pack: Pack, lanes: Sequence[int], suite: Suite, progress: Progress, stop: StopRequest | None = None
 ) -> tuple[Completions, dict[int, Evaluation]]:
     """What some lanes answer on one suite, lane by lane, and what it is worth, by lane; nothing where all of them fail.
 
-    What a lane without probabilities says is measured all the same: its `failure` says not to believe it.
+    What a lane without probabilities says is measured all the same: its `failure` says not to believe it. Raises
+    Stopped where `stop` was asked for: a process by itself stops in the midst of the answers, several before them.
     """
     samples = max(suite.samples, pack.config.eval.samples)
     who = f"{len(lanes)} lane{'' if len(lanes) == 1 else 's'}"
     how = f"{samples} sample{'' if samples == 1 else 's'} and greedy"
     what = f"evaluating {who}: {len(suite.problems)} {suite.name} problems, {how}"
+    stop, ranks = stop or StopRequest(), pack.engine.ranks
+
+    def tell(share: float) -> None:
+        progress.phase(what, share)
+        if ranks.count == 1:
+            stop.obey()
+
+    stop.obey(ranks.any(stop.reason))
     progress.phase(what)
-    answers, rollout = _decode(pack, lanes, suite, samples, lambda share: progress.phase(what, share))
+    answers, rollout = _decode(pack, lanes, suite, samples, tell)
     if all(pack.lanes[lane].failure for lane in lanes):
         return answers, {}
     return answers, dict(zip(lanes, _measure(pack, lanes, suite, answers, rollout), strict=True))

@@ -21,6 +21,7 @@ from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.config import Algorithm, RunConfig
 from tinylora.settings.errors import FailureError
 from tinylora.train.evaluate import Evaluation, evaluate
+from tinylora.train.found import FoundSuites
 from tinylora.train.grpo import grpo_step
 from tinylora.train.guards import Kind
 from tinylora.train.inputs import require_noted_template
@@ -228,7 +229,7 @@ class PackRun:
     def _evaluate_untrained(self, fresh: Sequence[int]) -> None:
         """Step 0. All lanes are the base model still, with common noise: one measurement serves all."""
         if fresh:
-            base = evaluate_untrained(self.pack, fresh[0], self.progress)
+            base = evaluate_untrained(self.pack, fresh[0], self.progress, self.stop)
             if base is not None:
                 self._record({index: base.metrics for index in fresh}, {index: base for index in fresh})
                 return
@@ -251,16 +252,24 @@ class PackRun:
             metrics[lane.index] |= self._watch(lane, metrics[lane.index])
         every = self.pack.config.eval.every
         due = [lane for lane in going if lane.done or lane.watch.end or (every > 0 and lane.step % every == 0)]
-        found: dict[int, Evaluation] = {}
-        for company in self._companies(due):
-            found |= evaluate(self.pack, [lane.index for lane in company], self.progress)
+        found, so_far = self._evaluate(due)
         for index, evaluation in found.items():
             metrics[index] |= evaluation.metrics
+        for each in so_far:
+            each.forget()  # first: a kill in between costs time, and leaves no file behind
         self._record({lane.index: metrics[lane.index] for lane in going}, found)
         self._end(active)
         self.recorder.push()
         self.step_seconds.append(time.perf_counter() - started)
         self._show()
+
+    def _evaluate(self, due: Sequence[LaneRun]) -> tuple[dict[int, Evaluation], list[FoundSuites]]:
+        """What some lanes are worth now, and what is to be forgotten when that is recorded."""
+        found: dict[int, Evaluation] = {}
+        so_far = [FoundSuites(self.pack, [lane.index for lane in company]) for company in self._companies(due)]
+        for each in so_far:
+            found |= evaluate(self.pack, each.lanes, self.progress, self.stop, each)
+        return found, so_far
 
     def _watch(self, lane: LaneRun, metrics: Metrics) -> Metrics:
         """Say what a lane's step shows for the first time (`guards`); returns it as metrics."""
