@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import yaml
 
 from experiments.command import leave, run_command
-from tinylora.records.folder import require_writable
+from tinylora.records.writable import require_writable
 from tinylora.settings.choices import Split
 from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.config import TaskConfig

@@ -31,7 +31,7 @@ from experiments.display import counted, open_progress, plain_table
 from tinylora import answers
 from tinylora.models.find import digest as model_digest
 from tinylora.models.find import resolve_folder, tokenizer_digest
-from tinylora.records.folder import require_writable
+from tinylora.records.writable import require_writable
 from tinylora.settings.choices import Split
 from tinylora.settings.command_parser import CommandParser
 from tinylora.settings.config import RunConfig, flatten

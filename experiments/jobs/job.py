@@ -26,11 +26,13 @@ from experiments.jobs import ledger, slurm
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.sweep import run_packs
 from tinylora.engine.ranks import Ranks, ranks_of_process
-from tinylora.records.folder import Unmirrored
+from tinylora.records.folder import BusyError, Unmirrored
 from tinylora.records.stopping import Stopped, StopRequest
 from tinylora.settings.errors import TinyLoraError
 
 STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
+FOLDER_PATIENCE = 900.0  # seconds that a run folder may be held by another process
+SECONDS_BETWEEN_TRIES = 10.0
 PORTS = range(10_000, 30_000)  # at which the processes of a job find each other
 ENDED = 3  # exit status of a job that was stopped and stays so
 
@@ -107,6 +109,16 @@ class Notice:
             sys.exit(ENDED)
         self.requeue(self.own, None)
 
+    def wait(self, sweep: Sweep, busy: BusyError, until: float) -> None:
+        """Wait a moment for a run folder that another process holds; after `until` requeue this job and end it."""
+        if self.stop.reason is not None:
+            self.obey(sweep)
+        if time.monotonic() > until:
+            print(f"{busy.given} is still held by another process", file=sys.stderr, flush=True)
+            self.requeue(self.own, None)
+        print(f"{busy.given} is held by another process: waiting for it", file=sys.stderr, flush=True)
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
     def _terminated_alone(self) -> bool:
         """Whether SLURM still counts the job as running: then TERM was no cancellation but notice of its end."""
         in_slurm = "SLURM_JOB_ID" in os.environ
@@ -143,11 +155,18 @@ def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice)
         from tinylora.records.mirror import Mirror
 
         mirror = Mirror(points[0], patience=STORE_PATIENCE)
-    try:
-        run_packs([points], names, mirror, notice.stop)
-    except Stopped as stopped:
-        print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
-        notice.obey(sweep)
+    until = time.monotonic() + FOLDER_PATIENCE
+    while True:
+        try:
+            run_packs([points], names, mirror, notice.stop)
+            return
+        except Stopped as stopped:
+            print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
+            notice.obey(sweep)
+        except BusyError as busy:  # of a process on a node that was lost: its lock is given up in time
+            if notice.ranks.count > 1:
+                raise
+            notice.wait(sweep, busy, until)
 
 
 def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:

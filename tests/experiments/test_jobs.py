@@ -28,11 +28,13 @@ from support.slurm_jobs import (
     wait_until,
 )
 
+from experiments.compose.points import compose
 from experiments.jobs import ledger, snapshot, watch
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import refused
 from experiments.jobs.states import LaneState, State, process_lives
 from experiments.jobs.watch import describe
+from tinylora.records.folder import RunFolder
 from tinylora.settings.errors import FailureError, UsageError
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"
@@ -48,6 +50,16 @@ def test_a_background_pack_survives_a_signal_with_the_same_results(tmp_path: Pat
     assert "runs are queued or running already" in again
     assert "2 finished" in again and (outputs / "mlflow.db").exists(), "it waits for the sweep, and imports it"
     assert_same_results(outputs, run_here(tmp_path / "here", words), 40)
+
+
+def test_a_run_folder_that_is_still_held_is_waited_for(tmp_path: Path) -> None:
+    (config,) = compose([*SMALL.split(), "u=5", "steps=2", f"outputs_dir={tmp_path}"]).points
+    with RunFolder(config).locked():
+        sweep = submit(tmp_path, "u=5 steps=2", LOCAL)
+        logs = tmp_path / "sweeps" / sweep / "1" / "jobs"
+        wait_until(lambda: any("waiting for it" in log.read_text() for log in logs.glob("*_log.err")))
+        assert status(tmp_path, sweep)[0] == 0
+    wait_until(lambda: "1 finished" in status(tmp_path, sweep)[1])
 
 
 def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:

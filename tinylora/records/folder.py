@@ -21,7 +21,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -56,7 +55,7 @@ from tinylora.records.reading import (
 from tinylora.settings.config import RunConfig, as_plain
 from tinylora.settings.errors import FailureError, UsageError, first_line
 from tinylora.settings.files import held, write_atomically
-from tinylora.settings.leftovers import LOCK, clear_files, temporary
+from tinylora.settings.leftovers import LOCK
 
 __all__ = [  # what others need of a run folder is imported from here
     "ADAPTER",
@@ -109,6 +108,10 @@ class RunRecord:
     warnings: Sequence[str] = ()  # what was said of its training, each in three lines
 
 
+class BusyError(FailureError):
+    """Another process holds a run folder; or one on a node that was lost still seems to."""
+
+
 class RunFolder:
     """Reads and writes the folder of one run."""
 
@@ -118,9 +121,9 @@ class RunFolder:
         self._read: tuple[object, dict[str, Any]] | None = None  # of config.yaml: its time and size, its content
 
     def locked(self) -> AbstractContextManager[None]:
-        """Hold the folder. A second process that wants it is refused; a process that was killed holds nothing."""
+        """Hold the folder, else BusyError: one process at a time has it, and one that was killed has nothing."""
         self.path.mkdir(parents=True, exist_ok=True)
-        busy = FailureError(
+        busy = BusyError(
             f"run folder {self.path}",
             "one process at a time trains a run, and another one holds this folder now",
             "wait for it to end (or stop it); the same command then continues or skips the run",
@@ -280,21 +283,3 @@ class Unmirrored:
 
     def push(self, folders: Sequence[RunFolder], final: bool = False) -> None:
         """Write nothing."""
-
-
-def require_writable(folder: Path, named: str = "outputs_dir") -> None:
-    """Raise FailureError where a folder, given as `named`, cannot be written to. What dead processes left is gone."""
-    probe = temporary(folder / "write-test")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        clear_files(folder)
-        try:
-            probe.write_bytes(b"tinylora")
-        finally:
-            probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise FailureError(
-            f"{named}={folder}: {error.strerror}",
-            "all that is made goes there",
-            f"give a folder that can be written to and has room: {named}=<folder>",
-        ) from error

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tinylora.records.folder import CONFIG, RunFolder, Status, require_writable
+from tinylora.records.folder import CONFIG, RunFolder, Status
 from tinylora.records.store_check import check_experiment
+from tinylora.records.writable import require_writable
 from tinylora.settings.config import RECIPE, RunConfig
 from tinylora.settings.errors import UsageError
 from tinylora.settings.files import cache_folder
