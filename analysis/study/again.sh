@@ -14,6 +14,16 @@ for config in "$study"/*/config.yaml; do
 done
 here=(outputs_dir="$folder" hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true)
 both=model=miniature-qwen2,miniature-llama
-for sweep in sizes supervised convergence; do
-    python -m experiments.run -m "${here[@]}" +study=$sweep $both lr=found seed=10,11,12,13,14,15
-done
+small=(algorithm.samples=4)
+
+again() {
+    python -m experiments.run -m "${here[@]}" "$@" lr=found seed=10,11,12,13,14,15
+}
+
+again +study=sizes $both
+again +study=supervised $both
+again +study=convergence $both
+again +paper=figure4 $both "${small[@]}" precision=fp32,bf16 n_tie=3,2
+again +paper=figure8 $both "${small[@]}" n_tie=1,all u=1,4,16
+again +paper=figure7 $both "${small[@]}" rank=1,2,16,64 u=16
+again +paper=figure5 $both "${small[@]}" u=1,32 steps=60

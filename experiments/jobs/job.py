@@ -162,7 +162,7 @@ def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice)
             return
         except Stopped as stopped:
             print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
-            notice.obey(sweep)
+            return notice.obey(sweep)
         except BusyError as busy:  # of a process on a node that was lost: its lock is given up in time
             if notice.ranks.count > 1:
                 raise
