@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## the sweep of the README and its report, on the shipped mod
 	$(BIN)/python -m experiments.run -m u=1,13,120,1000 precision=fp32,bf16
 	$(BIN)/python -m analysis.build
 
-study: $(INSTALLED) ## the paper's figures in small, both miniatures (an estimated four hours on two cores; again: goes on)
+study: $(INSTALLED) ## the paper's figures in small, both miniatures (an estimated six hours on two cores; again: goes on)
 	PATH=$(CURDIR)/$(BIN):$$PATH analysis/study/study.sh $(STUDY)
 	$(BIN)/python -m analysis.build --outputs-dir $(STUDY) --out reports/study
 

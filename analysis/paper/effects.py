@@ -151,6 +151,7 @@ def untied_v_equal(part: Part) -> list[Effect]:
 
 
 def _ratio(part: Part, first: tuple[str, pd.DataFrame], second: tuple[str, pd.DataFrame]) -> list[Effect]:
+    first, second = ratios.alike(first, second)
     ids = [int(cell) for _, cells in (first, second) for cell in ratios.best_of_each_size(cells)["cell"]]
     names = f"{second[0]} v {first[0]}"
     if why := ratios.why_not(part, first, second):

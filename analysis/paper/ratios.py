@@ -1,4 +1,7 @@
-"""How many times the trained parameters one way of training needs for the accuracy of another."""
+"""How many times the trained parameters one way of training needs for the accuracy of another.
+
+Sizes are those of the updates that both ways were trained with; of several updates of one size the best counts.
+"""
 
 from __future__ import annotations
 
@@ -90,6 +93,7 @@ def curves_of_algorithms(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def _made(part: Part, points: pd.DataFrame, levels: list[Level], pairs: list[tuple[Named, Named]]) -> Made:
     """The figure, and the ratio of sizes for each pair of curves that has one."""
+    pairs = [alike(first, second) for first, second in pairs]
     rows = [row for first, second in pairs for row in ratio_rows(part, first, second)]
     drawn = accuracy_figure(part, points, levels, {"": Scale(SIZE_LABELS["trained_values"])})
     data = drawn.data[drawn.data["x"].notna()]  # without the levels
@@ -120,9 +124,29 @@ Named = tuple[str, pd.DataFrame]
 """A curve: its name, and its cells."""
 
 
+UPDATE = ("adapter.name", "u", "n_tie", "sharing", "rank")
+"""What tells one update from another, whatever it was trained by."""
+
+
+def alike(first: Named, second: Named) -> tuple[Named, Named]:
+    """Both curves, of the updates that both were trained with: the one with more to choose from would need fewer."""
+    names = [name for name in UPDATE if name in first[1] and name in second[1]]
+    keys = [set(_updates(cells, names)) for _, cells in (first, second)]
+    both = keys[0] & keys[1]
+    one, two = ((name, cells[_updates(cells, names).isin(both)]) for name, cells in (first, second))
+    return one, two
+
+
+def _updates(cells: pd.DataFrame, names: list[str]) -> pd.Series:
+    plain = cells[names].astype(str)
+    return pd.Series(list(map(tuple, plain.to_numpy())), index=cells.index, dtype=object)
+
+
 def why_not(part: Part, first: Named, second: Named) -> str:
-    """Why the sizes of two curves cannot be compared; "" where both have some and gain over the untrained model."""
+    """Why the sizes of two curves of `alike` cannot be compared; "" where both gain over the untrained model."""
     for name, cells in (first, second):
+        if cells.empty:
+            return f"no update was trained both by {first[0]} and by {second[0]}"
         best = best_of_each_size(cells)
         if len(best) < 2:
             return f"{name} was run at one size" if len(best) else f"{name} has no test accuracy"

@@ -120,13 +120,17 @@ def test_models_of_one_size_have_no_figure_3(study_report: Path) -> None:
 
 def test_gains_are_those_by_hand(study_report: Path, expected: list[Row]) -> None:
     wanted = [row for row in expected if row["item"] == "table2"]
-    rows = {(row["model"], row["panel"], row["series"], row["x"]): float(row["mean"]) for row in wanted}
+    rows = {}
+    for row in wanted:
+        (term,) = re.findall(rf"{study_cells.ENTROPY}=(\S+)", row["apart"])
+        rows[row["model"], term, row["panel"], row["series"], row["x"]] = number(row["mean"])
     assert len(rows) == len(wanted)
     found = {}
-    for _, model, table in tables(study_report, "table2", {key[0] for key in rows}):
+    for path, model, table in tables(study_report, "table2", {key[0] for key in rows}):
+        term = dict(SETTING.findall(path.stem))[study_cells.ENTROPY]
         for row in table[table["adapter"] != "none"].to_dict("records"):
             for column in ("average", "gain kept"):
-                found[model, column, row["adapter"], text(row["trained_values"])] = number(row[column])
+                found[model, term, column, row["adapter"], text(row["trained_values"])] = number(row[column])
     assert found == pytest.approx(rows, rel=1e-5, nan_ok=True)
 
 

@@ -27,6 +27,9 @@ METHOD = (*METHOD, "algorithm.importance_cap", "task.demonstrations", "algorithm
 RESAMPLES = 4000
 
 
+UPDATE = ("adapter.name", "u", "n_tie", "sharing", "rank")
+
+
 def get(cell: Cell, name: str) -> str:
     return str(cell["settings"].get(name, ""))
 
@@ -220,9 +223,13 @@ def at_equal_size(model: str, rl: list[Cell], sft: list[Cell]) -> Iterator[Found
 
 
 def two_curves(curves: list[list[Cell]], bases: list[Cell]) -> tuple[list[Cell], tuple[int, list[Cell]]]:
-    """The best cell of each size of both, how many are of the first, and the untrained models."""
-    best = []
-    for curve in curves:
+    """The best cell of each size of both, how many are of the first, and the untrained models.
+
+    A size counts where both have trained the same update of it.
+    """
+    best: list[list[Cell]] = []
+    of_both = set.intersection(*({key(cell, UPDATE) for cell in curve} for curve in curves))
+    for curve in ([cell for cell in curve if key(cell, UPDATE) in of_both] for curve in curves):
         by_size: dict[int, Cell] = {}
         for cell in sorted(curve, key=lambda cell: cell["judged"]):
             by_size[cell["values"]] = cell
@@ -237,7 +244,7 @@ def ratio(cells: list[Cell], how: tuple[int, list[Cell]]) -> tuple[float, float,
     count, bases = how
     curves = [cells[:count], cells[count:]]
     if min(map(len, curves)) < 2:
-        return math.nan, math.nan, math.nan
+        return math.nan, math.nan, math.nan  # or no update that both have trained
     for curve, base in zip(curves, bases, strict=True):
         best = max(curve, key=lambda cell: (cell["judged"], cell["values"]))
         value, down, *_ = reach([best, base], [1.0, -1.0])

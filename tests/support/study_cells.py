@@ -23,7 +23,8 @@ from support import recompute
 STUDY = Path(__file__).parents[2] / "analysis" / "study"
 COLUMNS = ("item", "model", "panel", "series", "x", "apart", "mean", "low", "high", "flexible", "n", "lr")
 METHOD = ("algorithm.prompts", "algorithm.samples", "algorithm.attempts", "task.demonstrations")
-APART = ("steps", "model.dtype", "rounding")
+ENTROPY = "algorithm.entropy_coefficient"
+APART = ("steps", "model.dtype", "rounding", ENTROPY)
 """Settings that no item but RL v SFT (METHOD) draws together: where runs differ in these they are in other files."""
 NAMES = {"tinylora": "TinyLoRA", "lora_xs": "LoRA-XS", "lora": "LoRA", "full": "full fine-tuning"}
 Cell = dict[str, Any]
@@ -78,8 +79,9 @@ def _cell(cell: Cell) -> Cell:
 
 
 def apart(settings: dict[str, str], names: tuple[str, ...]) -> str:
-    """Those of the settings that a run has, as text."""
-    return " ".join(f"{name}={settings[name]}" for name in names if settings.get(name))
+    """Those of the settings that a run has, as text; that it has no entropy term, too."""
+    of_run = {ENTROPY: "none"} | {name: value for name, value in settings.items() if value}
+    return " ".join(f"{name}={of_run[name]}" for name in names if name in of_run)
 
 
 def interval(scores: list[float]) -> tuple[float, float]:
@@ -151,11 +153,16 @@ def _of_grpo(cell: Cell) -> Iterator[tuple[Any, ...]]:
 
 
 def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
-    """RL v SFT: of several cells of one size the best on validation; Qwen v Llama: all, a line for each u."""
+    """RL v SFT: of several cells of one size the best on validation; Qwen v Llama: all, a line for each u if tied."""
     curves: dict[tuple[str, str, str, str], dict[int, list[Cell]]] = defaultdict(lambda: defaultdict(list))
+    ties: dict[str, set[str]] = defaultdict(set)
     for cell in cells:
         if cell["algorithm"] == "grpo" and tinylora(cell):
-            yield "families", "", "", f"{cell['model']}, u={cell['u']}", cell["values"], cell
+            ties[cell["apart"]].add(cell["n_tie"])
+    for cell in cells:
+        if cell["algorithm"] == "grpo" and tinylora(cell):
+            way = f", u={cell['u']}" if len(ties[cell["apart"]]) > 1 else ""  # else lines run along u
+            yield "families", "", "", f"{cell['model']}{way}", cell["values"], cell
         if cell["u"] == "13":  # it is in Figures 1 and 2 alone
             continue
         if of_figure_1(cell) or (cell["adapter"] == "full" and cell["precision"] == "fp32"):
@@ -169,23 +176,22 @@ def best_points(cells: list[Cell]) -> Iterator[tuple[Any, ...]]:
 
 def table_2(cells: list[Cell], levels: dict[str, float]) -> Iterator[tuple[Any, ...]]:
     """The test set alone stands for the six sets: per cent with one decimal, and the share of full's gain."""
-    for full in (cell for cell in cells if (cell["adapter"], cell["algorithm"]) == ("full", "grpo")):
-        model, ends = full["model"], (_printed(levels[full["model"]]), _printed(full["mean"]))
-        small = [
-            cell
-            for cell in cells
-            if cell["model"] == model
-            and cell["apart"] == full["apart"]
-            and cell["algorithm"] == "grpo"
-            and tinylora(cell)
-            and cell["u"] == "1"
-            and cell["n_tie"] in ("16", "4", "1")
-        ]
-        for cell in (*small, full):
+    for model, alike in sorted({(cell["model"], cell["apart"]) for cell in cells if in_table_2(cell)}):
+        own = [cell for cell in cells if (cell["model"], cell["apart"]) == (model, alike) and in_table_2(cell)]
+        base = _printed(levels[model])
+        best = [_printed(cell["mean"]) for cell in own if cell["adapter"] == "full"]
+        for cell in own:
             average = _printed(cell["mean"])
-            kept = 100 * (average - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else math.nan
+            kept = 100 * (average - base) / (best[0] - base) if best and best[0] > base else math.nan
             for column, mean in (("average", average), ("gain kept", kept)):
-                yield "table2", model, column, cell["adapter"], cell["values"], {"mean": mean, "apart": cell["apart"]}
+                yield "table2", model, column, cell["adapter"], cell["values"], {"mean": mean, "apart": alike}
+
+
+def in_table_2(cell: Cell) -> bool:
+    """GRPO's full fine-tuning, and TinyLoRA of the table's sizes."""
+    tied = cell["u"] == "1" and cell["n_tie"] in ("16", "4", "1")
+    untied = cell["u"] in ("2", "32", "512") and cell["n_tie"] == "1"
+    return cell["algorithm"] == "grpo" and (cell["adapter"] == "full" or (tinylora(cell) and (tied or untied)))
 
 
 def _printed(share: float) -> float:
