@@ -13,17 +13,11 @@ for config in "$study"/*/config.yaml; do
     fi
 done
 here=(outputs_dir="$folder" hydra/launcher=local launcher.array_parallelism=2 launcher.cpus=1 launcher.wait=true)
-both=model=miniature-qwen2,miniature-llama
-small=(algorithm.samples=4)
 
-again() {
+sweep() {
     python -m experiments.run -m "${here[@]}" "$@" lr=found seed=10,11,12,13,14,15
 }
 
-again +study=sizes $both
-again +study=supervised $both
-again +study=convergence $both
-again +paper=figure4 $both "${small[@]}" precision=fp32,bf16 n_tie=3,2
-again +paper=figure8 $both "${small[@]}" n_tie=1,all u=1,4,16
-again +paper=figure7 $both "${small[@]}" rank=1,2,16,64 u=16
-again +paper=figure5 $both "${small[@]}" u=1,32 steps=60
+# The sweeps of study.sh on which verdicts rest, as they stand there.
+eval "$(grep -E '^(both|small)=' "$(dirname "$0")/study.sh")"
+eval "$(grep -E '^sweep \+(study=(sizes|supervised|convergence)|paper=figure[4578]) ' "$(dirname "$0")/study.sh")"

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from analysis.page import findings, formats
-from analysis.paper import claims, parameter_counts, six_benchmarks, verdicts
+from analysis.paper import claims, parameter_counts, ratios, six_benchmarks, verdicts
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
 from analysis.paper.effect import FEWEST_DRAWS, Effect
@@ -43,6 +43,17 @@ def test_table_2_of_the_papers_scores_is_the_papers(model: str) -> None:
     assert text["untrained"] == "0"
     assert text["full"] == "100"
     assert {size: int(text[f"{size:,}"]) for size in GAINS[model]} == GAINS[model]
+
+
+def test_sizes_are_compared_of_the_updates_that_both_were_trained_with() -> None:
+    updates = pd.DataFrame(
+        {"adapter.name": ["tinylora"] * 4 + ["full"], "u": [1, 4, 16, 13, NAN], "n_tie": ["all", "all", 1, "all", None]}
+    )
+    rl, sft = updates.assign(cell=range(5)), updates.drop(index=[1, 2]).assign(cell=range(5, 8), sharing="tiled")
+    (_, one), (_, two) = ratios.alike(("GRPO", rl), ("SFT", sft))
+    assert (list(one["cell"]), list(two["cell"])) == ([0, 3, 4], [5, 6, 7])
+    (_, none), _ = ratios.alike(("GRPO", rl[1:3]), ("SFT", sft))
+    assert none.empty
 
 
 def test_sizes_for_equal_accuracy_by_hand() -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -29,12 +30,14 @@ from support.slurm_jobs import (
 )
 
 from experiments.compose.points import compose
-from experiments.jobs import ledger, snapshot, watch
+from experiments.jobs import job, ledger, snapshot, watch
+from experiments.jobs.job import Notice
 from experiments.jobs.settings import LaunchSettings
-from experiments.jobs.slurm import refused
-from experiments.jobs.states import LaneState, State, process_lives
+from experiments.jobs.slurm import QueuedJob, refused
+from experiments.jobs.states import LaneState, State, _state, process_lives
 from experiments.jobs.watch import describe
-from tinylora.records.folder import RunFolder
+from tinylora.records.folder import BusyError, RunFolder
+from tinylora.records.stopping import StopRequest
 from tinylora.settings.errors import FailureError, UsageError
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"
@@ -60,6 +63,37 @@ def test_a_run_folder_that_is_still_held_is_waited_for(tmp_path: Path) -> None:
         wait_until(lambda: any("waiting for it" in log.read_text() for log in logs.glob("*_log.err")))
         assert status(tmp_path, sweep)[0] == 0
     wait_until(lambda: "1 finished" in status(tmp_path, sweep)[1])
+
+
+def test_a_run_folder_that_is_held_too_long_has_the_job_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept, requeued = list[float](), list[int]()
+    notice = object.__new__(Notice)
+    notice.stop, notice.own = StopRequest(), 10
+
+    def requeue(number: int, frame: None) -> None:
+        requeued.append(number)
+        raise SystemExit(255)
+
+    notice.requeue = requeue
+    monkeypatch.setattr(job.time, "sleep", slept.append)
+    busy = BusyError("run folder x", "", "")
+    notice.wait(cast(ledger.Sweep, None), busy, time.monotonic() + 60)
+    assert (slept, requeued) == ([job.SECONDS_BETWEEN_TRIES], [])
+    with pytest.raises(SystemExit):
+        notice.wait(cast(ledger.Sweep, None), busy, time.monotonic() - 1)
+    assert requeued == [10]
+
+
+def test_a_job_that_slurm_clears_up_after_is_neither_running_nor_gone(tmp_path: Path) -> None:
+    start(tmp_path, f"u=5 {LOCAL} launcher.dry_run=true")
+    (sweep,) = ledger.all_sweeps(tmp_path)
+    (submission,), (key,) = sweep.submissions, sweep.runs
+    states = {
+        queued: _state(sweep, submission, 0, QueuedJob("7", queued), key, "u=5").state
+        for queued in ("PENDING", "RUNNING", "COMPLETING")
+    }
+    assert states == {"PENDING": State.queued, "RUNNING": State.running, "COMPLETING": State.ending}
+    assert State.ending.active and not State.ending.bad
 
 
 def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:

@@ -283,5 +283,6 @@ def test_a_dry_run_writes_everything_and_submits_nothing(tmp_path: Path) -> None
     ended = call("run", f"-m u=1,2,3 {SMALL} {SLURM} launcher.dry_run=true outputs_dir={tmp_path}")
     assert ended.returncode == 0 and "dry run: 3 runs in 2 packs" in ended.stdout, ended.stderr
     (script,) = tmp_path.glob("sweeps/*/1/jobs/submission.sh")
-    assert "#SBATCH --array=0-1" in script.read_text() and jobs_below(tmp_path) == []
+    assert "#SBATCH --array=0-1" in script.read_text() and "wckey" not in script.read_text()
+    assert jobs_below(tmp_path) == []
     assert status(tmp_path) == (0, status(tmp_path)[1]) and "3 not submitted" in status(tmp_path)[1]

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from support.packs import At, interrupt, point
 
 from experiments import records
-from tinylora.records.folder import METRICS, STATE, RunFolder, Status, Unmirrored
+from tinylora.records.folder import STATE, RunFolder, Status, Unmirrored
 from tinylora.records.measured import MetricLine
 from tinylora.records.progress import Silent
 from tinylora.settings.config import RunConfig
@@ -75,4 +75,6 @@ def test_a_damaged_state_is_named_and_nothing_without_one_is_moved(
         state.unlink()
     assert pack(tmp_path / "here", "--unfinished") == 2
     assert f"{damaged.folder / STATE}" in capsys.readouterr().err
-    assert (stateless.folder / METRICS).exists()
+    assert not (tmp_path / "r.tar.xz").exists()
+    assert pack(tmp_path / "here") == 2
+    assert "has not ended" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def write(outputs: Path, archive: Path, compact: bool = False, unfinished: bool 
     for path in run_folders(outputs):
         try:
             files = _files_of(path, compact) if _ended(path) else _unfinished(path) if unfinished else None
-        except (*UNREADABLE, FailureError) as error:
+        except UNREADABLE as error:
             left_out.append(f"{path.name}: {why_unreadable(error)}")
             continue
         if files is None:

@@ -35,7 +35,8 @@ class FoundSuites:
 
     def get(self, suite: str) -> dict[int, Evaluation] | None:
         """What was found in a suite, by lane; None where it is not finished."""
-        found = [from_plain(evaluation) for evaluation in self.known.get(suite, [])]
+        stored = self.known.get(suite)
+        found = [from_plain(evaluation) for evaluation in stored] if isinstance(stored, list) else []
         whole = [evaluation for evaluation in found if evaluation is not None]
         return dict(zip(self.lanes, whole, strict=True)) if len(whole) == len(self.lanes) else None
 
