@@ -29,16 +29,19 @@ def model(hidden: int, dtype: torch.dtype) -> LlamaForCausalLM:
 
 
 def test_the_head_reads_the_last_column_without_a_copy_of_its_weights_for_every_row() -> None:
-    """Given a view of the last column, matmul expands the weights to (rows, d, V) and copies that."""
+    """Given a view of the last column, matmul may expand the weights to (rows, d, V) and copy that.
+
+    Whether it does depends on the processor (with avx512_bf16 it did), so the copy is made here for comparison.
+    """
     small, ids = model(32, torch.bfloat16), torch.zeros((6, 5), dtype=torch.long)
 
     def ours() -> None:
         with last_column(small):
             assert small(input_ids=ids, use_cache=False).logits.shape == (6, 1, 64)
 
+    head = small.lm_head.weight
+    assert largest_copy(lambda: head.expand(6, 64, 32).contiguous()) == 6 * 32 * 64, "such a copy is seen"
     assert largest_copy(ours) < 6 * 32 * 64
-    theirs = largest_copy(lambda: small(input_ids=ids, use_cache=False, logits_to_keep=1))
-    assert theirs >= 6 * 32 * 64, "logits_to_keep copies them no longer, so it will do"
 
 
 def test_greedy_rows_take_the_likeliest_of_16_bit_logits_and_others_are_sampled() -> None:

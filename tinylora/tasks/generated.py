@@ -32,7 +32,10 @@ CHUNK = 100  # problems of one seed: some generators make them all at once, and 
 PATIENCE = 20  # chunks without a new problem of the split, after which there are taken to be none
 SPLITS = 2  # raise it when the splits have other problems
 NAME = "reasoning_gym"
-REMEDY = "give task.demonstrations=foreign, or sampled: right answers of the untrained model"
+REMEDY = (
+    "give task.demonstrations=foreign, task.demonstrations=sampled (right answers of the untrained model)"
+    " or algorithm=grpo"
+)
 
 
 class GeneratedTask:
