@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": ("experiments.chat", "ask a model with an adapter and without it"),
     "export": ("experiments.export", "write the adapter of a run for use elsewhere"),
     "status": ("experiments.status", "how submitted sweeps stand"),
+    "logs": ("experiments.logs", "what the jobs of a sweep have written"),
     "cancel": ("experiments.cancel", "stop the jobs of a sweep"),
     "sync": ("experiments.sync", "write run folders into MLflow"),
     "records": ("experiments.records", "keep and share what was recorded"),

@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ CODE, JOBS, ATTEMPTS, CANCELLED = "code", "jobs", "attempts", "cancelled"
 
 @dataclass(frozen=True)
 class Submission:
-    """One array of jobs."""
+    """What was submitted at once: an array of jobs, or several."""
 
     number: int
     time: float
@@ -49,6 +49,18 @@ class Submission:
     """Run keys of each pack."""
     jobs: list[str] = field(default_factory=list)
     """Ids: of each pack's job in SLURM, or of the local processes that share the packs; none for a dry run."""
+    array_size: int | None = None
+    """Packs of each array, where SLURM takes none that has all of them; None: one array has all."""
+
+    @property
+    def arrays(self) -> list[range]:
+        """The packs of each array."""
+        size = self.array_size or len(self.packs)
+        return [range(first, min(first + size, len(self.packs))) for first in range(0, len(self.packs), size)]
+
+    def place_of(self, pack: int) -> tuple[int, int]:
+        """The array that has a pack, and the pack's place there."""
+        return divmod(pack, self.array_size or len(self.packs))
 
     def job(self, pack: int) -> str | None:
         """The id of the job that has a pack; None for a dry run."""
@@ -82,9 +94,9 @@ class Sweep:
         """The folder of a submission."""
         return self.folder / str(submission.number)
 
-    def job_name(self, submission: Submission) -> str:
-        """The name of its jobs in SLURM."""
-        return f"{PREFIX}{self.id}-{submission.number}"
+    def job_name(self, submission: Submission, array: int = 0) -> str:
+        """The name of the jobs of an array in SLURM."""
+        return f"{PREFIX}{self.id}-{submission.number}" + (f".{array}" if array else "")
 
     def attempts(self, submission: Submission, pack: int) -> list[dict[str, Any]]:
         """The starts of a pack, in order."""
@@ -93,7 +105,11 @@ class Sweep:
 
     def save(self) -> None:
         """Write sweep.json."""
-        content = {"id": self.id, "runs": self.runs, "submissions": [asdict(each) for each in self.submissions]}
+        submissions = [asdict(each) for each in self.submissions]
+        for each in submissions:
+            if each["array_size"] is None:  # jobs of older sources, which still wait, do not know it
+                del each["array_size"]
+        content = {"id": self.id, "runs": self.runs, "submissions": submissions}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
 
@@ -158,9 +174,26 @@ def find(outputs: Path, given: str) -> Sweep:
     raise UsageError(said, "an id, or its beginning, is that of one sweep", f"give one of {meant}; or {elsewhere}")
 
 
-def locked(outputs: Path) -> AbstractContextManager[None]:
+@contextmanager
+def locked(outputs: Path) -> Iterator[None]:
     """One process at a time submits or cancels: a second one waits, and then sees what the first has done.
 
-    Raises FailureError where the folder cannot be written to or has no locks.
+    Where nothing was submitted it leaves no folder behind. Raises FailureError where the folder cannot be written to or
+    has no locks.
     """
-    return held(outputs / SWEEPS / LOCK)
+    folder = outputs / SWEEPS
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder / LOCK))
+        except FailureError:
+            if folder.exists():
+                raise
+            stack.enter_context(held(folder / LOCK))  # the one that was waited for has left no folder
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [LOCK]:
+                (folder / LOCK).unlink()
+                with suppress(OSError):  # another process has begun to use it
+                    folder.rmdir()
+                    outputs.rmdir()

@@ -7,6 +7,7 @@ submitted it was killed before it could write the job's id to sweep.json.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from tinylora.settings.errors import FailureError, UsageError
 COMMANDS = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 FORMAT = "%j|%K|%F|%A|%T|%r"  # name, place in the array, id of the array, own id, state, reason
 PREFIX = "tinylora-"
+USUAL_ARRAY = 1001  # jobs, where a cluster does not say how many
 SECONDS = 60  # a controller that is busy answers late
 
 
@@ -102,10 +104,16 @@ def cancel(job_ids: Sequence[str]) -> None:
     _answer(["scancel", "--quiet", *job_ids])
 
 
-def cancel_named(name: str) -> None:
-    """Cancel the jobs of this name, if there are any and SLURM answers."""
+def cancel_named(names: Sequence[str]) -> None:
+    """Cancel the jobs of these names, if there are any and SLURM answers."""
     with suppress(FailureError):
-        _answer(["scancel", "--quiet", "--me", f"--name={name}"])
+        _answer(["scancel", "--quiet", "--me", f"--name={','.join(names)}"])
+
+
+def largest_array() -> int:
+    """How many jobs an array may have: MaxArraySize of the cluster. Raises FailureError where SLURM does not answer."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _answer(["scontrol", "show", "config"]), re.MULTILINE)
+    return max(int(found[1]), 1) if found else USUAL_ARRAY
 
 
 def _answer(command: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from experiments.display import time_left
 from experiments.jobs import slurm
@@ -70,7 +71,8 @@ class Active:
 
     def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
         if submission.kind is Kind.slurm:
-            return self.queued.get((sweep.job_name(submission), pack))
+            array, place = submission.place_of(pack)
+            return self.queued.get((sweep.job_name(submission, array), place))
         process = submission.job(pack)
         if process is None or not process_lives(process, sweep.place(submission)):
             return None
@@ -115,6 +117,26 @@ def process_lives(process: str, place: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    step: int
+    steps: int
+    step_s: float | None = None
+    """Seconds a step; None where it does not run, or has not recorded any."""
+
+    def __str__(self) -> str:
+        """For people, with the time that is left."""
+        pace = "" if self.step_s is None else f", {self.step_s:.2f} s a step{time_left(self.left_s)}"
+        return f"step {self.step}/{self.steps}{pace}"
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the last step, at the pace of the last ones."""
+        return None if self.step_s is None else self.step_s * (self.steps - self.step)
+
+
+@dataclass(frozen=True)
 class LaneState:
     """A line of the status."""
 
@@ -123,9 +145,17 @@ class LaneState:
     state: State
     job: str
     requeued: int
-    progress: str = ""
+    progress: Progress | None = None
     note: str = ""
     """Why it waits, failed or stopped, and where to read more."""
+
+    def as_plain(self, sweep: Sweep) -> dict[str, Any]:
+        """What `status --json` prints of a run."""
+        at = self.progress
+        far = (None, None, None, None) if at is None else (at.step, at.steps, at.step_s, at.left_s)
+        done = dict(zip(("step", "steps", "step_s", "left_s"), far, strict=True))
+        named = {"sweep": sweep.id, "run": self.key, "label": self.label, "state": self.state.value}
+        return named | {"job": self.job, "requeued": self.requeued} | done | {"note": self.note}
 
 
 def states_of(sweep: Sweep, active: Active, others: Sequence[Sweep] = ()) -> list[LaneState]:
@@ -160,11 +190,11 @@ def _state(sweep: Sweep, submission: Submission, pack: int, job: QueuedJob | Non
     log = sweep.place(submission) / JOBS / f"{job_id}_0_log.err"
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
-    progress, left = _progress(folder)
+    progress, pace = _progress(folder)
     if job is not None and job.state == "COMPLETING":
         return LaneState(key, label, State.ending, job_id, requeued, progress)
     if job is not None and job.state != "PENDING":
-        return LaneState(key, label, State.running, job_id, requeued, progress + left)
+        return LaneState(key, label, State.running, job_id, requeued, pace)
     if job is not None:
         waits = f"waits: {job.reason}" if job.reason not in ("", "None") else ""
         return LaneState(key, label, State.queued, job_id, requeued, progress, waits)
@@ -183,14 +213,11 @@ def _without_submission(sweep: Sweep, key: str) -> LaneState:
     return LaneState(key, sweep.runs[key]["label"], State.damaged if damage else state, "-", 0, note=damage or "")
 
 
-def _progress(folder: RunFolder) -> tuple[str, str]:
-    """How far a run is, and how long it still takes, from its recorded lines."""
+def _progress(folder: RunFolder) -> tuple[Progress | None, Progress | None]:
+    """How far a run is, from its recorded lines: without its pace, for a run that waits, and with it."""
     lines = folder.lines()
     if not lines:
-        return "", ""
+        return None, None
     step, steps = lines[-1].step, folder.config.training_steps
     seconds = [line.metrics["time/step_s"] for line in lines[-RECENT:] if "time/step_s" in line.metrics]
-    if not seconds:
-        return f"step {step}/{steps}", ""
-    rate = median(seconds)
-    return f"step {step}/{steps}", f", {rate:.2f} s a step{time_left(rate * (steps - step))}"
+    return Progress(step, steps), Progress(step, steps, median(seconds) if seconds else None)

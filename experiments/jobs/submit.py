@@ -68,17 +68,19 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
 
 def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
     number = max((submission.number for submission in sweep.submissions), default=0) + 1
-    place = sweep.folder / str(number)
-    source = snapshot.take(place / ledger.CODE)
-    submission = Submission(number, round(time.time(), 3), kind, sys.argv[1:], asdict(settings), source, packs)
+    place, array_size = sweep.folder / str(number), _array_size(len(packs), kind, settings)
+    source, command = snapshot.take(place / ledger.CODE), sys.argv[1:]
+    submission = Submission(
+        number, round(time.time(), 3), kind, command, asdict(settings), source, packs, array_size=array_size
+    )
     sweep.submissions.append(submission)
     try:
         sweep.save()  # jobs read it
         (place / ledger.JOBS).mkdir(parents=True, exist_ok=True)
         jobs = (_to_slurm if kind is Kind.slurm else _to_local)(sweep, submission, settings)
     except BaseException as error:
-        if kind is Kind.slurm and not isinstance(error, UsageError):  # sbatch may have taken them a moment ago
-            slurm.cancel_named(sweep.job_name(submission))
+        if kind is Kind.slurm and not _refused_at_once(submission, error):  # sbatch may have taken some a moment ago
+            slurm.cancel_named([sweep.job_name(submission, array) for array in range(len(submission.arrays))])
         sweep.drop(submission)
         raise
     sweep.submissions[-1] = replace(submission, jobs=jobs)
@@ -87,22 +89,45 @@ def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSe
     return sweep
 
 
+def _refused_at_once(submission: Submission, error: BaseException) -> bool:
+    return isinstance(error, UsageError) and len(submission.arrays) == 1
+
+
+def _array_size(packs: int, kind: Kind, settings: LaunchSettings) -> int | None:
+    """Packs of an array, where SLURM takes none that has all. Raises UsageError or FailureError."""
+    if kind is not Kind.slurm or packs == 1 or packs <= (most := slurm.largest_array()):
+        return None
+    arrays = -(-packs // most)
+    if settings.array_parallelism < arrays:
+        raise UsageError(
+            f"launcher.array_parallelism={settings.array_parallelism} for {packs} packs",
+            f"the cluster's arrays have at most {most} jobs (MaxArraySize), and each of {arrays} runs at least one",
+            f"give launcher.array_parallelism={arrays} or more, or larger packs (pack.max_lanes)",
+        )
+    return most
+
+
 def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
-    """Submit one array (or a job, for one pack); returns the ids of its jobs, none for a dry run."""
-    place = sweep.place(submission)
+    """Submit the arrays (or a job, for one pack); returns the ids of their jobs, none for a dry run."""
+    place, arrays = sweep.place(submission), submission.arrays
     executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
-    executor.update_parameters(**parameters(sweep, submission, settings))
+    of_each = replace(settings, array_parallelism=settings.array_parallelism // len(arrays))
+    executor.update_parameters(**parameters(sweep, submission, of_each))
     script = place / ledger.JOBS / "submission.sh"
-    script.write_text(_script(executor, len(submission.packs)), encoding="utf-8")
+    script.write_text(_script(executor, len(arrays[0])), encoding="utf-8")
     slurm.require_acceptable(script)
     if settings.dry_run:
         return []
     (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
-    jobs = [PackJob(str(sweep.folder), submission.number, (pack,)) for pack in range(len(submission.packs))]
-    try:
-        return [str(job.job_id) for job in executor.submit_array(jobs)]
-    except (FailedJobError, FailedSubmissionError) as error:
-        raise slurm.refused(str(error)) from error
+    ids: list[str] = []
+    for array, packs in enumerate(arrays):
+        executor.update_parameters(job_name=sweep.job_name(submission, array))
+        jobs = [PackJob(str(sweep.folder), submission.number, (pack,)) for pack in packs]
+        try:
+            ids += [str(job.job_id) for job in executor.submit_array(jobs)]
+        except (FailedJobError, FailedSubmissionError) as error:
+            raise slurm.refused(str(error)) from error
+    return ids
 
 
 def _script(executor: Any, packs: int) -> str:

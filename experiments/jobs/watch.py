@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections import Counter
@@ -47,6 +48,16 @@ def look(chosen: Sequence[Sweep], watch: bool, others: Sequence[Sweep] = ()) -> 
         if not watch or not any(state.state.active for lanes in states for state in lanes):
             return states
         time.sleep(_pause(time.monotonic() - began))
+
+
+def print_json(chosen: Sequence[Sweep], others: Sequence[Sweep]) -> list[list[LaneState]]:
+    """Print how each run of some sweeps stands, one JSON object a line (see `LaneState.as_plain`); the states."""
+    active = Active(others)
+    states = [states_of(sweep, active, others) for sweep in chosen]
+    for sweep, lanes in zip(chosen, states, strict=True):
+        for lane in lanes:
+            print(json.dumps(lane.as_plain(sweep)))
+    return states
 
 
 def _active(chosen: Sequence[Sweep], watch: bool) -> Active:
@@ -100,7 +111,7 @@ def _made_with(sweep: Sweep) -> list[str]:
 def _row(lane: LaneState) -> tuple[str, ...]:
     requeued = f" (requeued {lane.requeued} times)" if lane.requeued > 1 else " (requeued once)"
     state = lane.state.value + (requeued if lane.requeued else "")
-    return lane.label, lane.job, state, "; ".join(filter(None, [lane.progress, lane.note]))
+    return lane.label, lane.job, state, "; ".join(filter(None, [str(lane.progress or ""), lane.note]))
 
 
 def wait_for(what: Sweep | Sequence[RunConfig]) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -34,7 +35,7 @@ from experiments.jobs import job, ledger, snapshot, watch
 from experiments.jobs.job import Notice
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import QueuedJob, refused
-from experiments.jobs.states import LaneState, State, _state, process_lives
+from experiments.jobs.states import LaneState, Progress, State, _state, process_lives
 from experiments.jobs.watch import describe
 from tinylora.records.folder import BusyError, RunFolder
 from tinylora.records.stopping import StopRequest
@@ -146,7 +147,7 @@ def test_one_look_that_was_held_up_does_not_put_off_the_next_for_long(monkeypatc
 
 
 def test_many_runs_are_watched_in_brief() -> None:
-    running = [LaneState(str(n), f"u={n}", State.running, "7", 0, "step 3/9") for n in range(50)]
+    running = [LaneState(str(n), f"u={n}", State.running, "7", 0, Progress(3, 9)) for n in range(50)]
     failed = LaneState("x", "u=99", State.failed, "8", 0, note="loss is not finite")
     sweep = cast(ledger.Sweep, SimpleNamespace(id="ab", cancelled=False))
     lines = describe(sweep, [*running, failed], brief=True).splitlines()
@@ -214,6 +215,26 @@ def test_submissions_take_turns_and_a_killed_one_is_in_nobodys_way(tmp_path: Pat
         other.kill()
     with ledger.locked(tmp_path):
         assert (tmp_path / ledger.SWEEPS / ledger.LOCK).exists()
+
+
+def test_who_waits_for_a_submission_that_leaves_nothing_has_its_turn(tmp_path: Path) -> None:
+    outputs, began = tmp_path / "outputs", time.monotonic()
+
+    def refused() -> None:
+        with ledger.locked(outputs):
+            time.sleep(1)
+
+    with ThreadPoolExecutor() as other:
+        first = other.submit(refused)
+        wait_until(lambda: (outputs / ledger.SWEEPS / ledger.LOCK).exists())
+        with ledger.locked(outputs):
+            assert first.done() or time.monotonic() - began >= 1
+            (outputs / ledger.SWEEPS / "kept").touch()
+    assert sorted(path.name for path in (outputs / ledger.SWEEPS).iterdir()) == [ledger.LOCK, "kept"]
+    (outputs / ledger.SWEEPS / "kept").unlink()
+    with ledger.locked(outputs):
+        pass
+    assert not outputs.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from submitit.core.utils import FailedSubmissionError
 from support.slurm_jobs import (
     SLURM,
     SMALL,
@@ -35,7 +37,8 @@ from support.slurm_jobs import (
 )
 
 from analysis import build
-from experiments.jobs import snapshot
+from experiments.jobs import ledger, slurm, snapshot
+from experiments.jobs import submit as submit_module
 from tinylora.records.folder import lines_of
 from tinylora.records.import_runs import sync
 
@@ -275,7 +278,46 @@ def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, t
     message = ended.stderr[ended.stderr.index("error: ") :]
     assert ended.returncode == code and part in message.lower() and len(message.splitlines()) == 3, ended.stderr
     assert jobs_below(tmp_path) == []
-    assert not list(tmp_path.glob("o/sweeps/*/*")) and not list(tmp_path.glob("o/*/config.yaml"))
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_packs_that_one_array_cannot_have_are_several_arrays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(slurm, "largest_array", lambda: 2)
+    words = "u=1,2,3,4,5 pack.max_lanes=1 steps=2"
+    with pytest.raises(AssertionError):  # the exit status is not 0
+        start(tmp_path / "o", f"{words} {SLURM} launcher.array_parallelism=2")
+    assert "give launcher.array_parallelism=3 or more" in capsys.readouterr().err and not (tmp_path / "o").exists()
+    sweep = submit(tmp_path, words)
+    assert len(job_ids(sweep)) == 5
+    code, text = status(tmp_path, sweep)
+    assert code == 0 and "not submitted" not in text
+    wait_for_end(sweep)
+    assert status(tmp_path, sweep)[1].startswith(f"sweep {sweep}: 5 finished")
+    (submission,) = ledger.find(tmp_path, sweep).submissions
+    assert [job.split("_")[1:] for job in submission.jobs] == [["0"], ["1"], ["0"], ["1"], []]
+    assert [submission.place_of(pack) for pack in range(5)] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+
+
+@pytest.mark.slow
+def test_arrays_that_came_before_a_refused_one_are_cancelled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    takes, asked = submit_module.SlurmExecutor.submit_array, []
+
+    def submit_array(executor: Any, jobs: Any) -> Any:
+        asked.append(len(jobs))
+        if len(asked) == 2:
+            raise FailedSubmissionError("sbatch: error: QOSMaxSubmitJobPerUserLimit")
+        return takes(executor, jobs)
+
+    monkeypatch.setattr(slurm, "largest_array", lambda: 2)
+    monkeypatch.setattr(submit_module.SlurmExecutor, "submit_array", submit_array)
+    with pytest.raises(AssertionError):  # the exit status is not 0
+        submit(tmp_path / "o", "u=1,2,3 pack.max_lanes=1 steps=200")
+    assert asked == [2, 1]
+    wait_until(lambda: jobs_below(tmp_path) == [])
+    assert not list(tmp_path.glob("o/sweeps/*"))
 
 
 @pytest.mark.slow
