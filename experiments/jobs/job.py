@@ -55,6 +55,7 @@ class PackJob:
             notice = Notice(StopRequest())
             for pack in self.packs:
                 _run_pack(sweep, submission, pack, notice)
+            notice.ignore()
         except TinyLoraError as error:
             print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # `status` shows it
             sys.exit(error.exit_status)
@@ -90,9 +91,18 @@ class Notice:
         self.own = self.environment._usr_sig()
         self.requeue: Any = signal.getsignal(self.own)
         self.received = 0
-        for number in {self.own, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP}:
+        self.numbers = {self.own, signal.SIGUSR1, signal.SIGTERM, signal.SIGHUP}
+        for number in self.numbers:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
                 signal.signal(number, self._receive)
+
+    def ignore(self) -> None:
+        """The packs are done: from now on notice is ignored.
+
+        Python gives handlers of its own up while it ends, and a signal would kill it: the job would be queued again.
+        """
+        for number in self.numbers:
+            signal.signal(number, signal.SIG_IGN)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if not self.received:

@@ -85,6 +85,23 @@ def test_a_run_folder_that_is_held_too_long_has_the_job_requeued(monkeypatch: py
     assert requeued == [10]
 
 
+@pytest.mark.parametrize(("ignore", "status"), [(True, 0), (False, -signal.SIGUSR2)])
+def test_notice_to_a_job_that_is_done_does_not_kill_it_while_python_ends(ignore: bool, status: int) -> None:
+    ending = f"""
+import os, signal, subprocess, sys
+from experiments.jobs.job import Notice
+signal.signal(signal.SIGUSR2, lambda *_: None)
+notice = object.__new__(Notice)
+notice.numbers = {{signal.SIGUSR2}}
+if {ignore}:
+    notice.ignore()
+telling, nothing = f"while kill -USR2 {{os.getpid()}}; do sleep 0.01; done", subprocess.DEVNULL
+teller = subprocess.Popen(["sh", "-c", telling], stdout=nothing, stderr=nothing)
+"""
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", ending], cwd=snapshot.ROOT, capture_output=True)
+    assert ended.returncode == status, ended.stderr
+
+
 def test_a_job_that_slurm_clears_up_after_is_neither_running_nor_gone(tmp_path: Path) -> None:
     start(tmp_path, f"u=5 {LOCAL} launcher.dry_run=true")
     (sweep,) = ledger.all_sweeps(tmp_path)
