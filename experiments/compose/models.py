@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 from experiments.compose import CONF
 from tinylora.models.gguf import is_gguf
@@ -47,13 +48,14 @@ def model_words(name: str) -> str | None:
     return f"{HUB}={name}" if option is None else f"{MODEL}={option}"
 
 
-def with_hub_model(words: Sequence[str]) -> list[str]:
+def with_hub_model(words: Sequence[str], overrides: Sequence[Override] | None = None) -> list[str]:
     """The words of one point, with those that `model.hub` stands for behind them; the same where it is not given.
 
+    `overrides` are the words as Hydra reads them, where they have been read before.
     Raises UsageError where another model is named beside it, or the hub does not give its config.json; FailureError
     where it does not answer and has not been asked for it before.
     """
-    parsed = OverridesParser.create().parse_overrides(list(words))
+    parsed = overrides or OverridesParser.create().parse_overrides(list(words))
     given = {override.get_key_element().lstrip("+"): override.value() for override in parsed}
     repository, chosen = given.get(HUB), given.get(MODEL)
     if chosen == ANY and not isinstance(repository, str):

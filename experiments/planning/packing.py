@@ -34,7 +34,7 @@ def form_packs(
     """
     together: dict[str, list[RunConfig]] = {}
     for config in configs:
-        together.setdefault(config.pack_key(), []).append(config)
+        together.setdefault(config.pack_key, []).append(config)
     packs = []
     for group in together.values():
         size = most_lanes(group[0], device, ranks or world_size())

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
+from experiments.compose.composer import Composer
 from experiments.compose.points import compose as compose_line
 from experiments.compose.points import distinct
 from experiments.compose.schema import register, to_run_config
@@ -52,6 +55,11 @@ def point(**settings: Any) -> RunConfig:
 
 def composed(*overrides: str) -> RunConfig:
     return to_run_config(compose("config", overrides=list(overrides)))
+
+
+def composer() -> Composer:
+    loader = GlobalHydra.instance().config_loader()
+    return Composer(loader, loader.load_configuration("config", [], RunMode.MULTIRUN))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -178,3 +186,50 @@ def test_labels_name_an_algorithm_without_the_settings_that_come_with_it() -> No
 def test_labels_leave_out_where_things_lie() -> None:
     llama = ModelConfig(path="somewhere/llama", device="cpu", lr_constants={"sums/grpo": 1.0})
     assert labels([point(), point(model=llama, outputs_dir="elsewhere")]) == ["model=miniature-qwen2", "model=llama"]
+
+
+WORDS = (
+    "u=3 seed=7",
+    "task=gsm8k model=smollm2-135m",
+    "task=gsm8k model=smollm2-135m task.max_new_tokens=9",  # to which rollout.max_new_tokens refers
+    "task.max_new_tokens=9 u=5",
+    "rollout.max_new_tokens=7",
+    "algorithm=sft algorithm.prompts=3 n_tie=16",
+    "algorithm=sft task.demonstrations=foreign",
+    "adapter=lora rank=4 lr=0.1 precision=bf16",
+    "task=reasoning_gym task.generator_options.min_terms=2 lr=0.1",
+    "task=reasoning_gym lr=0.1",
+    "tracking=server",  # which refers to a variable of the environment
+    "tracking=server u=4",
+    "model.name=other +model.lr_constants={sums/sft:0.25}",
+    "model.lr_constants={sums/grpo:0.5} u=2",
+    "eval.suites=[] eval.test_items=3",
+    "",
+)
+
+
+def test_points_that_are_composed_together_are_what_hydra_composes_of_each_alone(hydra_conf: None) -> None:
+    together = composer()
+    alone = [composed(*words.split()) for words in WORDS]
+    for order in (list(range(len(WORDS))), list(range(len(WORDS)))[::-1], [2, 1, 2, 1, 10, 11, 10, 15, 12, 15]):
+        for number in order:
+            words = WORDS[number]
+            assert together.point(words.split()) == alone[number], words
+
+
+def test_a_variable_of_the_environment_is_read_for_every_point(
+    hydra_conf: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = composer()
+    for uri in ("http://one:1", "http://two:2"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert together.point(["tracking=server"]).tracking.uri == uri
+
+
+@pytest.mark.parametrize("added", ["+nope=1", "+model.nope=1", "+rollout.nope=1"])
+def test_a_point_that_adds_a_setting_is_refused_and_leaves_no_trace(hydra_conf: None, added: str) -> None:
+    together = composer()
+    before = together.point(["u=3"])
+    with pytest.raises(UsageError, match="there is no setting"):
+        together.point(["u=3", added])
+    assert together.point(["u=3"]) == before

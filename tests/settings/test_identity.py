@@ -103,7 +103,7 @@ def test_a_raised_recipe_makes_other_runs(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("tinylora.settings.config.RECIPE", 2)
     old, new = RunConfig(lr=0.1, recipe=1), RunConfig(lr=0.1, recipe=2)
     assert "recipe" not in old.scientific() and new.scientific()["recipe"] == 2
-    assert old.run_key != new.run_key and old.pack_key() != new.pack_key()
+    assert old.run_key != new.run_key and old.pack_key != new.pack_key
     plain = as_plain(old)
     del plain["recipe"]  # as records are that were made before there was one
     assert from_plain(plain) == old
@@ -206,7 +206,7 @@ def test_auto_draws_other_projections_for_each_seed_and_model_and_is_the_number_
     given = [replace(config, projection_seed=config.projection_root) for config in configs]
     assert [config.run_key for config in given] == [config.run_key for config in configs]
     other = replace(configs[0], projection_seed=3)
-    assert other.run_key != configs[0].run_key and other.pack_key() == configs[0].pack_key()
+    assert other.run_key != configs[0].run_key and other.pack_key == configs[0].pack_key
     assert configs[0].scientific()["projection_seed"] == roots[0]
 
 

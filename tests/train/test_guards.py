@@ -260,7 +260,7 @@ def test_warn_is_no_part_of_a_run_and_stop_is() -> None:
     assert "on_no_signal" not in plain.scientific()
     assert RunConfig(lr=0.1, on_no_signal=OnNoSignal.warn).run_key == plain.run_key
     stop = RunConfig(lr=0.1, on_no_signal=OnNoSignal.stop)
-    assert stop.run_key != plain.run_key and stop.pack_key() != plain.pack_key()
+    assert stop.run_key != plain.run_key and stop.pack_key != plain.pack_key
     sft = RunConfig(lr=0.1, algorithm=SftConfig())
     assert replace(sft, on_no_signal=OnNoSignal.stop).run_key == sft.run_key
 

@@ -7,6 +7,7 @@ of a pack, stands at each setting and is read by `identity`. Most of what others
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Union
 
@@ -252,7 +253,7 @@ class RunConfig:
         """Optimizer steps of the run: none where nothing is trained."""
         return self.steps if self.trains else 0
 
-    @property
+    @cached_property
     def run_key(self) -> str:
         """Identity of the run: 12 hex digits of a hash of the scientific settings."""
         return digest(self.scientific())[:12]
@@ -271,6 +272,7 @@ class RunConfig:
         """The settings that identify the run, as plain values: those whose role says so, where the run uses them."""
         return hashed_settings(self)
 
+    @cached_property
     def pack_key(self) -> str:
         """Equal for points that may train together: a digest of what the lanes of a pack must agree in."""
         return digest(shared_settings(self))

@@ -139,7 +139,7 @@ def load_pack(
     `labels` are the short names of the lanes.
     """
     config, ranks = configs[0], ranks or Ranks()
-    assert len({c.pack_key() for c in configs}) == 1, "the points of a pack differ in more than lane fields"
+    assert len({c.pack_key for c in configs}) == 1, "the points of a pack differ in more than lane fields"
     progress.phase(f"loading {config.model.identity}")
     folder = resolve_folder(config.model)
     model, tokenizer = load(config.model)
