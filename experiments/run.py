@@ -118,7 +118,7 @@ def _run_composed(words: Sequence[str], stop: StopRequest | None) -> None:
         _train(points, stop)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself and exits
-    sys.argv[1:], overrides = check_flags([_launcher_setting(word) for word in words])
+    sys.argv[1:], overrides = check_flags([_launcher_setting(word) for word in _with_launcher(words)])
     if sys.argv[1:] == ["-sc", "install=bash"]:
         print((CONF / "completion.bash").read_text(encoding="utf-8"))  # Hydra's own does not know `python -m`
         return
@@ -136,11 +136,17 @@ def _train(points: Sequence[RunConfig], stop: StopRequest | None, mirror: Unmirr
     require_finished(run_sweep(points, stop, mirror))
 
 
+def _with_launcher(words: Sequence[str]) -> list[str]:
+    """The words, with SLURM as the launcher where a profile of a cluster is given and no launcher."""
+    profile = any(re.match(r"\+*cluster=", word) for word in words)
+    chosen = any(word.startswith("hydra/launcher=") for word in words)
+    return [*words, "hydra/launcher=slurm"] if profile and not chosen else list(words)
+
+
 def _launcher_setting(word: str) -> str:
-    """`launcher.gpus=1` as Hydra calls it; `launcher.sbatch` is a mapping whose names are the user's."""
-    return re.sub(
-        r"^\+*launcher\.", "hydra.launcher.", re.sub(r"^\+*launcher\.sbatch", "++hydra.launcher.sbatch", word)
-    )
+    """`launcher.gpus=1` as Hydra calls it; `sbatch` and `environment` are mappings whose names are the user's."""
+    mapping = re.sub(r"^\+*launcher\.(sbatch|environment)", r"++hydra.launcher.\1", word)
+    return re.sub(r"^\+*launcher\.", "hydra.launcher.", mapping)
 
 
 if __name__ == "__main__":

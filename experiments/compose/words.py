@@ -23,6 +23,7 @@ MOST_POINTS = 100_000  # of one command: composing takes milliseconds a point
 LONGEST_WORD = 100_000  # characters
 OF_HYDRA = ("hydra/launcher", "hydra.searchpath")  # what Hydra may be told
 LAUNCHER = "hydra.launcher."  # settings of the launcher
+CLUSTER = "cluster"  # the group of files of launcher settings
 SEARCH, FOUND = "search", "found"  # lr: try rates until the best is found, or take those (`experiments.search`)
 ONE_VALUE = "give each setting once: name=value, or name=value1,value2 for a sweep"
 
@@ -35,6 +36,7 @@ def check_words(words: Sequence[str], groups: Path = CONF) -> list[Override]:
     overrides = [_parsed(word) for word in words]
     for override in overrides:
         _check_hydra(override)
+        _check_cluster(override)
         _check_one(override, groups)
     _require_once(overrides)
     points = 1
@@ -144,6 +146,18 @@ def _check_hydra(override: Override) -> None:
         )
         named = "/" not in key or isinstance(override.value(), str | ChoiceSweep)  # of several values Hydra says more
         require(named, str(override.input_line), "a launcher has a name", "give hydra/launcher=pack, local or slurm")
+
+
+def _check_cluster(override: Override) -> None:
+    """A sweep is submitted to one cluster, by its profile as a whole."""
+    word = str(override.input_line)
+    known = override.key_or_group == CLUSTER and not override.is_sweep_override() and isinstance(override.value(), str)
+    require(
+        known or override.key_or_group.partition(".")[0] != CLUSTER,
+        word,
+        "a cluster is a profile by its name, one for all jobs; its settings are those of the launcher",
+        "give +cluster=<name>, and launcher.<setting>=<value> for what is to be otherwise",
+    )
 
 
 def _require_once(overrides: Sequence[Override]) -> None:

@@ -19,9 +19,13 @@ from tinylora.settings.errors import UsageError
 from tinylora.settings.files import CACHE_VARIABLE, cache_folder
 
 SECONDS_FOR_ALL_TO_END = 1800  # from the end of one task of a job to that of the last: longer than a step
-PYTHON = f"{shlex.quote(sys.executable)} -P"  # -P: not the working directory's sources, but those of PYTHONPATH
 BEGUN = "begun=$(stat -Lc %s /proc/self/fd/2)"  # bytes of the log before this start of the job
 REQUEUE = Path(__file__).with_name("requeue.sh.j2")  # shell after the job's Python: it queues a killed job again
+
+
+def python_of(settings: LaunchSettings) -> str:
+    """What starts Python in a job. -P: not the working directory's sources are imported, but those of PYTHONPATH."""
+    return f"{settings.python or shlex.quote(sys.executable)} -P"
 
 
 def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
@@ -42,9 +46,9 @@ def place_of_jobs(kind: Kind, settings: LaunchSettings) -> Place | None:
     """What is known of the machine of a job; None for background processes, which are here."""
     if kind is Kind.local:
         return None
-    host = UNKNOWN.host
-    if settings.memory_gb is not None:
-        host = Device("a job", settings.memory_gb * GB / GIB, accelerator=False)
+    host, memory = UNKNOWN.host, settings.job_memory_gb
+    if memory is not None:
+        host = Device("a job", memory * GB / GIB, accelerator=False)
     if not settings.gpus:
         return Place(host, host)
     found = find_device()
@@ -63,9 +67,15 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
         "account": settings.account,
         "qos": settings.qos,
         "constraint": settings.constraint,
+        "exclude": settings.exclude,
+        "gres": settings.gres,
+        "comment": settings.comment,
+        "mail_user": settings.mail_user,
+        "mail_type": settings.mail_type,
         "gpus_per_node": settings.gpus,
         "cpus_per_task": settings.cpus,
-        "mem": None if settings.memory_gb is None else f"{round(settings.memory_gb * 1024)}MB",
+        "mem": _megabytes(settings.memory_gb),
+        "mem_per_gpu": _megabytes(settings.memory_per_gpu_gb),
         "time": settings.minutes,
         "nodes": 1,
         "ntasks_per_node": settings.ranks,
@@ -77,6 +87,10 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
         "teardown": requeue.render(cancelled=cancelled, most=settings.max_requeues, memory=memory).splitlines(),
     }
     return {name: value for name, value in parameters.items() if value is not None} | {"wckey": None}  # not submitit's
+
+
+def _megabytes(gigabytes: float | None) -> str | None:
+    return None if gigabytes is None else f"{round(gigabytes * 1024)}MB"
 
 
 def _setup(lines: list[str]) -> list[str]:
@@ -92,7 +106,8 @@ def _srun_arguments(settings: LaunchSettings) -> list[str]:
     Where one of several tasks fails, the others notice it and end with its error; srun ends those that do not.
     """
     cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
-    return [*cpus, "--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else cpus
+    several = ["--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else []
+    return [*cpus, *several, *settings.srun_args]
 
 
 def environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
@@ -100,4 +115,4 @@ def environment(code: Path, settings: LaunchSettings) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
     threads = {} if settings.cpus is None else {"OMP_NUM_THREADS": str(settings.cpus)}
     cache = {CACHE_VARIABLE: str(cache_folder())} if os.environ.get(CACHE_VARIABLE) else {}  # jobs begin elsewhere
-    return {"PYTHONPATH": path} | threads | cache
+    return {"PYTHONPATH": path} | threads | cache | {name: str(value) for name, value in settings.environment.items()}

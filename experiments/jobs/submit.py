@@ -19,10 +19,11 @@ from typing import Any
 from submitit import LocalExecutor, SlurmExecutor
 from submitit.core.utils import FailedJobError, FailedSubmissionError, environment_variables
 
+from experiments.display import counted
 from experiments.jobs import ledger, slurm, snapshot
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
-from experiments.jobs.request import PYTHON, device_of_jobs, environment, parameters, place_of_jobs
+from experiments.jobs.request import device_of_jobs, environment, parameters, place_of_jobs, python_of
 from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.states import Active
 from experiments.planning.capacity import Place
@@ -110,7 +111,7 @@ def _array_size(packs: int, kind: Kind, settings: LaunchSettings) -> int | None:
 def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) -> list[str]:
     """Submit the arrays (or a job, for one pack); returns the ids of their jobs, none for a dry run."""
     place, arrays = sweep.place(submission), submission.arrays
-    executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
+    executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=python_of(settings))
     of_each = replace(settings, array_parallelism=settings.array_parallelism // len(arrays))
     executor.update_parameters(**parameters(sweep, submission, of_each))
     script = place / ledger.JOBS / "submission.sh"
@@ -142,9 +143,9 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     if settings.dry_run:
         return []
     place, packs = sweep.place(submission), range(len(submission.packs))
-    executor = LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=PYTHON)
-    gpus = settings.gpus
-    if gpus is None:
+    executor = LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=python_of(settings))
+    gpus = settings.gpu_count
+    if settings.gpus is None:
         import torch
 
         gpus = torch.cuda.device_count()
@@ -200,7 +201,7 @@ def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, 
 
 def _say_submitted(sweep: Sweep, submission: Submission) -> None:
     runs = sum(len(pack) for pack in submission.packs)
-    what = f"{runs} runs in {len(submission.packs)} packs"
+    what = f"{counted(runs, 'run')} in {counted(len(submission.packs), 'pack')}"
     if not submission.jobs:
         print(f"dry run: {what}; nothing is submitted. Scripts and sources: {sweep.place(submission)}")
         return

@@ -7,34 +7,49 @@ Hydra imports this file whenever it starts, for `--help` and tab completion too:
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from experiments.compose.composer import Composer
 from experiments.compose.points import Composition, compose_points
 from experiments.compose.words import FOUND, SEARCH
-from experiments.jobs.settings import LOCAL_DEFAULTS, Kind, LaunchSettings
+from experiments.jobs.settings import ALIASES, LOCAL_DEFAULTS, Kind, LaunchSettings
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
+CLUSTER = "cluster"  # the group of profiles, files of launcher settings
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
-STORE = ConfigStore.instance()
+STORE, aliases = ConfigStore.instance(), dict.fromkeys(ALIASES)
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
 for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
-    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes | aliases
     STORE.store(group="hydra/launcher", name=str(kind), node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
+
+
+class OwnProfiles(SearchPathPlugin):
+    """Lets `+cluster=<name>` find files in a folder of one's own, $XDG_CONFIG_HOME/tinylora/cluster."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folder behind conf/, where there is one."""
+        folder = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "tinylora"
+        if (folder / CLUSTER).is_dir():
+            search_path.append("tinylora", f"file://{folder.absolute()}")
 
 
 class PackLauncher(Launcher):
@@ -43,6 +58,7 @@ class PackLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what starts points: the task function of `experiments.run` takes all of them at once."""
         self.composer, self.task_function = Composer(hydra_context.config_loader, config), task_function
+        self.cluster = config.hydra.runtime.choices.get(CLUSTER)
 
     def start(self, points: Sequence[RunConfig]) -> None:
         """Run the points. Raises what keeps them from starting, or FailureError where not all have finished."""
@@ -63,7 +79,8 @@ class JobLauncher(PackLauncher):
 
     def start(self, points: Sequence[RunConfig]) -> None:
         """Submit the points; with launcher.wait, FailureError where not all have finished in the end."""
-        settings = LaunchSettings(**self.settings)
+        where = "" if self.cluster is None else f"{CLUSTER}={self.cluster}: "
+        settings = LaunchSettings.of(self.settings, where)
 
         from experiments.jobs.submit import submit_sweep
 
