@@ -39,7 +39,7 @@ test: $(INSTALLED) ## run the fast tests, every feature once (about 10 minutes)
 	$(PYTEST) -m "not slow and not faults"
 
 test-all: $(INSTALLED) ## run all tests, also those on SLURM where there is one (about half an hour)
-	$(PYTEST) -m "not faults"
+	$(PYTEST) -m "not faults" --durations 40 --durations-min 5
 
 test-faults: $(INSTALLED) ## put a fault at every file event and SQL statement of a run (about half an hour)
 	$(PYTEST) --dist load -m faults tests/faults

@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "plan": "compose planning search found command",
         "status": "jobs command",
         "cancel": "jobs command",
+        "logs": "jobs naming command",
         "sync": "command",
         "records": "command",
         "samples": "display naming command",
