@@ -1,11 +1,12 @@
 """Commands that run experiments with `tinylora`, and what they are made of.
 
-Each file at the top is a thin command: `run` (train), `plan` (what it would cost), `status`, `logs`, `cancel` (sweeps
-that run as jobs), `sync`, `records` (keep and share what was recorded), `samples` (read what the models said),
-`evaluate` (adapters, after their training), `chat` (ask them), `export` (use them elsewhere), `ui` (pages in a
-browser), `questions`, `pretrain` (make data and the miniature models). `__main__` has them all by one name; `command`
-is what they share, `naming` and `adapters` how runs and adapters are named, `sweep` trains the packs of a sweep,
-`search` finds rates, `miniatures` is how the miniature models are made, `display` is what a person sees.
+Each file at the top is a thin command: `run` (train), `plan` (what it would cost), `prepare` (what it needs, before
+its jobs), `status`, `logs`, `cancel` (sweeps that run as jobs), `sync`, `records` (keep and share what was recorded),
+`samples` (read what the models said), `evaluate` (adapters, after their training), `chat` (ask them), `export` (use
+them elsewhere), `ui` (pages in a browser), `questions`, `pretrain` (make data and the miniature models). `__main__`
+has them all by one name; `command` is what they share, `naming` and `adapters` how runs and adapters are named, `sweep`
+trains the packs of a sweep, `search` finds rates, `miniatures` is how the miniature models are made, `display` is what
+a person sees.
 
 Imports go down only: commands -> jobs -> sweep -> planning -> compose -> display -> tinylora; nothing here is imported
 by `tinylora` or `analysis`. A newcomer reads `run`, then `sweep`, then `compose.points`.

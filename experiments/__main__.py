@@ -13,6 +13,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "run": ("experiments.run", "train a run, or a sweep of them with -m"),
     "plan": ("experiments.plan", "what a sweep would cost, without training it"),
+    "prepare": ("experiments.prepare", "fetch and compute what a sweep needs, before its jobs"),
     "report": ("analysis.build", "tables, figures and answers of what has been run"),
     "samples": ("experiments.samples", "what the models of runs say"),
     "evaluate": ("experiments.evaluate", "evaluate adapters after their training"),

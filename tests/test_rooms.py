@@ -40,6 +40,7 @@ MAY_IMPORT: dict[str, dict[str, str]] = {
         "command": "",
         "run": "compose planning sweep jobs command",
         "plan": "compose planning search found command",
+        "prepare": "compose display sweep command",
         "status": "jobs command",
         "cancel": "jobs command",
         "logs": "jobs naming command",

@@ -30,6 +30,7 @@ from experiments.planning.capacity import Place
 from experiments.planning.packing import packs_of_sweep, unfinished
 from experiments.sweep import check
 from tinylora.engine.ranks import require_work, world_size
+from tinylora.models.find import is_here
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
@@ -188,6 +189,12 @@ def _check(points: Sequence[RunConfig], place: Place | None) -> None:
                 "leave tracking.uri out (`python -m experiments.sync` then fills the SQLite store), or give a server's",
             )
     check(points, in_jobs=True, place=place)
+    for name in sorted({point.model.identity for point in points if not is_here(point.model)}):
+        print(
+            f"model {name} is not here yet, and the jobs will fetch it: where their nodes have no connection, "
+            "first give `python -m experiments.prepare` with the same settings",
+            file=sys.stderr,
+        )
 
 
 def _say_left_out(points: Sequence[RunConfig], going: set[str], busy: dict[str, str]) -> None:

@@ -47,6 +47,11 @@ def config_folder(config: ModelConfig) -> Path:
     return resolve_folder(config)
 
 
+def is_here(config: ModelConfig) -> bool:
+    """Whether the weights of a model are on this machine: those of a hub model may not be fetched yet."""
+    return any(config_folder(config).glob(WEIGHTS))
+
+
 def resolved_commit(config: ModelConfig) -> str | None:
     """The commit that a hub model's revision resolves to, one for the whole process; None for other models."""
     return config_folder(config).name if config.path is None and config.hub is not None else None

@@ -25,8 +25,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
 from tinylora.models.files import FOLDER_REMEDY, read_template, unreadable_weights
-from tinylora.models.find import config_folder, resolve_folder
-from tinylora.models.hub import WEIGHTS
+from tinylora.models.find import config_folder, is_here, resolve_folder
 from tinylora.models.maps import adapted_modules, weight_of
 from tinylora.models.shapes import ModuleShape
 from tinylora.models.tokenizer import fit_tokenizer, load_tokenizer
@@ -61,9 +60,9 @@ def known_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase | None:
 
     Raises UsageError where it is missing, cannot be read or is not the model's.
     """
-    folder = config_folder(config)
-    if not any(folder.glob(WEIGHTS)):
+    if not is_here(config):
         return None
+    folder = config_folder(config)
     tokens = load_tokenizer(folder, read_template(config))
     fit_tokenizer(tokens, _skeleton(folder, read_config(folder), config.attention), folder)
     return tokens

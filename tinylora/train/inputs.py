@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from tinylora.adapters.tying import tie
 from tinylora.models.files import read_template, require_whole
-from tinylora.models.find import config_folder
-from tinylora.models.hub import WEIGHTS
+from tinylora.models.find import config_folder, is_here
 from tinylora.models.shapes import ModuleShape
 from tinylora.settings.config import Adapter, Algorithm, RunConfig, Split
 from tinylora.settings.errors import UsageError, require
@@ -65,7 +64,7 @@ def check_inputs(configs: Sequence[RunConfig], in_jobs: bool = False) -> Inputs:
         folder = config_folder(config.model)
         read_template(config.model)
         require_noted_template(config)
-        if any(folder.glob(WEIGHTS)):  # else it is of the hub and not fetched yet
+        if is_here(config.model):
             require_whole(folder)
     _require_validation(configs, tasks)
     inputs = Inputs(tasks, _check_models(configs, models, tasks, in_jobs))

@@ -155,15 +155,26 @@ def load_pack(
     basis = None
     if config.adapter.name.has_basis:
         with ranks.leader_first():  # the others then find it in the cache
-            cache, earlier = cache_folder() / FOLDER, Path(config.outputs_dir) / FOLDER
-            solver = config.adapter.solver
-            basis = cached_basis(weights, config.rank, solver, cache, model_digest, progress.phase, earlier)
+            basis = _basis_of(config, weights, model_digest, progress)
     adapters, layout = make_adapters(configs, model, weights, basis), layout_of(config.model)
     if layout.reading is not Reading.padded:
         progress.phase(f"rollouts of {config.model.identity} are slow: {layout.reading.words}")
     engine = build_engine(model, tokenizer, form.end_tokens, adapters, layout, config, ranks)
     lanes = [open_lane(engine.adapters, *lane) for lane in zip(count(), configs, labels, strict=False)]
     return Pack(config, engine, task, form, lanes, basis, model_digest, tokenizer_digest(folder, config.recipe))
+
+
+def prepare_basis(config: RunConfig, progress: Progress) -> None:
+    """Compute the basis of a point's adapter into the cache of the machine, where it is not there yet."""
+    progress.phase(f"loading {config.model.identity}")
+    model, _ = load(config.model)
+    weights = {name: weight_of(module) for name, module in adapted_modules(model).items()}
+    _basis_of(config, weights, digest(resolve_folder(config.model)), progress)
+
+
+def _basis_of(config: RunConfig, weights: Mapping[str, torch.Tensor], model_digest: str, progress: Progress) -> Basis:
+    cache, earlier = cache_folder() / FOLDER, Path(config.outputs_dir) / FOLDER
+    return cached_basis(weights, config.rank, config.adapter.solver, cache, model_digest, progress.phase, earlier)
 
 
 def make_adapters(
