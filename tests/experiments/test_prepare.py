@@ -36,7 +36,8 @@ def test_runs_take_the_bases_that_were_prepared_for_them(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"), [("task=gsm8k task.folder=/nowhere lr=1", "/nowhere"), ("rank=4000", "rank=4000"), ("nope=1", "nope")]
+    ("words", "said"),
+    [("task=gsm8k task.folder=/nowhere lr=1", "/nowhere"), ("rank=4000", "rank=4000"), ("nope=1", "nope")],
 )
 def test_what_no_run_could_have_is_refused(
     words: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM of one node (tests/support/slurm_node.sh): results are those of local packs."""
+"""Sweeps on a real SLURM of two nodes (tests/support/slurm_node.sh): results are those of local packs."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ from support.slurm_jobs import (
 from analysis import build
 from experiments.jobs import ledger, slurm, snapshot
 from experiments.jobs import submit as submit_module
-from tinylora.records.folder import lines_of
+from tinylora.records.folder import CONFIG, lines_of, read_yaml, run_folders
 from tinylora.records.import_runs import sync
+from tinylora.settings.files import CACHE_VARIABLE
 
 pytestmark = pytest.mark.slurm  # one test of them is fast, and shows the whole way there and back
 
@@ -279,6 +280,36 @@ def test_what_slurm_would_refuse_is_one_message_and_leaves_nothing(words: str, t
     assert ended.returncode == code and part in message.lower() and len(message.splitlines()) == 3, ended.stderr
     assert jobs_below(tmp_path) == []
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_jobs_on_two_nodes_that_need_a_new_basis_agree_on_its_digest(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    half = SLURM.replace("launcher.cpus=1", "launcher.cpus=4")  # of a node: two jobs on each
+    sweep = submit(tmp_path / "o", "u=1,2,3,4 rank=4 pack.max_lanes=1 steps=1", f"{half} launcher.sbatch={{hold:true}}")
+    for job in job_ids(sweep):  # all at once
+        subprocess.run(["scontrol", "release", job], check=True)
+    nodes: set[str] = set()
+
+    def all_seen() -> bool:
+        nodes.update(nodes_of(sweep))
+        return not job_ids(sweep)
+
+    wait_until(all_seen)
+    assert status(tmp_path / "o", sweep)[1].startswith(f"sweep {sweep}: 4 finished")
+    assert len(nodes) == 2, nodes
+    written = [read_yaml(folder / CONFIG)["provenance"] for folder in run_folders(tmp_path / "o")]
+    assert len(written) == 4 and len({each["basis_digest"] for each in written}) == 1
+    assert len(list((tmp_path / "cache/basis").glob("*.safetensors"))) == 1
+
+
+def nodes_of(sweep: str) -> list[str]:
+    """The nodes on which jobs of a sweep run now."""
+    asked = ["squeue", "--noheader", "--states=RUNNING", "--format=%j|%N"]
+    lines = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split("|")[1] for line in lines if line.startswith(f"tinylora-{sweep}-")]
 
 
 @pytest.mark.slow

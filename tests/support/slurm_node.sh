@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A real SLURM on this machine alone, for the tests marked `slurm`: installs, configures and starts one node. Needs
-# root and a Debian-like system; run again, it starts what is not running. `tests/support/slurm_node.sh stop` ends it.
+# A real SLURM on this machine alone, for the tests marked `slurm`: installs, configures and starts two nodes, <host>
+# and <host>2, each with a slurmd of its own. Needs root and a Debian-like system; run again, it starts what is not
+# running. `tests/support/slurm_node.sh stop` ends it.
 #
 # More processors and memory than the machine may have, so that several jobs run at once; a requeued job starts again
 # after seconds (cred_expire), and jobs that have ended are forgotten after a minute, as there is no accounting.
@@ -9,12 +10,16 @@ set -euo pipefail
 CONF=/etc/slurm/slurm.conf
 STATE=${SLURM_NODE_STATE:-/var/lib/slurm-node}
 
+HOST=$(hostname -s)
+
 running() { pgrep -x "$1" > /dev/null; }
+lives() { [ -s "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid")" 2> /dev/null; }
 
 stop() {
-    for daemon in slurmd slurmctld; do
-        if [ -s "$STATE/$daemon.pid" ] && kill "$(cat "$STATE/$daemon.pid")" 2> /dev/null; then
-            while running "$daemon"; do sleep 0.2; done
+    for daemon in "$HOST" "${HOST}2" slurmctld; do
+        if lives "$daemon"; then
+            kill "$(cat "$STATE/$daemon.pid")"
+            while lives "$daemon"; do sleep 0.2; done
         fi
     done
 }
@@ -27,12 +32,10 @@ install() {
 }
 
 configure() {
-    local host
-    host=$(hostname -s)
-    mkdir -p "$STATE/ctld" "$STATE/d" "$(dirname "$CONF")"
+    mkdir -p "$STATE/ctld" "$(dirname "$CONF")"
     cat > "$CONF" << CONFIG
 ClusterName=tests
-SlurmctldHost=$host(127.0.0.1)
+SlurmctldHost=$HOST(127.0.0.1)
 SlurmUser=root
 AuthType=auth/munge
 AuthInfo=cred_expire=5
@@ -47,16 +50,17 @@ MpiDefault=none
 MinJobAge=60
 SlurmdParameters=config_overrides
 StateSaveLocation=$STATE/ctld
-SlurmdSpoolDir=$STATE/d
+SlurmdSpoolDir=$STATE/spool.%n
 SlurmctldPidFile=$STATE/slurmctld.pid
-SlurmdPidFile=$STATE/slurmd.pid
+SlurmdPidFile=$STATE/%n.pid
 SlurmctldLogFile=$STATE/slurmctld.log
-SlurmdLogFile=$STATE/slurmd.log
+SlurmdLogFile=$STATE/%n.log
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 SchedulerParameters=sched_interval=5
-NodeName=$host NodeAddr=127.0.0.1 CPUs=8 RealMemory=16000 State=UNKNOWN
-PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
+NodeName=$HOST NodeHostname=$HOST NodeAddr=127.0.0.1 Port=17001 CPUs=8 RealMemory=16000 State=UNKNOWN
+NodeName=${HOST}2 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=17002 CPUs=8 RealMemory=16000 State=UNKNOWN
+PartitionName=main Nodes=$HOST,${HOST}2 Default=YES MaxTime=INFINITE State=UP
 CONFIG
 }
 
@@ -69,14 +73,16 @@ start() {
         runuser -u munge -- munged
     fi
     running slurmctld || slurmctld
-    running slurmd || slurmd
+    for node in "$HOST" "${HOST}2"; do
+        lives "$node" || slurmd -N "$node"
+    done
     for _ in $(seq 60); do
-        if sinfo --noheader --format=%t 2> /dev/null | grep -qE 'idle|mix|alloc'; then
+        if [ "$(sinfo --noheader --Node --format=%t 2> /dev/null | grep -cE 'idle|mix|alloc')" = 2 ]; then
             return
         fi
         sleep 0.5
     done
-    echo "the node did not become idle: see $STATE/slurmctld.log and $STATE/slurmd.log" >&2
+    echo "the nodes did not become idle: see $STATE/*.log" >&2
     exit 1
 }
 
@@ -85,7 +91,10 @@ if [ "${1:-start}" = stop ]; then
 else
     [ "$(id -u)" = 0 ] || { echo "needs root, to install and start SLURM" >&2; exit 1; }
     install
-    running slurmctld || configure
+    if ! running slurmctld || ! grep -q "^NodeName=${HOST}2 " "$CONF" 2> /dev/null; then
+        stop
+        configure
+    fi
     start
     sinfo
 fi
