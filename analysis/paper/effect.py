@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.statistics.agreement import SAME_DRAWS
 from analysis.statistics.bootstrap import nearest_interval, resampled_means
 from analysis.statistics.crossed import Cell, Crossed, crossed, paired, share_interval, share_of_gain, weights_of
 from analysis.statistics.selection import Part, by_family
@@ -25,7 +26,6 @@ FEWEST_SEEDS = 3
 OTHER_PROBLEMS = "their test problems differ"
 NO_ITEMS = "no outcomes by problem are recorded"
 AT_THE_EDGE = "a rate at the edge of its grid"
-SAME_DRAWS = "rates chosen on the same draws"
 Ends = tuple[float, float]
 
 

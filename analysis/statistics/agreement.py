@@ -4,7 +4,8 @@
 
 The second report is of other draws of P, at the rates that the study found. A decided verdict agrees where the effect
 of the other draws lies on the same side of the criterion's bound, or within the margin of an equivalence. Its interval
-is not asked: fewer draws have a wider one.
+is not asked: fewer draws have a wider one. Effects that rest on the draws which chose a rate are left out: they are the
+study's own.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from tinylora.settings.paths import absolute
 from tinylora.settings.streams import printing
 
 HOLDS, REVERSED, EQUIVALENT = "holds", "reversed", "equivalent"
+SAME_DRAWS = "rates chosen on the same draws"
+"""The note of an effect for which a rate was searched on the draws that it is measured on."""
 KEY = ["claim", "measured_on"]
 AT_ACCURACY = r" at [0-9.]+%$"
 """The accuracy at which sizes are compared follows from the draws: it is no part of what is compared."""
-NEEDED = {*KEY, "effect", "bound", "upper", "margin", "verdict"}
+NEEDED = {*KEY, "effect", "bound", "upper", "margin", "verdict", "notes"}
 
 
 def agreement(study: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
@@ -31,10 +34,11 @@ def agreement(study: pd.DataFrame, again: pd.DataFrame) -> pd.DataFrame:
 
     Both are tables of claims (`claims.csv`). Columns: claim, measured_on, verdict, effect, again, agrees.
     """
+    fresh = again[~again["notes"].fillna("").str.contains(SAME_DRAWS, regex=False)]
     decided = study[study["verdict"].isin((HOLDS, REVERSED, EQUIVALENT))]
     one, two = (
         table.assign(measured_on=table["measured_on"].str.replace(AT_ACCURACY, "", regex=True))
-        for table in (decided, again[[*KEY, "effect"]].dropna())
+        for table in (decided, fresh[[*KEY, "effect"]].dropna())
     )
     both = one.merge(two, on=KEY, suffixes=("", "_again"), validate="one_to_one")
     both["agrees"] = [_agrees(row) for row in both.to_dict("records")]

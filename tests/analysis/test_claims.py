@@ -247,19 +247,22 @@ def test_latex_is_escaped_and_ruled() -> None:
 def test_further_draws_agree_or_not_whatever_their_intervals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = ["claim", "measured_on", "effect", "bound", "upper", "margin", "verdict"]
+    names = ["claim", "measured_on", "effect", "bound", "upper", "margin", "verdict", "notes"]
     study = [
         ("a", "x", 6.0, 5.0, False, None, "holds"),
         ("b", "x", 6.0, 5.0, True, None, "reversed"),
         ("c", "x", 0.2, 0.0, False, 1.0, "equivalent"),
         ("d", "x", 9.0, 5.0, False, None, "inconclusive"),
         ("e", "x", 9.0, 5.0, False, None, "holds"),
+        ("g", "x", 9.0, 5.0, False, None, "holds"),
         ("f", "SFT own v GRPO at 61.0%", 0.7, 100.0, False, None, "reversed"),
     ]
-    again = {"a": 5.1, "b": 4.0, "c": -0.9, "d": 9.0, "f": 0.9}  # e was not measured again
+    again = {"a": 5.1, "b": 4.0, "c": -0.9, "d": 9.0, "f": 0.9, "g": 9.0}  # e was not measured again
+    notes = {"g": f"a rate at the edge of its grid; {agreement.SAME_DRAWS}"}  # nor g on other draws
     for name, effects in (("study", {}), ("again", again)):
         rows = [(*row[:2], effects.get(row[0], row[2]), *row[3:]) for row in study if not effects or row[0] in effects]
         rows = [(row[0], row[1].replace("61.0", "58.3") if effects else row[1], *row[2:]) for row in rows]
+        rows = [(*row, notes.get(row[0]) if effects else None) for row in rows]
         pd.DataFrame(rows, columns=names).to_csv(tmp_path / f"{name}.csv", index=False)
     paths = [str(tmp_path / "study.csv"), str(tmp_path / "again.csv")]
     assert agreement.main(paths) == 0
