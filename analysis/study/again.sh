@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Six draws that the study has not used, run once, at its end: again.sh <folder of the study's runs> <another folder>.
 #
-# They take the rates that the study's two searching draws found, whose runs are copied. How many of the study's decided
+# They take the rates that the study's two searching draws found, whose runs are copied. What was trained of them is in
+# again.tar.xz beside this: unpacked into the other folder before, it is not trained anew. How many of the study's decided
 # verdicts agree is said by `python -m analysis.statistics.agreement`.
 set -eu
 study=$1 folder=$2
