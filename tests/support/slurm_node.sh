@@ -13,7 +13,7 @@ STATE=${SLURM_NODE_STATE:-/var/lib/slurm-node}
 HOST=$(hostname -s)
 
 running() { pgrep -x "$1" > /dev/null; }
-lives() { [ -s "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid")" 2> /dev/null; }
+lives() { [ -s "$STATE/$1.pid" ] && kill -0 "$(cat "$STATE/$1.pid" 2> /dev/null)" 2> /dev/null; }
 
 stop() {
     for daemon in "$HOST" "${HOST}2" slurmctld; do
