@@ -178,8 +178,8 @@ def find(outputs: Path, given: str) -> Sweep:
 def locked(outputs: Path) -> Iterator[None]:
     """One process at a time submits or cancels: a second one waits, and then sees what the first has done.
 
-    Where nothing was submitted it leaves no folder behind. Raises FailureError where the folder cannot be written to or
-    has no locks.
+    Where there is no sweep in the end it leaves no folder of them. Raises FailureError where the folder cannot be
+    written to or has no locks.
     """
     folder = outputs / SWEEPS
     with ExitStack() as stack:
@@ -193,7 +193,6 @@ def locked(outputs: Path) -> Iterator[None]:
             yield
         finally:
             if [path.name for path in folder.iterdir()] == [LOCK]:
-                (folder / LOCK).unlink()
                 with suppress(OSError):  # another process has begun to use it
+                    (folder / LOCK).unlink()
                     folder.rmdir()
-                    outputs.rmdir()

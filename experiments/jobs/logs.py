@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.jobs.ledger import JOBS, Submission, Sweep
-from experiments.jobs.states import Active
+from experiments.jobs.watch import active_packs
 
 ALL = 0  # lines: all that there are
 SECONDS_BETWEEN_READS = 1.0
@@ -59,8 +59,7 @@ def jobs_of(keys: Collection[str], sweeps: Sequence[Sweep]) -> list[Job]:
 def follow(jobs: Sequence[Job], places: dict[Path, int]) -> Iterator[tuple[Job, Path, bytes]]:
     """What is added to the logs of some jobs, line by line, until all have ended.
 
-    `places` are the bytes of each log that are known.
-    Raises FailureError where SLURM does not answer.
+    `places` are the bytes of each log that are known. Where SLURM does not answer it is asked again.
     """
     looked, going = -SECONDS_BETWEEN_LOOKS, True
     while going:
@@ -78,7 +77,7 @@ def follow(jobs: Sequence[Job], places: dict[Path, int]) -> Iterator[tuple[Job, 
 
 def _any_active(jobs: Sequence[Job]) -> bool:
     sweeps = {job.sweep.id: job.sweep for job in jobs}
-    active = Active(list(sweeps.values()))
+    active = active_packs(list(sweeps.values()), patient=True)
     wanted = {(job.sweep.id, job.submission.number, pack) for job in jobs for pack in job.packs}
     return any(
         queued is not None and (sweep.id, submission.number, pack) in wanted

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from statistics import median
@@ -190,7 +190,8 @@ def _state(sweep: Sweep, submission: Submission, pack: int, job: QueuedJob | Non
     log = sweep.place(submission) / JOBS / f"{job_id}_0_log.err"
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
-    progress, pace = _progress(folder)
+    pace = _progress(folder)
+    progress = pace and replace(pace, step_s=None)  # of a run that does not go on
     if job is not None and job.state == "COMPLETING":
         return LaneState(key, label, State.ending, job_id, requeued, progress)
     if job is not None and job.state != "PENDING":
@@ -213,11 +214,11 @@ def _without_submission(sweep: Sweep, key: str) -> LaneState:
     return LaneState(key, sweep.runs[key]["label"], State.damaged if damage else state, "-", 0, note=damage or "")
 
 
-def _progress(folder: RunFolder) -> tuple[Progress | None, Progress | None]:
-    """How far a run is, from its recorded lines: without its pace, for a run that waits, and with it."""
+def _progress(folder: RunFolder) -> Progress | None:
+    """How far a run is, and its pace, from its recorded lines; None where there is none."""
     lines = folder.lines()
     if not lines:
-        return None, None
+        return None
     step, steps = lines[-1].step, folder.config.training_steps
     seconds = [line.metrics["time/step_s"] for line in lines[-RECENT:] if "time/step_s" in line.metrics]
-    return Progress(step, steps), Progress(step, steps, median(seconds) if seconds else None)
+    return Progress(step, steps, median(seconds) if seconds else None)

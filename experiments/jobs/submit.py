@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,25 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
         )
     if kind is Kind.slurm:
         slurm.require_commands()
-    _check(points, place_of_jobs(kind, settings))
     outputs = Path(points[0].outputs_dir)
+    with _as_before_unless_used(outputs):
+        _check(points, place_of_jobs(kind, settings))
+        return _submit_points(points, outputs, kind, settings)
+
+
+@contextmanager
+def _as_before_unless_used(outputs: Path) -> Iterator[None]:
+    """The checks make the folder, to see whether it can be written to; inside, an empty one goes where it was new."""
+    there = outputs.exists()
+    try:
+        yield
+    finally:
+        if not there:
+            with suppress(OSError):  # it is not empty, or was not made
+                outputs.rmdir()
+
+
+def _submit_points(points: Sequence[RunConfig], outputs: Path, kind: Kind, settings: LaunchSettings) -> Sweep | None:
     with ledger.locked(outputs):
         others = ledger.all_sweeps(outputs)
         busy = Active(others).runs(others)

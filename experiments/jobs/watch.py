@@ -37,7 +37,7 @@ def look(chosen: Sequence[Sweep], watch: bool, others: Sequence[Sweep] = ()) -> 
     while True:
         began = time.monotonic()
         known = [*chosen, *others]
-        active = _active(known, watch)
+        active = active_packs(known, patient=watch)
         states = [states_of(sweep, active, known) for sweep in chosen]
         brief = watch and sum(map(len, states)) > MANY
         text = "\n\n".join(describe(sweep, lanes, brief) for sweep, lanes in zip(chosen, states, strict=True))
@@ -60,14 +60,14 @@ def print_json(chosen: Sequence[Sweep], others: Sequence[Sweep]) -> list[list[La
     return states
 
 
-def _active(chosen: Sequence[Sweep], watch: bool) -> Active:
-    """Which packs wait or run. Who watches asks SLURM again where it does not answer: jobs go on without it."""
+def active_packs(chosen: Sequence[Sweep], patient: bool) -> Active:
+    """Which packs wait or run. Who is patient asks SLURM again where it does not answer: jobs go on without it."""
     said = None
     while True:
         try:
             return Active(chosen)
         except FailureError as error:
-            if not watch:
+            if not patient:
                 raise
             if error.given != said:
                 again = f"asking again every {SECONDS_WITHOUT_ANSWER:.0f} s, jobs go on meanwhile"

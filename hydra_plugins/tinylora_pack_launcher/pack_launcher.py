@@ -25,19 +25,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments.compose.composer import Composer
 from experiments.compose.points import Composition, compose_points
-from experiments.compose.words import FOUND, SEARCH
+from experiments.compose.words import CLUSTER, FOUND, SEARCH
 from experiments.jobs.settings import ALIASES, LOCAL_DEFAULTS, Kind, LaunchSettings
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import UsageError
 
-CLUSTER = "cluster"  # the group of profiles, files of launcher settings
 MODULE = "hydra_plugins.tinylora_pack_launcher.pack_launcher"
 
 # Plain dicts: Hydra runs this file before it is a known module, which dataclasses do not survive.
-STORE, aliases = ConfigStore.instance(), dict.fromkeys(ALIASES)
+STORE = ConfigStore.instance()
 STORE.store(group="hydra/launcher", name="pack", node={"_target_": f"{MODULE}.PackLauncher"})
 for kind, changes in ((Kind.slurm, {}), (Kind.local, LOCAL_DEFAULTS)):
-    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes | aliases
+    settings = {"_target_": f"{MODULE}.JobLauncher", "kind": str(kind)} | asdict(LaunchSettings()) | changes
+    settings |= dict.fromkeys(ALIASES)  # null, unless given
     STORE.store(group="hydra/launcher", name=str(kind), node=settings)
 STORE.store(group="hydra/sweeper", name="grid", node={"_target_": f"{MODULE}.GridSweeper", "params": {}, "grids": []})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -104,8 +105,7 @@ def test_what_slurm_is_asked_for(tmp_path: Path) -> None:
     assert (wanted["gpus_per_node"], wanted["mem_per_gpu"], wanted["exclude"]) == ("h100:4", "1536MB", "node7")
     assert "mem" not in wanted and wanted["mail_user"] == "me" and wanted["srun_args"][-1] == "--container-image=x"
     assert environment(tmp_path, settings)["A"] == "1" and "export A=1" in wanted["setup"]
-    assert python_of(settings) == "apptainer exec x.sif python3 -P" and python_of(LaunchSettings()).endswith(
-        "python -P"
-    )
+    assert python_of(settings) == "apptainer exec x.sif python3 -P"
+    assert python_of(LaunchSettings()) == f"{shlex.quote(sys.executable)} -P"
     place = place_of_jobs(Kind.slurm, settings)
     assert place is not None and place.host.gib == pytest.approx(6e9 / 2**30)

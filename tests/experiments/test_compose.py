@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from experiments.compose.composer import Composer
 from experiments.compose.points import compose as compose_line
@@ -33,6 +34,7 @@ from tinylora.settings.config import (
     TrackingConfig,
 )
 from tinylora.settings.errors import UsageError
+from tinylora.settings.paths import as_entered
 from tinylora.tasks.sources import TESTS, TRAINING
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -210,7 +212,7 @@ WORDS = (
 
 def test_points_that_are_composed_together_are_what_hydra_composes_of_each_alone(hydra_conf: None) -> None:
     together = composer()
-    alone = [composed(*words.split()) for words in WORDS]
+    alone = [as_entered(OmegaConf.to_object(compose("config", overrides=words.split()))) for words in WORDS]
     for order in (list(range(len(WORDS))), list(range(len(WORDS)))[::-1], [2, 1, 2, 1, 10, 11, 10, 15, 12, 15]):
         for number in order:
             words = WORDS[number]

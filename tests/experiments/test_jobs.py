@@ -11,6 +11,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import cast
 
@@ -18,6 +19,7 @@ import pytest
 from filelock import FileLock, Timeout
 from support.packs import point
 from support.slurm_jobs import (
+    SECONDS,
     SMALL,
     assert_same_results,
     call,
@@ -95,7 +97,7 @@ notice = object.__new__(Notice)
 notice.numbers = {{signal.SIGUSR2}}
 if {ignore}:
     notice.ignore()
-telling, nothing = f"while kill -USR2 {{os.getpid()}}; do sleep 0.01; done", subprocess.DEVNULL
+telling, nothing = f"while kill -USR2 {{os.getpid()}}; do :; done", subprocess.DEVNULL
 teller = subprocess.Popen(["sh", "-c", telling], stdout=nothing, stderr=nothing)
 """
     ended = subprocess.run([sys.executable, "-W", "ignore", "-c", ending], cwd=snapshot.ROOT, capture_output=True)
@@ -235,23 +237,33 @@ def test_submissions_take_turns_and_a_killed_one_is_in_nobodys_way(tmp_path: Pat
 
 
 def test_who_waits_for_a_submission_that_leaves_nothing_has_its_turn(tmp_path: Path) -> None:
-    outputs, began = tmp_path / "outputs", time.monotonic()
+    sweeps, turns = tmp_path / ledger.SWEEPS, list[str]()
+    held, told = Event(), Event()
 
-    def refused() -> None:
-        with ledger.locked(outputs):
-            time.sleep(1)
+    def first() -> None:
+        with ledger.locked(tmp_path):
+            held.set()
+            told.wait(SECONDS)
+            turns.append("first")
 
-    with ThreadPoolExecutor() as other:
-        first = other.submit(refused)
-        wait_until(lambda: (outputs / ledger.SWEEPS / ledger.LOCK).exists())
-        with ledger.locked(outputs):
-            assert first.done() or time.monotonic() - began >= 1
-            (outputs / ledger.SWEEPS / "kept").touch()
-    assert sorted(path.name for path in (outputs / ledger.SWEEPS).iterdir()) == [ledger.LOCK, "kept"]
-    (outputs / ledger.SWEEPS / "kept").unlink()
-    with ledger.locked(outputs):
+    def second() -> None:
+        with ledger.locked(tmp_path):
+            turns.append("second")
+            (sweeps / "kept").touch()
+
+    with ThreadPoolExecutor() as pool:
+        one = pool.submit(first)
+        assert held.wait(SECONDS)
+        other = pool.submit(second)
+        time.sleep(0.3)  # it waits by now; if not, the test shows less
+        told.set()
+        one.result()
+        other.result()
+    assert turns == ["first", "second"] and sorted(path.name for path in sweeps.iterdir()) == [ledger.LOCK, "kept"]
+    (sweeps / "kept").unlink()
+    with ledger.locked(tmp_path):
         pass
-    assert not outputs.exists()
+    assert tmp_path.is_dir() and not sweeps.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

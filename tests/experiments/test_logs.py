@@ -9,8 +9,9 @@ import pytest
 from support.slurm_jobs import call, start, submit
 
 from experiments import logs
-from experiments.jobs import ledger
-from experiments.jobs.logs import ALL, BLOCK, jobs_of, tail
+from experiments.jobs import ledger, watch
+from experiments.jobs.logs import ALL, BLOCK, Job, follow, jobs_of, tail
+from tinylora.settings.errors import FailureError
 
 LOCAL = "hydra/launcher=local launcher.cpus=1"
 
@@ -74,3 +75,28 @@ def test_what_has_no_log_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "several sweeps or runs" in refused("")
     assert "--lines -1" in refused(sweep.id, "--lines", "-1")
     assert "not allowed with" in call("status", "--json --watch").stderr
+
+
+def test_who_follows_waits_where_slurm_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(tmp_path, f"u=5 {LOCAL} launcher.dry_run=true")
+    (sweep,) = ledger.all_sweeps(tmp_path)
+    (dry,) = sweep.submissions
+    folder = sweep.place(dry) / ledger.JOBS
+    (folder / "7_0_log.err").write_text("known\nadded\nwithout an end")
+    answers = iter([FailureError("SLURM does not answer: busy", "", "")] * 2)
+
+    class Answering:
+        def __init__(self, sweeps: object) -> None:
+            if (error := next(answers, None)) is not None:
+                raise error
+
+        def packs(self, sweep: object) -> list[object]:
+            return []
+
+    monkeypatch.setattr(watch, "Active", Answering)
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: None)
+    job = Job(sweep, dry, "7", (0,))
+    assert [text for *_, text in follow([job], {folder / "7_0_log.err": 6})] == [b"added\nwithout an end"]
+    assert capsys.readouterr().err.count("SLURM does not answer") == 1
