@@ -22,9 +22,8 @@ ROW = {"key", "value", "timestamp", "step", "is_nan", "run_uuid"}
 
 def add_lines(client: MlflowClient, run_id: str, lines: Sequence[MarkedLine], at_once: bool) -> None:
     """Write lines of a run; `at_once`, if it has none yet, and its store is a file that this process alone writes."""
-    metrics = batches(lines)
-    if not (at_once and len(metrics) > 1 and _write_all(client, run_id, lines)):
-        for batch in metrics:
+    if not (at_once and lines and _write_all(client, run_id, lines)):
+        for batch in batches(lines):
             client.log_batch(run_id, metrics=batch)
 
 
