@@ -8,10 +8,8 @@ was cancelled: SLURM then no longer counts it as running, and the job ends witho
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -24,17 +22,14 @@ from submitit.helpers import DelayedSubmission
 
 from experiments.jobs import ledger, slurm
 from experiments.jobs.ledger import Submission, Sweep
-from experiments.sweep import run_packs
+from experiments.jobs.one_pack import ENDED, run_pack, say_busy, say_error
+from experiments.jobs.side_by_side import Places, starter, train_side_by_side
 from tinylora.engine.ranks import Ranks, ranks_of_process
-from tinylora.records.folder import BusyError, Unmirrored
-from tinylora.records.stopping import Stopped, StopRequest
+from tinylora.records.folder import BusyError
+from tinylora.records.stopping import StopRequest
 from tinylora.settings.errors import TinyLoraError
 
-STORE_PATIENCE = 900.0  # seconds that a tracking server may be away
-FOLDER_PATIENCE = 900.0  # seconds that a run folder may be held by another process
-SECONDS_BETWEEN_TRIES = 10.0
 PORTS = range(10_000, 30_000)  # at which the processes of a job find each other
-ENDED = 3  # exit status of a job that was stopped and stays so
 
 
 @dataclass(frozen=True)
@@ -46,19 +41,36 @@ class PackJob:
     packs: tuple[int, ...]
 
     def __call__(self) -> None:
-        """Train the packs, one after another."""
+        """Train the packs: one after another, or as many at once as the job has places."""
         paths = JobEnvironment().paths
         for path in (paths.submitted_pickle, paths.result_pickle):  # left half written by a kill, it stops submitit
             path.with_suffix(path.suffix + ".save_tmp").unlink(missing_ok=True)
         try:
             sweep, submission = self._read()
             notice = Notice(StopRequest())
-            for pack in self.packs:
-                _run_pack(sweep, submission, pack, notice)
+            if submission.packs_per_job == 1:
+                for pack in self.packs:
+                    run_pack(sweep, submission, pack, notice)
+            elif (status := self._side_by_side(sweep, submission, notice)) != 0:
+                sys.exit(status)
             notice.ignore()
         except TinyLoraError as error:
-            print(f"error: {'; '.join(error.args)}", file=sys.stderr, flush=True)  # `status` shows it
+            say_error(error)
             sys.exit(error.exit_status)
+
+    def _side_by_side(self, sweep: Sweep, submission: Submission, notice: Notice) -> int:
+        """Train the packs, several at once; the exit status."""
+        before = {pack: sweep.ended(submission, pack) for pack in self.packs}  # a start of this job before
+        places = Places(
+            [pack for pack, status in before.items() if status is None],
+            submission.packs_per_job,
+            starter(sweep, submission, JobEnvironment().job_id),
+            lambda pack, status: sweep.note_end(submission, pack, status),
+        )
+        if not train_side_by_side(places, notice.stop):
+            print("all packs have stopped", file=sys.stderr, flush=True)
+            notice.obey(sweep)
+        return places.status or max((status for status in before.values() if status is not None), default=0)
 
     def checkpoint(self) -> DelayedSubmission | None:
         """The same job again; None, after which submitit lets it fail, where it was requeued often enough."""
@@ -77,8 +89,7 @@ class PackJob:
         return max(len(sweep.attempts(submission, pack)) for pack in self.packs) - 1
 
     def _read(self) -> tuple[Sweep, Submission]:
-        sweep = ledger.read(Path(self.sweep))
-        return sweep, next(s for s in sweep.submissions if s.number == self.submission)
+        return ledger.submitted(Path(self.sweep), self.submission)
 
 
 class Notice:
@@ -126,8 +137,7 @@ class Notice:
         if time.monotonic() > until:
             print(f"{busy.given} is still held by another process", file=sys.stderr, flush=True)
             self.requeue(self.own, None)
-        print(f"{busy.given} is held by another process: waiting for it", file=sys.stderr, flush=True)
-        time.sleep(SECONDS_BETWEEN_TRIES)
+        say_busy(busy)
 
     def _terminated_alone(self) -> bool:
         """Whether SLURM still counts the job as running: then TERM was no cancellation but notice of its end."""
@@ -150,39 +160,3 @@ def _join_ranks(environment: JobEnvironment) -> Ranks:
         "GLOO_SOCKET_IFNAME": "lo",
     }
     return ranks_of_process()
-
-
-def _run_pack(sweep: Sweep, submission: Submission, number: int, notice: Notice) -> None:
-    if notice.ranks.any(notice.stop.reason) is not None:
-        notice.obey(sweep)
-    keys = submission.packs[number]
-    points, names = [sweep.config(key) for key in keys], {key: sweep.runs[key]["label"] for key in keys}
-    if notice.ranks.leads:
-        _note_attempt(sweep, submission, number)
-        print(f"pack {number} of sweep {sweep.id}", file=sys.stderr, flush=True)
-    mirror: Any = Unmirrored()
-    if notice.ranks.leads and points[0].tracking.uri is not None:  # a server takes many writers, a file does not
-        from tinylora.records.mirror import Mirror
-
-        mirror = Mirror(points[0], patience=STORE_PATIENCE)
-    until = time.monotonic() + FOLDER_PATIENCE
-    while True:
-        try:
-            run_packs([points], names, mirror, notice.stop)
-            return
-        except Stopped as stopped:
-            print(f"stopped with all states saved: {stopped}", file=sys.stderr, flush=True)
-            return notice.obey(sweep)
-        except BusyError as busy:  # of a process on a node that was lost: its lock is given up in time
-            if notice.ranks.count > 1:
-                raise
-            notice.wait(sweep, busy, until)
-
-
-def _note_attempt(sweep: Sweep, submission: Submission, pack: int) -> None:
-    folder = sweep.place(submission) / ledger.ATTEMPTS
-    folder.mkdir(exist_ok=True)
-    job = os.environ.get("SLURM_JOB_ID") or os.environ.get("SUBMITIT_LOCAL_JOB_ID")
-    attempt = {"time": round(time.time(), 3), "job": job, "host": socket.gethostname(), "process": os.getpid()}
-    with (folder / f"{pack}.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(attempt) + "\n")

@@ -2,8 +2,8 @@
 
     sweep.json       its runs (settings and label, by run key) and its submissions (packs, job ids, commit, settings)
     <n>/code/        the sources at the n-th submission (see `snapshot`)
-    <n>/jobs/        scripts and logs of its jobs, and what submitit hands to them
-    <n>/attempts/    a line for every start of a pack: job, host, time
+    <n>/jobs/        scripts and logs of its jobs and packs, and what submitit hands to them
+    <n>/attempts/    a line for every start of a pack: job, host, time; and that it failed, where its job went on
     cancelled        written by `experiments.cancel`, removed by the next submission: jobs do not requeue themselves
 
 The id is a hash of the run keys, so that the same command finds its sweep again.
@@ -50,21 +50,40 @@ class Submission:
     jobs: list[str] = field(default_factory=list)
     """Ids: of each pack's job in SLURM, or of the local processes that share the packs; none for a dry run."""
     array_size: int | None = None
-    """Packs of each array, where SLURM takes none that has all of them; None: one array has all."""
+    """Jobs of each array, where SLURM takes none that has all of them; None: one array has all."""
+    shares: int | None = None
+    """Jobs that share the packs; None: each pack has a job of its own."""
+
+    @property
+    def packs_per_job(self) -> int:
+        """How many packs a job trains at once."""
+        return int(self.settings.get("packs_per_job", 1))
+
+    @property
+    def packs_of_jobs(self) -> list[tuple[int, ...]]:
+        """The packs of each job."""
+        count = self.shares or len(self.packs)
+        return [tuple(range(job, len(self.packs), count)) for job in range(count)]
 
     @property
     def arrays(self) -> list[range]:
-        """The packs of each array."""
-        size = self.array_size or len(self.packs)
-        return [range(first, min(first + size, len(self.packs))) for first in range(0, len(self.packs), size)]
+        """The jobs of each array."""
+        count = self.shares or len(self.packs)
+        size = self.array_size or count
+        return [range(first, min(first + size, count)) for first in range(0, count, size)]
 
     def place_of(self, pack: int) -> tuple[int, int]:
-        """The array that has a pack, and the pack's place there."""
-        return divmod(pack, self.array_size or len(self.packs))
+        """The array that has a pack, and the place of the pack's job there."""
+        count = self.shares or len(self.packs)
+        return divmod(pack % count, self.array_size or count)
 
     def job(self, pack: int) -> str | None:
         """The id of the job that has a pack; None for a dry run."""
         return self.jobs[pack % len(self.jobs)] if self.jobs else None
+
+    def log_of(self, pack: int, job: str) -> str:
+        """The name of the file to which a pack's errors go in a job."""
+        return f"{pack_log(job, pack)}.err" if self.packs_per_job > 1 else f"{job}_0_log.err"
 
 
 @dataclass(frozen=True)
@@ -103,12 +122,22 @@ class Sweep:
         path = self.place(submission) / ATTEMPTS / f"{pack}.jsonl"
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
+    def ended(self, submission: Submission, pack: int) -> int | None:
+        """The exit status with which a pack has failed whose job went on with others; None where it has not."""
+        path = self.place(submission) / ATTEMPTS / f"{pack}.failed"
+        return int(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def note_end(self, submission: Submission, pack: int, status: int) -> None:
+        """Record the exit status of a pack that has failed: its job trains it no more."""
+        write_atomically(self.place(submission) / ATTEMPTS / f"{pack}.failed", str(status).encode())
+
     def save(self) -> None:
         """Write sweep.json."""
         submissions = [asdict(each) for each in self.submissions]
         for each in submissions:
-            if each["array_size"] is None:  # jobs of older sources, which still wait, do not know it
-                del each["array_size"]
+            for name in ("array_size", "shares"):  # jobs of older sources, which still wait, do not know them
+                if each[name] is None:
+                    del each[name]
         content = {"id": self.id, "runs": self.runs, "submissions": submissions}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())
@@ -148,6 +177,17 @@ def read(folder: Path) -> Sweep:
             "sweep.json says what was submitted",
             "restore it, or remove the folder: the run folders hold all results",
         ) from error
+
+
+def submitted(folder: Path, number: int) -> tuple[Sweep, Submission]:
+    """A sweep by its folder, and one of its submissions. Raises FailureError where sweep.json is damaged."""
+    sweep = read(folder)
+    return sweep, next(submission for submission in sweep.submissions if submission.number == number)
+
+
+def pack_log(job: str, pack: int) -> str:
+    """The name of a log, without its ending, of a pack that has a process of its own."""
+    return f"{job}_pack{pack}_log"
 
 
 def all_sweeps(outputs: Path) -> list[Sweep]:

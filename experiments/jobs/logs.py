@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.jobs.ledger import JOBS, Submission, Sweep
+from experiments.jobs.ledger import JOBS, Submission, Sweep, pack_log
 from experiments.jobs.watch import active_packs
 
 ALL = 0  # lines: all that there are
@@ -28,9 +28,15 @@ class Job:
     packs: tuple[int, ...]
 
     def logs(self) -> list[Path]:
-        """Its logs so far: errors and output of each of its processes; none while it waits."""
-        folder = glob.escape(str(self.sweep.place(self.submission) / JOBS / self.name))
-        return sorted(Path(path) for kind in ("err", "out") for path in glob.glob(f"{folder}_*_log.{kind}"))
+        """Its logs so far: errors and output of each of its processes; none while it waits.
+
+        Where packs have processes of their own, those of other packs are left out.
+        """
+        folder, own = self.sweep.place(self.submission) / JOBS, ["*_log"]
+        if self.submission.packs_per_job > 1:
+            own = ["0_log", *(pack_log(self.name, pack).removeprefix(f"{self.name}_") for pack in self.packs)]
+        found = [f"{glob.escape(str(folder / self.name))}_{name}.{kind}" for kind in ("err", "out") for name in own]
+        return sorted(Path(path) for pattern in found for path in glob.glob(pattern))
 
     def __str__(self) -> str:
         numbers = ", ".join(map(str, self.packs))

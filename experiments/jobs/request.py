@@ -34,7 +34,8 @@ def device_of_jobs(kind: Kind, settings: LaunchSettings) -> Device:
     if kind is Kind.local or (settings.gpus and here.accelerator):
         return here
     if not settings.gpus and settings.memory_gb is not None:
-        return Device("a job", settings.memory_gb * GB / GIB, accelerator=False)
+        each = settings.memory_gb / settings.places
+        return Device("a job", each * GB / GIB, accelerator=False)
     raise UsageError(
         "pack.max_lanes=auto for jobs whose memory is not known here",
         "lanes are chosen by the memory of the jobs' GPU (known where this machine has one too) or launcher.memory_gb",
@@ -48,7 +49,7 @@ def place_of_jobs(kind: Kind, settings: LaunchSettings) -> Place | None:
         return None
     host, memory = UNKNOWN.host, settings.job_memory_gb
     if memory is not None:
-        host = Device("a job", memory * GB / GIB, accelerator=False)
+        host = Device("a job", memory / settings.places * GB / GIB, accelerator=False)
     if not settings.gpus:
         return Place(host, host)
     found = find_device()
@@ -73,7 +74,7 @@ def parameters(sweep: Sweep, submission: Submission, settings: LaunchSettings) -
         "mail_user": settings.mail_user,
         "mail_type": settings.mail_type,
         "gpus_per_node": settings.gpus,
-        "cpus_per_task": settings.cpus,
+        "cpus_per_task": settings.job_cpus,
         "mem": _megabytes(settings.memory_gb),
         "mem_per_gpu": _megabytes(settings.memory_per_gpu_gb),
         "time": settings.minutes,
@@ -105,7 +106,7 @@ def _srun_arguments(settings: LaunchSettings) -> list[str]:
 
     Where one of several tasks fails, the others notice it and end with its error; srun ends those that do not.
     """
-    cpus = [] if settings.cpus is None else [f"--cpus-per-task={settings.cpus}"]
+    cpus = [] if settings.job_cpus is None else [f"--cpus-per-task={settings.job_cpus}"]
     several = ["--kill-on-bad-exit=0", f"--wait={SECONDS_FOR_ALL_TO_END}"] if settings.ranks > 1 else []
     return [*cpus, *several, *settings.srun_args]
 

@@ -26,6 +26,7 @@ class Kind(StrEnum):
 NAMES = ("partition", "account", "qos", "constraint", "exclude", "gres", "comment", "mail_user", "mail_type", "python")
 """Settings that are texts."""
 OPTIONAL = (*NAMES, "gpus", "tasks", "cpus", "memory_gb", "memory_per_gpu_gb")  # may be null
+AUTO = "auto"
 TYPED_GPUS = re.compile(r"[A-Za-z][\w.-]*:([1-9]\d*)")  # h100:4
 ALIASES = {
     "timeout_min": "minutes",
@@ -54,8 +55,10 @@ class LaunchSettings:
     """GPUs per job, 4 or with their type, h100:4; locally: None lets jobs see all of the machine's."""
     tasks: int | None = None
     """Processes that train a pack together (data parallel), each with `cpus` and one of `gpus`; None: one per GPU."""
+    packs_per_job: int | str = 1
+    """Packs that a job trains at once, each in a process with `cpus` and one of `gpus`; auto: one for each GPU."""
     cpus: int | None = 4
-    """Processors per task, and threads of PyTorch in it."""
+    """Processors per task, and threads of PyTorch in it; per pack where a job trains several at once."""
     memory_gb: float | None = None
     """Memory per job; with pack.max_lanes=auto and no GPUs, what decides how many lanes a pack has."""
     memory_per_gpu_gb: float | None = None
@@ -125,6 +128,7 @@ class LaunchSettings:
         fits = not self.gpus or self.ranks <= self.gpu_count
         self._require("tasks", fits, f"at most launcher.gpus={self.gpus}: every task has a GPU", self.gpu_count)
         self._require_memory()
+        self._require_packs()
         for name in NAMES:
             value = getattr(self, name)
             self._require(name, isinstance(value, str) and value != "", "a text", "<text>")
@@ -144,6 +148,17 @@ class LaunchSettings:
         alone = self.memory_per_gpu_gb is None or (self.memory_gb is None and bool(self.gpus))
         self._require("memory_per_gpu_gb", alone, "for jobs with GPUs, instead of memory_gb", "null")
 
+    def _require_packs(self) -> None:
+        packs: Any = self.packs_per_job
+        fits = packs == AUTO or (type(packs) is int and packs >= 1)
+        self._require("packs_per_job", fits, "a number of packs that a job trains at once, or auto: one per GPU", 8)
+        if packs == 1:
+            return
+        fits = not self.gpus or packs == AUTO or packs <= self.gpu_count
+        self._require("packs_per_job", fits, f"at most launcher.gpus={self.gpus}: every pack has a GPU", self.gpu_count)
+        alone = self.tasks in (None, 1)
+        self._require("tasks", alone, f"1 with launcher.packs_per_job={packs}: each pack is trained by one process", 1)
+
     def _require(self, name: str, fits: bool, rule: str, example: Any) -> None:
         value = getattr(self, name)
         if not (fits or (value is None and name in OPTIONAL)):
@@ -153,14 +168,28 @@ class LaunchSettings:
 
     @property
     def ranks(self) -> int:
-        """Processes per job."""
-        return self.tasks or self.gpu_count or 1
+        """Processes that train a pack together."""
+        return 1 if self.packs_per_job != 1 else self.tasks or self.gpu_count or 1
 
     @property
     def gpu_count(self) -> int:
         """GPUs per job; 0 where none are asked for."""
         typed = TYPED_GPUS.fullmatch(self.gpus) if isinstance(self.gpus, str) else None
         return int(typed[1]) if typed else int(self.gpus or 0)
+
+    @property
+    def places(self) -> int:
+        """Packs that a job trains at once. Raises UsageError for `auto` where the job asks for no GPUs."""
+        if self.packs_per_job == AUTO:
+            fits = self.gpu_count > 0
+            self._require("packs_per_job", fits, "auto only with launcher.gpus: one pack for each GPU", 8)
+            return self.gpu_count
+        return int(self.packs_per_job)
+
+    @property
+    def job_cpus(self) -> int | None:
+        """Processors of a task of a job."""
+        return None if self.cpus is None else self.cpus * self.places
 
     @property
     def job_memory_gb(self) -> float | None:

@@ -70,9 +70,14 @@ class Active:
                 yield submission, pack, self._job(sweep, submission, pack)
 
     def _job(self, sweep: Sweep, submission: Submission, pack: int) -> QueuedJob | None:
+        if sweep.ended(submission, pack) is not None:
+            return None
         if submission.kind is Kind.slurm:
             array, place = submission.place_of(pack)
-            return self.queued.get((sweep.job_name(submission, array), place))
+            job = self.queued.get((sweep.job_name(submission, array), place))
+            if job and job.state == "RUNNING" and submission.packs_per_job > 1 and not sweep.attempts(submission, pack):
+                return replace(job, state="PENDING", reason="for a place in its job")
+            return job
         process = submission.job(pack)
         if process is None or not process_lives(process, sweep.place(submission)):
             return None
@@ -187,7 +192,7 @@ def _state(sweep: Sweep, submission: Submission, pack: int, job: QueuedJob | Non
     status = folder.status()
     if status is Status.finished:
         return LaneState(key, label, State.finished, job_id, requeued)
-    log = sweep.place(submission) / JOBS / f"{job_id}_0_log.err"
+    log = sweep.place(submission) / JOBS / submission.log_of(pack, job_id)
     if status is Status.failed:
         return LaneState(key, label, State.failed, job_id, requeued, note=f"{folder.reason()}; log {log}")
     pace = _progress(folder)

@@ -33,7 +33,7 @@ from tinylora.engine.ranks import require_work, world_size
 from tinylora.models.find import is_here
 from tinylora.records.progress import labels
 from tinylora.settings.config import RunConfig
-from tinylora.settings.errors import UsageError
+from tinylora.settings.errors import FailureError, UsageError
 from tinylora.settings.store_urls import file_of
 
 
@@ -50,10 +50,26 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
         )
     if kind is Kind.slurm:
         slurm.require_commands()
+    settings = _with_places(kind, settings)
     outputs = Path(points[0].outputs_dir)
     with _as_before_unless_used(outputs):
         _check(points, place_of_jobs(kind, settings))
         return _submit_points(points, outputs, kind, settings)
+
+
+def _with_places(kind: Kind, settings: LaunchSettings) -> LaunchSettings:
+    """The settings with the number of packs that a job trains at once. Raises UsageError."""
+    if settings.packs_per_job == 1:
+        return settings
+    if kind is Kind.local and settings.gpus is None:
+        settings = replace(settings, gpus=_gpus_here())
+    return replace(settings, packs_per_job=settings.places)
+
+
+def _gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 @contextmanager
@@ -87,13 +103,15 @@ def _submit_points(points: Sequence[RunConfig], outputs: Path, kind: Kind, setti
 
 def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSettings) -> Sweep:
     number = max((submission.number for submission in sweep.submissions), default=0) + 1
-    place, array_size = sweep.folder / str(number), _array_size(len(packs), kind, settings)
-    source, command = snapshot.take(place / ledger.CODE), sys.argv[1:]
+    place, shares = sweep.folder / str(number), _shares(len(packs), kind, settings)
+    array_size = _array_size(shares or len(packs), kind, settings)
     submission = Submission(
-        number, round(time.time(), 3), kind, command, asdict(settings), source, packs, array_size=array_size
+        number, round(time.time(), 3), kind, sys.argv[1:], asdict(settings), {}, packs, [], array_size, shares
     )
     sweep.submissions.append(submission)
     try:
+        submission = replace(submission, source=snapshot.take(place / ledger.CODE))
+        sweep.submissions[-1] = submission
         sweep.save()  # jobs read it
         (place / ledger.JOBS).mkdir(parents=True, exist_ok=True)
         jobs = (_to_slurm if kind is Kind.slurm else _to_local)(sweep, submission, settings)
@@ -101,6 +119,9 @@ def _submit(sweep: Sweep, packs: list[list[str]], kind: Kind, settings: LaunchSe
         if kind is Kind.slurm and not _refused_at_once(submission, error):  # sbatch may have taken some a moment ago
             slurm.cancel_named([sweep.job_name(submission, array) for array in range(len(submission.arrays))])
         sweep.drop(submission)
+        if isinstance(error, OSError):
+            rule = "sources, scripts and what submitit hands to jobs are written there before jobs are submitted"
+            raise FailureError(f"{place}: {error}", rule, "make room, or give another outputs_dir") from error
         raise
     sweep.submissions[-1] = replace(submission, jobs=jobs)
     sweep.save()
@@ -112,14 +133,21 @@ def _refused_at_once(submission: Submission, error: BaseException) -> bool:
     return isinstance(error, UsageError) and len(submission.arrays) == 1
 
 
-def _array_size(packs: int, kind: Kind, settings: LaunchSettings) -> int | None:
-    """Packs of an array, where SLURM takes none that has all. Raises UsageError or FailureError."""
-    if kind is not Kind.slurm or packs == 1 or packs <= (most := slurm.largest_array()):
+def _shares(packs: int, kind: Kind, settings: LaunchSettings) -> int | None:
+    """How many jobs share the packs; None where each pack has one of its own."""
+    if kind is Kind.slurm and settings.places == 1:
         return None
-    arrays = -(-packs // most)
+    return min(settings.array_parallelism, -(-packs // settings.places))
+
+
+def _array_size(jobs: int, kind: Kind, settings: LaunchSettings) -> int | None:
+    """Jobs of an array, where SLURM takes none that has all. Raises UsageError or FailureError."""
+    if kind is not Kind.slurm or jobs == 1 or jobs <= (most := slurm.largest_array()):
+        return None
+    arrays = -(-jobs // most)
     if settings.array_parallelism < arrays:
         raise UsageError(
-            f"launcher.array_parallelism={settings.array_parallelism} for {packs} packs",
+            f"launcher.array_parallelism={settings.array_parallelism} for {jobs} jobs",
             f"the cluster's arrays have at most {most} jobs (MaxArraySize), and each of {arrays} runs at least one",
             f"give launcher.array_parallelism={arrays} or more, or larger packs (pack.max_lanes)",
         )
@@ -139,9 +167,10 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
         return []
     (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
     ids: list[str] = []
-    for array, packs in enumerate(arrays):
+    for array, of_array in enumerate(arrays):
         executor.update_parameters(job_name=sweep.job_name(submission, array))
-        jobs = [PackJob(str(sweep.folder), submission.number, (pack,)) for pack in packs]
+        shares = [submission.packs_of_jobs[job] for job in of_array]
+        jobs = [PackJob(str(sweep.folder), submission.number, packs) for packs in shares]
         try:
             ids += [str(job.job_id) for job in executor.submit_array(jobs)]
         except (FailedJobError, FailedSubmissionError) as error:
@@ -149,10 +178,10 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     return ids
 
 
-def _script(executor: Any, packs: int) -> str:
+def _script(executor: Any, jobs: int) -> str:
     """The batch script that submitit will write: SLURM is asked whether it takes it; a dry run leaves it to be read."""
     copy = type(executor)(executor.folder)
-    copy.parameters = executor.parameters | ({"map_count": packs} if packs > 1 else {})
+    copy.parameters = executor.parameters | ({"map_count": jobs} if jobs > 1 else {})
     return str(copy._make_submission_file_text(executor._submitit_command_str, "script"))
 
 
@@ -160,23 +189,17 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     """Start background processes that share the packs; returns their process ids, none for a dry run."""
     if settings.dry_run:
         return []
-    place, packs = sweep.place(submission), range(len(submission.packs))
+    place = sweep.place(submission)
     executor = LocalExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=python_of(settings))
-    gpus = settings.gpu_count
-    if settings.gpus is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
     executor.update_parameters(
         timeout_min=settings.minutes,
         signal_delay_s=settings.notice_seconds,
-        gpus_per_node=gpus,
+        gpus_per_node=_gpus_here() if settings.gpus is None else settings.gpu_count,
         setup=settings.setup,
         tasks_per_node=settings.ranks,
     )
     (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
-    shares = min(settings.array_parallelism, len(packs))
-    jobs = [PackJob(str(sweep.folder), submission.number, tuple(packs[share::shares])) for share in range(shares)]
+    jobs = [PackJob(str(sweep.folder), submission.number, packs) for packs in submission.packs_of_jobs]
     with environment_variables(**environment(place / ledger.CODE, settings)), _without_streams():
         return [str(job.job_id) for job in executor.submit_array(jobs)]
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from filelock import FileLock, Timeout
@@ -33,7 +33,7 @@ from support.slurm_jobs import (
 )
 
 from experiments.compose.points import compose
-from experiments.jobs import job, ledger, snapshot, watch
+from experiments.jobs import ledger, one_pack, snapshot, watch
 from experiments.jobs.job import Notice
 from experiments.jobs.settings import LaunchSettings
 from experiments.jobs.slurm import QueuedJob, refused
@@ -78,10 +78,10 @@ def test_a_run_folder_that_is_held_too_long_has_the_job_requeued(monkeypatch: py
         raise SystemExit(255)
 
     notice.requeue = requeue
-    monkeypatch.setattr(job.time, "sleep", slept.append)
+    monkeypatch.setattr(one_pack.time, "sleep", slept.append)
     busy = BusyError("run folder x", "", "")
     notice.wait(cast(ledger.Sweep, None), busy, time.monotonic() + 60)
-    assert (slept, requeued) == ([job.SECONDS_BETWEEN_TRIES], [])
+    assert (slept, requeued) == ([one_pack.SECONDS_BETWEEN_TRIES], [])
     with pytest.raises(SystemExit):
         notice.wait(cast(ledger.Sweep, None), busy, time.monotonic() - 1)
     assert requeued == [10]
@@ -202,6 +202,40 @@ def test_tasks_that_cannot_be_are_refused(settings: dict[str, int], part: str) -
     with pytest.raises(UsageError, match=part):
         LaunchSettings(**settings)  # type: ignore[arg-type]
     assert [LaunchSettings(tasks=2).ranks, LaunchSettings(gpus=4).ranks, LaunchSettings().ranks] == [2, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "rule"),
+    [
+        ({"packs_per_job": 0}, "packs_per_job=0", "a number of packs"),
+        ({"packs_per_job": "all"}, "packs_per_job=all", "or auto"),
+        ({"packs_per_job": True}, "packs_per_job=True", "a number of packs"),
+        ({"packs_per_job": 9, "gpus": "h100:8"}, "packs_per_job=9", "at most launcher.gpus=h100:8"),
+        ({"packs_per_job": 2, "tasks": 2}, "tasks=2", "trained by one process"),
+        ({"packs_per_job": "auto"}, "packs_per_job=auto", "only with launcher.gpus"),
+    ],
+)
+def test_packs_of_a_job_that_cannot_be_are_refused(settings: dict[str, Any], given: str, rule: str) -> None:
+    with pytest.raises(UsageError, match=f"launcher.{given}") as error:
+        assert LaunchSettings(**settings).places
+    assert rule in str(error.value)
+    whole = LaunchSettings(packs_per_job="auto", gpus="h100:8", cpus=6)
+    assert (whole.places, whole.ranks, whole.job_cpus) == (8, 1, 48)
+
+
+def test_sources_that_cannot_be_copied_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(target: Path) -> None:
+        (target / "tinylora").mkdir(parents=True)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "take", full)
+    with pytest.raises(AssertionError):  # of `start`: its exit status
+        start(tmp_path / "outputs", f"u=5 steps=2 {LOCAL}")
+    said = capsys.readouterr().err
+    assert "No space left" in said and "make room" in said
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_what_sbatch_says_is_handed_on() -> None:

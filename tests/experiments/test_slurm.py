@@ -134,6 +134,27 @@ def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> No
                 return
 
 
+@pytest.mark.parametrize("events", [int(os.environ.get("SLURM_PREEMPTIONS", "3"))])
+@pytest.mark.slow
+def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, tmp_path: Path) -> None:
+    """The same for jobs that train two packs side by side; with SLURM_PACKS=16 for more than four."""
+    packs = int(os.environ.get("SLURM_PACKS", "4"))
+    points = f"u=5,13 seed={','.join(map(str, range(packs // 2)))} steps=60 pack.max_lanes=1"
+    here = run_here(tmp_path / "here", points)
+    chance, outputs = random.Random(events), tmp_path / "outputs"
+    sweep = submit(outputs, points, f"{SLURM} launcher.packs_per_job=2 launcher.max_requeues=40")
+    assert len(job_ids(sweep)) == packs // 2
+    for event in range(events):
+        before = steps_done(outputs)
+        wait_until(lambda before=before: steps_done(outputs) > before or not job_ids(sweep))  # type: ignore[misc]
+        time.sleep(chance.uniform(0, 0.4))
+        disturb(outputs, sweep, event % 3, chance)
+    wait_for_end(sweep)
+    code, text = status(outputs, sweep)
+    assert code == 0 and f"sweep {sweep}: {packs} finished" in text and "requeued" in text
+    assert_same_results(outputs, here, 60)
+
+
 @pytest.mark.slow
 def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
     """The results are those of two background processes that nothing happened to."""

@@ -38,19 +38,18 @@ def call(module: str, words: str, sources: Path = ROOT, **environment: str) -> s
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=sources)
 
 
+def asked(outputs: Path, words: str) -> list[str]:
+    """The settings of a sweep: of one that these tests have a value for, the value that is asked for."""
+    settings = [*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]
+    return list({word.partition("=")[0]: word for word in settings}.values())
+
+
 def start(outputs: Path, words: str, *more: str) -> str:
     """What `experiments.run` says of a sweep, in this process, which has imported everything already.
 
     Words are separated by spaces; `more` are words that have spaces in them.
     """
-    said = io.StringIO()
-    asked = {word.partition("=")[0]: word for word in [*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]}
-    command = [
-        "run.py",
-        "-m",
-        *asked.values(),
-        *more,
-    ]  # of a setting that has a value of these tests, the one that is asked for
+    said, command = io.StringIO(), ["run.py", "-m", *asked(outputs, words), *more]
     with patch.object(sys, "argv", command), redirect_stdout(said):
         assert run.main() == 0, said.getvalue()
     return said.getvalue()
@@ -68,7 +67,7 @@ def sweep_of(said: str) -> str:
 
 def run_here(outputs: Path, words: str) -> Path:
     """The same sweep in packs of this process."""
-    run_sweep(compose([*SMALL.split(), *words.split(), f"outputs_dir={outputs}"]).points)
+    run_sweep(compose(asked(outputs, words)).points)
     return outputs
 
 
