@@ -18,7 +18,8 @@ WAYS = {TEST: "sampled_strict", GREEDY: "greedy_strict"}
 
 def measured(runs: pd.DataFrame, score: str, items: Items) -> Cell:
     """The runs of a cell that have a score; with outcomes by problem where all of them have these, for one test set."""
-    runs = runs[runs[score].notna()].sort_values(["draw", "seed", "run_key"], kind="stable")
+    used = list(dict.fromkeys(["draw", "seed", "run_key", "stand_in", score]))  # of many columns, to be fast
+    runs = runs.loc[runs[score].notna(), used].sort_values(["draw", "seed", "run_key"], kind="stable")
     found = [_outcomes(row, items) for row in runs[["run_key", "stand_in"]].itertuples(index=False)]
     ids = {outcomes.ids for outcomes in found if outcomes is not None}
     table = None
@@ -37,7 +38,7 @@ def _outcomes(row: object, items: Items) -> Outcomes | None:
 
 def untrained(runs: pd.DataFrame, score: str, value: float, items: Items) -> Cell:
     """The untrained model as a cell without draws: its score, and the mean of its outcomes over the seeds of runs."""
-    by_seed = runs.sort_values("run_key", kind="stable").drop_duplicates("seed")
+    by_seed = runs[["run_key", "seed"]].sort_values("run_key", kind="stable").drop_duplicates("seed")
     found = [own.base for key in by_seed["run_key"] if (own := items.get(key)) is not None and own.base is not None]
     scores, ids = np.array([value]), {outcomes.ids for outcomes in found}
     if score not in WAYS or len(ids) != 1:

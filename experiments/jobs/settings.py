@@ -23,7 +23,19 @@ class Kind(StrEnum):
     local = "local"
 
 
-NAMES = ("partition", "account", "qos", "constraint", "exclude", "gres", "comment", "mail_user", "mail_type", "python")
+NAMES = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "exclude",
+    "gres",
+    "comment",
+    "mail_user",
+    "mail_type",
+    "python",
+    "at_end",
+)
 """Settings that are texts."""
 OPTIONAL = (*NAMES, "gpus", "tasks", "cpus", "memory_gb", "memory_per_gpu_gb")  # may be null
 AUTO = "auto"
@@ -93,6 +105,8 @@ class LaunchSettings:
     """How long before its end a job is told to save its state: longer than the longest step."""
     max_requeues: int = 10
     """How often a job that was preempted, killed or out of time is queued again."""
+    at_end: str | None = None
+    """A shell command that is run once all jobs of a submission have ended (see `at_end`)."""
     wait: bool = False
     """Stay until all jobs have ended, with progress."""
     dry_run: bool = False

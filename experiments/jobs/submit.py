@@ -21,6 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, environme
 
 from experiments.display import counted
 from experiments.jobs import ledger, slurm, snapshot
+from experiments.jobs.at_end import parameters_of_end, submit_end
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.request import device_of_jobs, environment, parameters, place_of_jobs, python_of
@@ -159,7 +160,8 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     place, arrays = sweep.place(submission), submission.arrays
     executor = SlurmExecutor(place / ledger.JOBS, max_num_timeout=settings.max_requeues, python=python_of(settings))
     of_each = replace(settings, array_parallelism=settings.array_parallelism // len(arrays))
-    executor.update_parameters(**parameters(sweep, submission, of_each))
+    asked = parameters(sweep, submission, of_each)
+    executor.update_parameters(**asked)
     script = place / ledger.JOBS / "submission.sh"
     script.write_text(_script(executor, len(arrays[0])), encoding="utf-8")
     slurm.require_acceptable(script)
@@ -175,6 +177,10 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
             ids += [str(job.job_id) for job in executor.submit_array(jobs)]
         except (FailedJobError, FailedSubmissionError) as error:
             raise slurm.refused(str(error)) from error
+    if settings.at_end is not None:
+        last = SlurmExecutor(executor.folder, python=python_of(settings))
+        last.update_parameters(**parameters_of_end(asked, f"{sweep.job_name(submission)}.end", ids))
+        submit_end(last, sweep, submission)
     return ids
 
 
@@ -201,7 +207,11 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     (sweep.folder / ledger.CANCELLED).unlink(missing_ok=True)
     jobs = [PackJob(str(sweep.folder), submission.number, packs) for packs in submission.packs_of_jobs]
     with environment_variables(**environment(place / ledger.CODE, settings)), _without_streams():
-        return [str(job.job_id) for job in executor.submit_array(jobs)]
+        ids = [str(job.job_id) for job in executor.submit_array(jobs)]
+        if settings.at_end is not None:
+            executor.update_parameters(gpus_per_node=0, tasks_per_node=1)
+            submit_end(executor, sweep, submission)
+        return ids
 
 
 @contextmanager

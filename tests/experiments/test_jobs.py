@@ -116,6 +116,16 @@ def test_a_job_that_slurm_clears_up_after_is_neither_running_nor_gone(tmp_path: 
     assert State.ending.active and not State.ending.bad
 
 
+def test_a_command_is_run_once_all_jobs_have_ended(tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    at_end = f"launcher.at_end='cat - > {said}.part; echo $TINYLORA_SAID >> {said}.part; mv {said}.part {said}'"
+    sweep = submit(tmp_path / "outputs", "u=5 steps=2", LOCAL, at_end)
+    wait_until(said.exists)
+    lines = said.read_text().splitlines()
+    assert lines[0] == lines[-1] == f"sweep {sweep}: 1 finished"
+    assert lines[-2].split()[0] == "u=5" and lines[-2].endswith("finished")
+
+
 def test_a_cancelled_background_sweep_is_gone(tmp_path: Path) -> None:
     sweep = submit(tmp_path, "u=5 steps=2000", LOCAL)
     wait_until(lambda: steps_done(tmp_path) >= 1)

@@ -142,8 +142,9 @@ def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, 
     points = f"u=5,13 seed={','.join(map(str, range(packs // 2)))} steps=60 pack.max_lanes=1"
     here = run_here(tmp_path / "here", points)
     chance, outputs = random.Random(events), tmp_path / "outputs"
-    sweep = submit(outputs, points, f"{SLURM} launcher.packs_per_job=2 launcher.max_requeues=40")
-    assert len(job_ids(sweep)) == packs // 2
+    at_end = f"launcher.at_end='cat - > {tmp_path}/said; echo $TINYLORA_SWEEP >> {tmp_path}/said'"
+    sweep = submit(outputs, points, f"{SLURM} launcher.packs_per_job=2 launcher.max_requeues=40", at_end)
+    assert len(job_ids(sweep)) == packs // 2 + 1, "and the one that runs the command"
     for event in range(events):
         before = steps_done(outputs)
         wait_until(lambda before=before: steps_done(outputs) > before or not job_ids(sweep))  # type: ignore[misc]
@@ -152,6 +153,8 @@ def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, 
     wait_for_end(sweep)
     code, text = status(outputs, sweep)
     assert code == 0 and f"sweep {sweep}: {packs} finished" in text and "requeued" in text
+    said = (tmp_path / "said").read_text().splitlines()
+    assert (said[0], said[-1]) == (f"sweep {sweep}: {packs} finished", sweep)
     assert_same_results(outputs, here, 60)
 
 
