@@ -83,5 +83,5 @@ def parameters_of_end(parameters: Mapping[str, Any], name: str, jobs: Sequence[s
     ids = ":".join(dict.fromkeys(job.partition("_")[0] for job in jobs))
     kept = {key: value for key, value in parameters.items() if key not in OF_OTHERS}
     more = parameters["additional_parameters"] | {"dependency": f"afterany:{ids}"}
-    own = {"job_name": name, "cpus_per_task": 1, "ntasks_per_node": 1, "time": MINUTES}
+    own = {"job_name": name, "nodes": 1, "cpus_per_task": 1, "ntasks_per_node": 1, "time": MINUTES}
     return kept | own | {"additional_parameters": more}

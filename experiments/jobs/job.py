@@ -24,6 +24,7 @@ from experiments.jobs import ledger, slurm
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.one_pack import ENDED, run_pack, say_busy, say_error
 from experiments.jobs.side_by_side import Places, starter, train_side_by_side
+from tinylora.engine.meeting import MEETING
 from tinylora.engine.ranks import Ranks, ranks_of_process
 from tinylora.records.folder import BusyError
 from tinylora.records.stopping import StopRequest
@@ -148,8 +149,9 @@ class Notice:
 def _join_ranks(environment: JobEnvironment) -> Ranks:
     """Say which rank this process of the job is, and wait for the others.
 
-    All are on one machine. The port follows from the job's number, so that jobs on one machine do not share it, and is
-    below the range from which the system hands out ports.
+    In SLURM, rank 0 is on the node from which srun starts the tasks, and writes its port for each start of the job. In
+    the background all are on one machine, and the port follows from the job's number; it is below the range from which
+    the system hands out ports.
     """
     os.environ |= {
         "RANK": str(environment.global_rank),
@@ -157,6 +159,12 @@ def _join_ranks(environment: JobEnvironment) -> Ranks:
         "LOCAL_RANK": str(environment.local_rank),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(PORTS.start + int(environment.raw_job_id) % len(PORTS)),
-        "GLOO_SOCKET_IFNAME": "lo",
     }
+    if environment.num_nodes > 1:
+        os.environ["MASTER_ADDR"] = os.environ["SLURM_LAUNCH_NODE_IPADDR"]
+    else:
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    if environment.name() == "slurm":
+        start = os.environ.get("SLURM_RESTART_COUNT", "0")
+        os.environ[MEETING] = str(environment.paths.folder / f"{environment.job_id}_meeting{start}")
     return ranks_of_process()

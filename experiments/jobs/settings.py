@@ -65,6 +65,8 @@ class LaunchSettings:
     """Quality of service."""
     gpus: int | str | None = None
     """GPUs per job, 4 or with their type, h100:4; locally: None lets jobs see all of the machine's."""
+    nodes: int = 1
+    """Nodes of a job, whose processes train a pack together; tasks, GPUs and memory are then those of each node."""
     tasks: int | None = None
     """Processes that train a pack together (data parallel), each with `cpus` and one of `gpus`; None: one per GPU."""
     packs_per_job: int | str = 1
@@ -132,14 +134,14 @@ class LaunchSettings:
         return cls(**own)
 
     def __post_init__(self) -> None:
-        for name in ("tasks", "cpus", "minutes", "array_parallelism", "notice_seconds", "max_requeues"):
+        for name in ("nodes", "tasks", "cpus", "minutes", "array_parallelism", "notice_seconds", "max_requeues"):
             value, least = getattr(self, name), 0 if name == "max_requeues" else 1
             fits = type(value) is int and value >= least  # True is no number
             self._require(name, fits, f"a whole number of at least {least}", 1)
         gpus: Any = self.gpus
         fits = (type(gpus) is int and gpus >= 0) or (isinstance(gpus, str) and TYPED_GPUS.fullmatch(gpus) is not None)
         self._require("gpus", fits, "a number of GPUs, or their type and number", "4, or h100:4")
-        fits = not self.gpus or self.ranks <= self.gpu_count
+        fits = not self.gpus or self.ranks_per_node <= self.gpu_count
         self._require("tasks", fits, f"at most launcher.gpus={self.gpus}: every task has a GPU", self.gpu_count)
         self._require_memory()
         self._require_packs()
@@ -171,6 +173,7 @@ class LaunchSettings:
         fits = not self.gpus or packs == AUTO or packs <= self.gpu_count
         self._require("packs_per_job", fits, f"at most launcher.gpus={self.gpus}: every pack has a GPU", self.gpu_count)
         alone = self.tasks in (None, 1)
+        self._require("nodes", self.nodes == 1, f"1 with launcher.packs_per_job={packs}: such a job is on one node", 1)
         self._require("tasks", alone, f"1 with launcher.packs_per_job={packs}: each pack is trained by one process", 1)
 
     def _require(self, name: str, fits: bool, rule: str, example: Any) -> None:
@@ -183,6 +186,11 @@ class LaunchSettings:
     @property
     def ranks(self) -> int:
         """Processes that train a pack together."""
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def ranks_per_node(self) -> int:
+        """How many of them are on one node."""
         return 1 if self.packs_per_job != 1 else self.tasks or self.gpu_count or 1
 
     @property

@@ -51,6 +51,9 @@ def submit_sweep(points: Sequence[RunConfig], kind: Kind, settings: LaunchSettin
         )
     if kind is Kind.slurm:
         slurm.require_commands()
+    elif settings.nodes > 1:
+        given, rule = f"launcher.nodes={settings.nodes} with hydra/launcher={kind}", "this machine is one node"
+        raise UsageError(given, rule, "leave launcher.nodes out, or give hydra/launcher=slurm")
     settings = _with_places(kind, settings)
     outputs = Path(points[0].outputs_dir)
     with _as_before_unless_used(outputs):

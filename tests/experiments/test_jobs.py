@@ -198,7 +198,16 @@ def test_a_snapshot_is_the_sources_and_says_what_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"minutes": 0}, {"gpus": -1}, {"cpus": 1.5}, {"memory_gb": 0}, {"partition": ""}, {"setup": "x"}, {"wait": 1}],
+    [
+        {"minutes": 0},
+        {"nodes": 0},
+        {"gpus": -1},
+        {"cpus": 1.5},
+        {"memory_gb": 0},
+        {"partition": ""},
+        {"setup": "x"},
+        {"wait": 1},
+    ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=f"launcher.{next(iter(settings))}="):
@@ -222,6 +231,7 @@ def test_tasks_that_cannot_be_are_refused(settings: dict[str, int], part: str) -
         ({"packs_per_job": True}, "packs_per_job=True", "a number of packs"),
         ({"packs_per_job": 9, "gpus": "h100:8"}, "packs_per_job=9", "at most launcher.gpus=h100:8"),
         ({"packs_per_job": 2, "tasks": 2}, "tasks=2", "trained by one process"),
+        ({"packs_per_job": 2, "nodes": 2}, "nodes=2", "such a job is on one node"),
         ({"packs_per_job": "auto"}, "packs_per_job=auto", "only with launcher.gpus"),
     ],
 )
@@ -246,6 +256,13 @@ def test_sources_that_cannot_be_copied_leave_nothing(
     said = capsys.readouterr().err
     assert "No space left" in said and "make room" in said
     assert not (tmp_path / "outputs").exists()
+
+
+def test_background_processes_are_on_one_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(AssertionError):  # of `start`: its exit status
+        start(tmp_path / "outputs", f"u=5 steps=2 {LOCAL} launcher.nodes=2")
+    assert "launcher.nodes=2 with hydra/launcher=local" in capsys.readouterr().err
+    assert LaunchSettings(nodes=2, gpus=4).ranks == 8
 
 
 def test_what_sbatch_says_is_handed_on() -> None:

@@ -158,14 +158,24 @@ def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, 
     assert_same_results(outputs, here, 60)
 
 
-@pytest.mark.slow
-def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
-    """The results are those of two background processes that nothing happened to."""
-    words, here, outputs = "u=5,13 steps=60", tmp_path / "here", tmp_path / "outputs"
+TWO_RANKS = "u=5,13 steps=60"
+
+
+@pytest.fixture(scope="module")
+def two_ranks_here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two background processes to which nothing happens."""
+    here = tmp_path_factory.mktemp("two")
     local = "hydra/launcher=local launcher.cpus=1 launcher.tasks=2 launcher.wait=true"
-    ended = call("run", f"-m {SMALL} {words} {local} outputs_dir={here}")
+    ended = call("run", f"-m {SMALL} {TWO_RANKS} {local} outputs_dir={here}")
     assert ended.returncode == 0 and "2 finished" in ended.stdout, ended.stderr
-    sweep = submit(outputs, words, f"{SLURM} launcher.tasks=2")
+    return here
+
+
+@pytest.mark.parametrize("two", ["launcher.tasks=2", "launcher.nodes=2"])
+@pytest.mark.slow
+def test_a_job_of_two_tasks_survives_the_death_of_one(two: str, two_ranks_here: Path, outputs: Path) -> None:
+    """On one node, and on two."""
+    sweep = submit(outputs, TWO_RANKS, f"{SLURM} {two}")
     wait_until(lambda: steps_done(outputs) >= 3)
     os.kill(process_of_task(outputs, 1), signal.SIGKILL)
     wait_for_end(sweep)
@@ -173,7 +183,8 @@ def test_a_job_of_two_tasks_survives_the_death_of_one(tmp_path: Path) -> None:
     assert code == 0 and "2 finished" in text and "requeued once" in text
     (log,) = outputs.glob("sweeps/*/1/jobs/*_0_log.err")
     assert "error: rank 1 of 2 is gone" in log.read_text()
-    assert_same_results(outputs, here, 60)
+    assert_same_results(outputs, two_ranks_here, 60)
+    assert len(list(outputs.glob("sweeps/*/1/jobs/*_meeting*"))) == 2, "they have met anew"
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ and hold the same v. Rank 0, which leads, alone writes and shows anything. Noise
 (see `seeds`), so the split changes rounding and nothing else.
 
 They are found from RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as torchrun sets them (in jobs,
-`experiments.jobs.job`). A rank that fails leaves its error with the others, which then fail too, with that error. They
-talk through gloo, on the CPU: what they say is small, but for the gradient of full fine-tuning.
+`experiments.jobs.job`), and meet as `meeting` says. A rank that fails leaves its error with the others, which then fail
+too, with that error. They talk through gloo, on the CPU: what they say is small, but for the gradient of full
+fine-tuning.
 
 Imported without PyTorch, by what must start fast.
 """
@@ -15,15 +16,18 @@ Imported without PyTorch, by what must start fast.
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, NoReturn, TypeVar, cast
 
+from tinylora.engine.meeting import JOINING, MOST_MISSED, SECONDS_BETWEEN_BEATS, Heartbeat, store_of
 from tinylora.records.stopping import Stopped
 from tinylora.settings.config import RunConfig
 from tinylora.settings.errors import FailureError, UsageError, first_line
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
-JOINING = timedelta(minutes=10)  # in which all ranks start
 PATIENCE = timedelta(hours=2)  # that a rank waits for the others: longer than any of them is busy with one thing
 SECONDS_TO_BE_GONE = 5.0  # that a killed process may take, for the others to see it
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -101,13 +104,12 @@ class Together(Ranks):
         """Wait for the others."""
         import torch
         from torch import distributed
-        from torch.distributed.rendezvous import rendezvous
 
         self.rank, self.count = rank, count
         if torch.cuda.is_available():
             torch.cuda.set_device(device_of(local_rank, torch.cuda.device_count()))
         try:
-            self._store, _, _ = next(rendezvous("env://", rank, count, timeout=JOINING))
+            self._store = store_of(rank, count)
         except RuntimeError as error:
             raise LostRank(
                 f"rank {rank} has not found the others of {count}: {first_line(error)}",
@@ -119,6 +121,17 @@ class Together(Ranks):
             group = distributed.distributed_c10d.PrefixStore("group", self._store)
             distributed.init_process_group("gloo", store=group, rank=rank, world_size=count, timeout=PATIENCE)
         self._processes = self.gather((socket.gethostname(), os.getpid()))
+        Heartbeat(self._store.clone(), rank, count, self._give_up).start()
+
+    def _give_up(self, silent: int) -> NoReturn:
+        """End this process, whose main thread waits for a rank that will not answer: by a kill, as in a lost node."""
+        minutes = MOST_MISSED * SECONDS_BETWEEN_BEATS / 60
+        said = f"rank {silent} of {self.count} has shown no sign of life for {minutes:.0f} minutes"
+        print(
+            f"rank {self.rank}: error: {said}; the pack goes on from its last saved step", file=sys.stderr, flush=True
+        )
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise SystemExit
 
     def gather(self, part: Found) -> list[Found]:
         """What every rank hands in, by rank."""
