@@ -18,11 +18,11 @@ from contextlib import ExitStack
 from experiments.jobs.ledger import JOBS, Submission, Sweep, pack_log
 from experiments.jobs.one_pack import AGAIN
 from tinylora.records.stopping import StopRequest
+from tinylora.settings.groups import PACKS_AT_ONCE
 
 SECONDS_BETWEEN_LOOKS = 0.5
 KILLED = 128 + signal.SIGKILL  # a shell's exit status for it: the batch script then queues the job again
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-
 ERRORS = (1, 2)  # exit statuses of a pack that would fail again
 Start = Callable[[int, int], "subprocess.Popen[bytes]"]
 """Starts the process of a pack in a place."""
@@ -66,6 +66,11 @@ class Places:
             process.send_signal(signal.SIGTERM)
 
     @property
+    def done(self) -> bool:
+        """Whether all packs have been trained to their end."""
+        return not self.waiting and not self.going and not any(self.statuses.values())
+
+    @property
     def status(self) -> int:
         """The exit status of the job: of a killed pack, so that the job is queued again, else of one that failed."""
         found = self.statuses.values()
@@ -85,7 +90,7 @@ def train_side_by_side(places: Places, stop: StopRequest) -> bool:
             told = True
         places.collect()
         if not places.going and (told or not places.waiting):
-            return not told
+            return not told or places.done
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -95,7 +100,7 @@ def starter(sweep: Sweep, submission: Submission, job: str) -> Start:
     devices = [name for name in given.split(",") if name]
 
     def start(pack: int, place: int) -> subprocess.Popen[bytes]:
-        own = {VISIBLE: devices[place]} if devices else {}
+        own = {PACKS_AT_ONCE: str(submission.packs_per_job)} | ({VISIBLE: devices[place]} if devices else {})
         asked = [str(sweep.folder), str(submission.number), str(pack)]
         folder, name = sweep.place(submission) / JOBS, pack_log(job, pack)
         with ExitStack() as stack:

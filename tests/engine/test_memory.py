@@ -7,10 +7,11 @@ import pytest
 import torch
 from support.packs import open_pack, point
 
-from tinylora.engine.memory import GIB, Limits, limits_of, trained_token_bytes
+from tinylora.engine.memory import GIB, Limits, budget_of, limits_of, trained_token_bytes
 from tinylora.engine.rollout import Decoder, roll_out
 from tinylora.engine.sampling import Request, Sampling
 from tinylora.settings.config import GrpoConfig, PackConfig, Split
+from tinylora.settings.groups import PACKS_AT_ONCE
 from tinylora.train import grpo
 
 
@@ -32,6 +33,14 @@ def test_limits_follow_budget_and_model(tmp_path: Path) -> None:
     assert limits_of(pack.engine.model, pack.engine.adapters, point(tmp_path)).pass_tokens <= 4096, (
         "a processor's caches bound it"
     )
+
+
+def test_packs_of_a_job_share_the_memory_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, _ = open_pack([point(tmp_path)])
+    model, config = pack.engine.model, pack.config
+    alone = budget_of(model, config, 1)
+    monkeypatch.setenv(PACKS_AT_ONCE, "4")
+    assert budget_of(model, config, 1) == alone / 4 and budget_of(model, config, 2) == alone / 8
 
 
 def test_bytes_of_a_trained_token_are_what_autograd_keeps(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from experiments.jobs.states import cancel
 from tinylora.models.find import MINIATURES
 from tinylora.records.folder import lines_of
 from tinylora.records.stopping import StopRequest
+from tinylora.settings.groups import PACKS_AT_ONCE
 
 TWO = "hydra/launcher=local launcher.cpus=1 launcher.packs_per_job=2"
 WORDS = "u=1,5,13 pack.max_lanes=1 steps=40"  # three packs
@@ -145,6 +146,17 @@ def test_what_a_job_ends_with(codes: list[int], job: int, failed: list[int], mon
     assert train_side_by_side(places, StopRequest()) and places.status == job and said == failed
 
 
+def test_notice_after_the_last_pack_changes_nothing() -> None:
+    stop = StopRequest()
+
+    def begin(pack: int, place: int) -> Any:
+        stop.ask("told")
+        return Ending(0)
+
+    places = Places([0], 1, begin, lambda pack, status: None)
+    assert train_side_by_side(places, stop) and places.status == 0
+
+
 def test_after_notice_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = StopRequest()
     stop.ask("told")
@@ -171,5 +183,6 @@ def test_each_place_has_a_gpu_of_its_own(
     process = starter(sweep, submission, "7")(1, 1)
     assert process.wait() == 0 and process.stdin is not None
     process.stdin.close()
+    assert asked[0][PACKS_AT_ONCE] == "2"
     assert asked[0].get(VISIBLE) == (wanted if wanted is not None else visible)
     assert sorted(path.name for path in (tmp_path / "1" / "jobs").iterdir()) == ["7_pack1_log.err", "7_pack1_log.out"]

@@ -127,18 +127,32 @@ def disturb(outputs: Path, sweep: str, manner: int, chance: random.Random) -> No
         subprocess.run(["scancel", f"--signal={chance.choice(['USR1', 'USR2', 'TERM'])}", chance.choice(jobs)])
     elif manner == 1:
         subprocess.run(["scontrol", "requeue", chance.choice(jobs)], check=False)  # one that waits is refused
+    elif manner == 2:
+        there = [process for process in processes(outputs, sweep).values() if Path(f"/proc/{process}").exists()]
+        if there:
+            os.kill(chance.choice(there), signal.SIGKILL)
+    elif manner == 3:
+        subprocess.run(["pkill", "-x", "slurmctld"], check=True)
+        while subprocess.run(["pgrep", "-x", "slurmctld"], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+            time.sleep(0.2)
+        subprocess.run(["slurmctld"], check=True)
     else:
-        for process in processes(outputs, sweep).values():
-            if Path(f"/proc/{process}").exists():
-                os.kill(process, signal.SIGKILL)
-                return
+        node = f"nodename={socket.gethostname().partition('.')[0]}{chance.choice(['', '2'])}"
+        subprocess.run(["scontrol", "update", node, "state=down", "reason=test"], check=True)
+        time.sleep(2)
+        subprocess.run(["scontrol", "update", node, "state=resume"], check=True)
 
 
 @pytest.mark.parametrize("events", [int(os.environ.get("SLURM_PREEMPTIONS", "3"))])
 @pytest.mark.slow
 def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, tmp_path: Path) -> None:
-    """The same for jobs that train two packs side by side; with SLURM_PACKS=16 for more than four."""
+    """The same for jobs that train two packs side by side.
+
+    With SLURM_PACKS=16 there are more packs, and events that meet other tests, too: the controller is restarted, and
+    a node goes down.
+    """
     packs = int(os.environ.get("SLURM_PACKS", "4"))
+    manners = 3 if packs == 4 else 5
     points = f"u=5,13 seed={','.join(map(str, range(packs // 2)))} steps=60 pack.max_lanes=1"
     here = run_here(tmp_path / "here", points)
     chance, outputs = random.Random(events), tmp_path / "outputs"
@@ -149,7 +163,7 @@ def test_jobs_of_two_packs_each_end_finished_with_the_same_results(events: int, 
         before = steps_done(outputs)
         wait_until(lambda before=before: steps_done(outputs) > before or not job_ids(sweep))  # type: ignore[misc]
         time.sleep(chance.uniform(0, 0.4))
-        disturb(outputs, sweep, event % 3, chance)
+        disturb(outputs, sweep, event % manners, chance)
     wait_for_end(sweep)
     code, text = status(outputs, sweep)
     assert code == 0 and f"sweep {sweep}: {packs} finished" in text and "requeued" in text

@@ -25,7 +25,7 @@ from tinylora.adapters.tinylora import TinyLora
 from tinylora.models.load import recomputed_blocks, recomputing, text_config
 from tinylora.settings.config import AUTO, RunConfig
 from tinylora.settings.errors import FailureError
-from tinylora.settings.groups import AUTO_SHARE, CACHE_SHARE
+from tinylora.settings.groups import AUTO_SHARE, CACHE_SHARE, PACKS_AT_ONCE
 
 GIB = 2**30
 CHOICE_BYTES = 16  # for every row and token of the vocabulary: a few fp32 numbers at once
@@ -66,13 +66,14 @@ def budget_of(model: PreTrainedModel, config: RunConfig, ranks: int) -> float:
     """Bytes for the rows of each of the ranks of a pack: `pack.memory_gib`.
 
     `auto` is a share of what the machine has, used or not, so that a resumed run cuts its work alike. Ranks have a GPU
-    each, but share a processor's memory.
+    each, but share a processor's memory, also with the other packs of a job (PACKS_AT_ONCE).
     """
     if config.pack.memory_gib != AUTO:
         return float(config.pack.memory_gib) * GIB
     if model.device.type == "cuda":
         return AUTO_SHARE * float(torch.cuda.get_device_properties(model.device).total_memory)
-    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / ranks
+    sharing = ranks * int(os.environ.get(PACKS_AT_ONCE) or 1)
+    return AUTO_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / sharing
 
 
 def cached_token_bytes(model: PreTrainedModel) -> int:

@@ -41,6 +41,8 @@ from tinylora.settings.uses import (
 
 LONGEST_NAME = 500  # characters of an experiment, which MLflow takes
 AUTO_SHARE = 0.5  # share of a device's memory for the rows of a pack, where pack.memory_gib is auto
+PACKS_AT_ONCE = "TINYLORA_PACKS_AT_ONCE"
+"""The variable that says how many packs a job trains side by side; absent: this one alone."""
 TEMPERATURES = (1e-6, 1e6)  # logits divided by less overflow in fp32
 END_BIASES = (-1e4, 1e4)  # of logits: beyond it nothing changes any more
 LEAST_TOP_P = 1e-6  # a smaller probability is none in fp32
