@@ -43,39 +43,37 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_here(tmp_path_factory.mktemp("here"), WORDS)
 
 
+def job_process(outputs: Path, sweep: str) -> int:
+    """The process of a job: it has started that of its first pack."""
+    return int(Path(f"/proc/{processes(outputs, sweep)['0']}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def log_of(outputs: Path, sweep: str, pack: int) -> str:
     (path,) = (outputs / "sweeps" / sweep / "1" / "jobs").glob(f"*_pack{pack}_log.err")
     return path.read_text()
 
 
-def test_a_place_that_is_free_takes_the_next_pack(here: Path, tmp_path: Path) -> None:
+def test_a_killed_pack_takes_no_other_with_it_and_its_place_is_the_next_ones(here: Path, tmp_path: Path) -> None:
     sweep = submit(tmp_path, WORDS, TWO)
-    wait_until(lambda: len(processes(tmp_path, sweep)) == 2)
-    assert "1 queued" in status(tmp_path, sweep)[1]
-    wait_until(lambda: "3 finished" in status(tmp_path, sweep)[1])
-    assert_same_results(tmp_path, here, 40)
+    found = ledger.find(tmp_path, sweep)
+    wait_until(lambda: steps(tmp_path, found, 0) >= 1)
+    assert "1 queued" in status(tmp_path, sweep)[1] and len(processes(tmp_path, sweep)) == 2
+    os.kill(processes(tmp_path, sweep)["0"], signal.SIGKILL)
+    wait_until(lambda: "2 finished" in status(tmp_path, sweep)[1] and "1 stopped" in status(tmp_path, sweep)[1])
     for pack in range(3):
         assert f"pack {pack} of sweep {sweep}" in log_of(tmp_path, sweep, pack)
-    found = ledger.find(tmp_path, sweep)
     (job,) = jobs_of(found.submissions[0].packs[2], [found])
     name = found.submissions[0].jobs[0]
     assert [path.name for path in job.logs() if path.suffix == ".err"] == [f"{name}_0_log.err", f"{name}_pack2_log.err"]
-
-
-def test_a_killed_pack_takes_no_other_with_it(here: Path, tmp_path: Path) -> None:
-    sweep = submit(tmp_path, WORDS, TWO)
-    wait_until(lambda: steps_done(tmp_path) >= 2)
-    os.kill(processes(tmp_path, sweep)["0"], signal.SIGKILL)
-    wait_until(lambda: "2 finished" in status(tmp_path, sweep)[1] and "1 stopped" in status(tmp_path, sweep)[1])
     assert "3 finished" in start(tmp_path, f"{WORDS} {TWO} launcher.wait=true")
     assert_same_results(tmp_path, here, 40)
 
 
 def test_notice_stops_all_packs_and_the_job_goes_on_with_them(here: Path, tmp_path: Path) -> None:
     sweep = submit(tmp_path, WORDS, TWO)
-    wait_until(lambda: steps_done(tmp_path) >= 2)
-    parent = Path(f"/proc/{processes(tmp_path, sweep)['0']}/stat").read_text().rpartition(")")[2].split()[1]
-    os.kill(int(parent), signal.SIGUSR2)
+    found = ledger.find(tmp_path, sweep)
+    wait_until(lambda: all(steps(tmp_path, found, pack) >= 1 for pack in (0, 1)))
+    os.kill(job_process(tmp_path, sweep), signal.SIGUSR2)
     wait_until(lambda: "3 finished" in status(tmp_path, sweep)[1])
     assert "stopped with all states saved: its job was told to end (SIGTERM)" in log_of(tmp_path, sweep, 1)
     assert "requeued once" in status(tmp_path, sweep)[1]
@@ -85,10 +83,8 @@ def test_notice_stops_all_packs_and_the_job_goes_on_with_them(here: Path, tmp_pa
 def test_a_pack_whose_job_is_killed_stops_too(tmp_path: Path) -> None:
     sweep = submit(tmp_path, WORDS.replace("40", "4000"), TWO)
     wait_until(lambda: len(processes(tmp_path, sweep)) == 2)
-    pack = processes(tmp_path, sweep)["0"]
-    parent = Path(f"/proc/{pack}/stat").read_text().rpartition(")")[2].split()[1]
     wait_until(lambda: steps_done(tmp_path) >= 1)
-    os.kill(int(parent), signal.SIGKILL)
+    os.kill(job_process(tmp_path, sweep), signal.SIGKILL)
     wait_until(lambda: "3 stopped" in status(tmp_path, sweep)[1] or "process of its job" in log_of(tmp_path, sweep, 0))
     wait_until(lambda: "stopped with all states saved: the process of its job is gone" in log_of(tmp_path, sweep, 0))
 
