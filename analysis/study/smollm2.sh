@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The study of SmolLM2-135M-Instruct on two cores: smollm2.sh <folder of its runs> <minutes>. When the minutes are over
-# it stops with all states saved and exit status 3; the same command goes on. `make smollm2` comes first.
+# it stops with all states saved and exit status 3; the same command goes on. `make smollm2` comes first, and then what
+# has been trained already: `python -m experiments.records unpack analysis/study/smollm2.tar.xz <folder>`.
 #
 # Rates are found on two draws (seeds 0 and 1) and reported on others: eight for GRPO with 13 values, four elsewhere. What
 # says most comes first.
