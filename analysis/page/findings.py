@@ -62,7 +62,8 @@ def _named(checked: Checked, words: Sequence[str]) -> list[tuple[str, str, str]]
         for claim, verdicts in checked:
             if models := _models(verdicts, word):
                 quoted = f"\N{LEFT DOUBLE QUOTATION MARK}{claim.text}\N{RIGHT DOUBLE QUOTATION MARK}"
-                found.append((word, quoted, models))
+                notes = dict.fromkeys(note for each in verdicts if each.word == word for note in each.effect.notes)
+                found.append((word, quoted, "; ".join([models, *notes])))
         more = [(word, f"{len(found) - MOST_NAMED} more below", "")] if len(found) > MOST_NAMED else []
         named += found[:MOST_NAMED] + more
     return named

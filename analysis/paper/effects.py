@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from analysis.statistics.text import show
 
 COMPARED_SHARE = 0.5  # of the gain that both reach: where sizes are compared
 FEWER = 252 / 64  # the paper compares 252 values of its own with 64 that all maps share
+SIGNIFICANT_BITS = {"bf16": 8, "fp16": 11}
 ONE_ENGINE = "one engine in fp32: no difference could show"
 
 Measure = Callable[[Part], list[Effect]]
@@ -85,10 +87,26 @@ def pairs(setting: str, first: str, second: str, alike_in: tuple[str, ...]) -> M
             if len(both):
                 of = f"{model}, " if len(part.models) > 1 else ""
                 what = f"{of}{setting} {first} less {second}, {len(both)} pair{'s' if len(both) > 1 else ''}"
-                effects.append(difference(part, list(one.loc[both]), list(two.loc[both]), what))
+                effect = difference(part, list(one.loc[both]), list(two.loc[both]), what)
+                short = too_short_to_stall(part, second, list(two.loc[both]))
+                effects.append(replace(effect, notes=(*effect.notes, *short)))
         return effects
 
     return measure
+
+
+def too_short_to_stall(part: Part, precision: str, ids: Sequence[int]) -> list[str]:
+    """A note where these cells are too short for their precision to lose a step.
+
+    Adam moves a value by about one rate a step at most, and a step of one rate is lost in values of 2^bits rates.
+    """
+    steps = part.runs.loc[part.runs["cell"].isin(ids), "steps"].max()
+    limit = 2 ** SIGNIFICANT_BITS.get(precision, 0)
+    if steps >= limit:
+        return []
+    return [
+        f"{steps:.0f} steps are too few for {precision} to stall: it loses a step in values of {limit} rates or more"
+    ]
 
 
 def _along(curve: pd.DataFrame, sizes: Sequence[float]) -> dict[int, float]:

@@ -184,7 +184,7 @@ def _words(claim: Claim, verdict: Verdict) -> str:
     row = _row(claim, verdict)
     band = "" if row["95% interval"] == GAP else f" ({row['95% interval']})"
     effect = "" if row["effect"] == GAP else f"{row['effect']}{band}: "
-    return f"{effect}{row['verdict']}"
+    return f"{effect}{row['verdict']}" + (f" [{row['note']}]" if row["note"] else "")
 
 
 def _row(claim: Claim, verdict: Verdict | None) -> dict[str, str]:

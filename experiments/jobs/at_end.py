@@ -20,8 +20,7 @@ from submitit.core.core import Executor
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from experiments.jobs import ledger
-from experiments.jobs.ledger import Submission, Sweep
-from experiments.jobs.settings import Kind
+from experiments.jobs.ledger import Sweep
 from experiments.jobs.states import State, process_lives, states_of
 from experiments.jobs.watch import active_packs, describe
 from tinylora.settings.errors import first_line
@@ -39,13 +38,14 @@ class EndJob:
 
     sweep: str
     submission: int
+    processes: tuple[str, ...] = ()
+    """Those that it waits for, where no scheduler does."""
 
     def __call__(self) -> None:
-        """Wait for the others where no scheduler does, and run the command."""
+        """Wait for the others, and run the command."""
         sweep, submission = ledger.submitted(Path(self.sweep), self.submission)
-        while submission.kind is Kind.local and not _have_ended(sweep, submission):
+        while any(process_lives(process, sweep.place(submission)) for process in self.processes):
             time.sleep(SECONDS_BETWEEN_LOOKS)
-            sweep, submission = ledger.submitted(Path(self.sweep), self.submission)
         text = _standing(sweep)
         about = {"SWEEP": sweep.id, "SAID": text.splitlines()[0], "OUTPUTS": str(sweep.folder.parent.parent)}
         variables = os.environ | {f"TINYLORA_{name}": value for name, value in about.items()}
@@ -64,16 +64,10 @@ def _standing(sweep: Sweep) -> str:
     return describe(sweep, states)
 
 
-def _have_ended(sweep: Sweep, submission: Submission) -> bool:
-    """Whether the processes of a submission are gone; they are not known before it is recorded whole."""
-    place = sweep.place(submission)
-    return bool(submission.jobs) and not any(process_lives(process, place) for process in submission.jobs)
-
-
-def submit_end(executor: Executor, sweep: Sweep, submission: Submission) -> None:
+def submit_end(executor: Executor, job: EndJob) -> None:
     """Submit the job that runs `launcher.at_end`; where it is refused, that is said: the others are submitted."""
     try:
-        executor.submit(EndJob(str(sweep.folder), submission.number))
+        executor.submit(job)
     except (FailedJobError, FailedSubmissionError) as error:
         print(f"launcher.at_end will not be run: {first_line(error)}", file=sys.stderr)
 

@@ -81,6 +81,19 @@ class Submission:
         """The id of the job that has a pack; None for a dry run."""
         return self.jobs[pack % len(self.jobs)] if self.jobs else None
 
+    def as_plain(self) -> dict[str, Any]:
+        """What sweep.json has of it.
+
+        Jobs of older sources that still wait read it, too, and do not know `array_size` and `shares`: these are left
+        out where they say nothing that is needed later. Which packs a local process has, it knows itself.
+        """
+        plain = asdict(self)
+        if self.array_size is None:
+            del plain["array_size"]
+        if self.shares is None or self.packs_per_job == 1:
+            del plain["shares"]
+        return plain
+
     def log_of(self, pack: int, job: str) -> str:
         """The name of the file to which a pack's errors go in a job."""
         return f"{pack_log(job, pack)}.err" if self.packs_per_job > 1 else f"{job}_0_log.err"
@@ -133,11 +146,7 @@ class Sweep:
 
     def save(self) -> None:
         """Write sweep.json."""
-        submissions = [asdict(each) for each in self.submissions]
-        for each in submissions:
-            for name in ("array_size", "shares"):  # jobs of older sources, which still wait, do not know them
-                if each[name] is None:
-                    del each[name]
+        submissions = [each.as_plain() for each in self.submissions]
         content = {"id": self.id, "runs": self.runs, "submissions": submissions}
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / SWEEP, (json.dumps(content, indent=1) + "\n").encode())

@@ -21,7 +21,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError, environme
 
 from experiments.display import counted
 from experiments.jobs import ledger, slurm, snapshot
-from experiments.jobs.at_end import parameters_of_end, submit_end
+from experiments.jobs.at_end import EndJob, parameters_of_end, submit_end
 from experiments.jobs.job import PackJob
 from experiments.jobs.ledger import Submission, Sweep
 from experiments.jobs.request import device_of_jobs, environment, parameters, place_of_jobs, python_of
@@ -183,7 +183,7 @@ def _to_slurm(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
     if settings.at_end is not None:
         last = SlurmExecutor(executor.folder, python=python_of(settings))
         last.update_parameters(**parameters_of_end(asked, f"{sweep.job_name(submission)}.end", ids))
-        submit_end(last, sweep, submission)
+        submit_end(last, EndJob(str(sweep.folder), submission.number))
     return ids
 
 
@@ -213,7 +213,7 @@ def _to_local(sweep: Sweep, submission: Submission, settings: LaunchSettings) ->
         ids = [str(job.job_id) for job in executor.submit_array(jobs)]
         if settings.at_end is not None:
             executor.update_parameters(gpus_per_node=0, tasks_per_node=1)
-            submit_end(executor, sweep, submission)
+            submit_end(executor, EndJob(str(sweep.folder), submission.number, tuple(ids)))
         return ids
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
 from analysis.page import findings, formats
@@ -17,6 +19,7 @@ from analysis.paper import claims, parameter_counts, ratios, six_benchmarks, ver
 from analysis.paper import published as paper
 from analysis.paper.conf_files import shape_of
 from analysis.paper.effect import FEWEST_DRAWS, Effect
+from analysis.paper.effects import too_short_to_stall
 from analysis.statistics import agreement, bootstrap, compare, coverage
 from analysis.statistics.crossed import Cell, crossed, share_interval, share_of_gain
 
@@ -242,6 +245,36 @@ def test_latex_is_escaped_and_ruled() -> None:
     assert r"50\% \& more & 1,000 \\" in text
     assert r"\caption{Of n\_tie}" in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "steps", "said"),
+    [
+        ("bf16", 60, "256 rates"),
+        ("bf16", 255, "256 rates"),
+        ("bf16", 256, ""),
+        ("fp16", 256, "2048 rates"),
+        ("2", 1, ""),
+    ],
+)
+def test_a_comparison_of_precisions_says_where_its_runs_are_too_short_to_stall(
+    precision: str, steps: int, said: str
+) -> None:
+    part: Any = SimpleNamespace(runs=pd.DataFrame({"cell": [1, 2, 3], "steps": [5, steps, 9000]}))
+    notes = too_short_to_stall(part, precision, [1, 2])
+    assert [note.endswith(f"{said} or more") for note in notes] == ([True] if said else [])
+    if precision == "bf16":  # what the note says, of the type itself
+        large, step = torch.tensor(256.0, dtype=torch.bfloat16), torch.tensor(1.0, dtype=torch.bfloat16)
+        assert large + step == large and (large / 2 + step) > large / 2
+
+
+def test_notes_stand_beside_verdicts_wherever_they_are_printed() -> None:
+    claim = claims.CLAIMS[0]
+    effect = Effect("a", ("a",), 0.2, -0.1, 0.5, lambda bound: 0.01, 16, FEWEST_DRAWS, notes=("its runs are short",))
+    found = [verdicts.Verdict(effect, verdicts.EQUIVALENT, "", 0.01)]
+    (row,) = verdicts.claims_by_model([(claim, found)]).to_dict("records")
+    assert row["a"].endswith("equivalent [its runs are short]")
+    assert "(a; its runs are short)" in findings.findings([(claim, found)], scale_model=False)[0].sentence
 
 
 def test_further_draws_agree_or_not_whatever_their_intervals(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -35,7 +36,7 @@ from support.slurm_jobs import (
 from experiments.compose.points import compose
 from experiments.jobs import ledger, one_pack, snapshot, watch
 from experiments.jobs.job import Notice
-from experiments.jobs.settings import LaunchSettings
+from experiments.jobs.settings import Kind, LaunchSettings
 from experiments.jobs.slurm import QueuedJob, refused
 from experiments.jobs.states import LaneState, Progress, State, _state, process_lives
 from experiments.jobs.watch import describe
@@ -114,6 +115,17 @@ def test_a_job_that_slurm_clears_up_after_is_neither_running_nor_gone(tmp_path: 
     }
     assert states == {"PENDING": State.queued, "RUNNING": State.running, "COMPLETING": State.ending}
     assert State.ending.active and not State.ending.bad
+
+
+def test_a_record_has_what_is_new_only_where_it_is_used() -> None:
+    """So that jobs of sources before it, which still wait, can read the record."""
+    one = ledger.Submission(1, 0.0, Kind.local, [], {"packs_per_job": 1}, {}, [["a"], ["b"], ["c"]], shares=2)
+    assert one.packs_of_jobs == [(0, 2), (1,)] and not {"shares", "array_size"} & one.as_plain().keys()
+    several = replace(one, kind=Kind.slurm, settings={"packs_per_job": 2}, array_size=1)
+    plain = several.as_plain()
+    assert (plain["shares"], plain["array_size"]) == (2, 1)
+    assert ledger.Submission(**plain) == several
+    assert [several.place_of(pack) for pack in range(3)] == [(0, 0), (1, 0), (0, 0)]
 
 
 def test_a_command_is_run_once_all_jobs_have_ended(tmp_path: Path) -> None:
